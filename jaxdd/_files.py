@@ -1,0 +1,75 @@
+"""Files that are whole or absent, and digests of arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxdd.errors import JaxddError
+
+
+@contextlib.contextmanager
+def disk_errors(path: os.PathLike | str):
+    """Turn what the operating system says about `path` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EFBIG: "the file is larger than this system allows",
+            errno.EROFS: "the disk is read-only",
+            errno.EACCES: "permission is denied",
+            errno.ENOTDIR: "a part of this path is a file, not a directory",
+            errno.EISDIR: "this is a directory, not a file",
+            errno.ENOENT: "there is no such file or directory",
+        }
+        raise JaxddError(f"{path}: {reasons.get(error.errno or 0, error.strerror or str(error))}.") from error
+
+
+def write_atomically(path: os.PathLike | str, content: bytes | str) -> None:
+    """Write `path` so that a reader sees the old file or the new one, whole, whatever happens in between.
+
+    Raises:
+      JaxddError: if the disk is full or the path cannot be written; nothing is left behind.
+    """
+    path = pathlib.Path(path)
+    content = content.encode() if isinstance(content, str) else content
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, staged = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(staged, 0o666 & ~_umask())
+            os.replace(staged, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(staged)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def digest(arrays: Iterable[Any]) -> str:
+    """SHA-256 (hex) over the dtype, shape and bytes of arrays, in order."""
+    state = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        state.update(f"{array.dtype.str}{array.shape}".encode())
+        state.update(array.data if array.size else b"")
+    return state.hexdigest()

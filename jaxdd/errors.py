@@ -1,0 +1,26 @@
+"""Errors made for people: one sentence that says what is wrong, where, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class JaxddError(ValueError):
+    """Bad input from a person. The command line prints its one sentence and exits with status 2."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A run was asked to stop (SIGINT, SIGTERM); its state is saved and the message says how to go on."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum = signum
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> JaxddError:
+    """The error for an unknown `name`, with the nearest known one suggested."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+    return JaxddError(f"unknown {kind} {name!r}; {hint}")

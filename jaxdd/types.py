@@ -1,0 +1,134 @@
+"""The contracts that every room may import: jax alone, no flax, no optax.
+
+Shapes follow one convention throughout the library: images `(n, height, width, channels)` float32, labels int32
+`(n,)` (hard) or float32 `(n, classes)`. A `key` is a typed `jax.random.key`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+Key = jax.Array
+PyTree = Any
+State = PyTree
+Metrics = Mapping[str, Array]
+Indices = Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Hard labels of a real set, with the index by class that balanced samplers need.
+
+    Attributes:
+      values: int32 `(n,)`, each in `[0, num_classes)`.
+      order: int32 `(n,)`, the positions of all examples sorted by class (stable).
+      counts: examples of each class; static, so a method can check it while it is traced.
+    """
+
+    values: Array
+    order: Array
+    counts: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def index(cls, values: Any, num_classes: int | None = None) -> Labels:
+        """Build the index on the host from integer labels `(n,)`."""
+        values = np.asarray(values)
+        if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"labels must be a non-empty integer vector, got {values.dtype} of shape {values.shape}")
+        counts = np.bincount(values, minlength=num_classes or 0)
+        if num_classes is not None and len(counts) > num_classes:
+            raise ValueError(f"label {values.max()} is out of range for {num_classes} classes")
+        order = np.argsort(values, kind="stable")
+        return cls(jnp.asarray(values, jnp.int32), jnp.asarray(order, jnp.int32), tuple(int(c) for c in counts))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.counts)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Where each class begins in `order`, int32 `(num_classes,)`."""
+        return np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.int32)
+
+
+class RealData(NamedTuple):
+    """What a method learns from: transformed images float32 `(n, h, w, c)` and their labels."""
+
+    images: Array
+    labels: Labels
+
+
+class Batch(NamedTuple):
+    """Some real examples: images float32 `(b, h, w, c)`, hard labels int32 `(b,)`."""
+
+    images: Array
+    labels: Array
+
+
+LABEL_CONVENTIONS = ("hard", "probability", "centred")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Distilled:
+    """What a method has learned, rendered, in the space the method saw (after the data's transform).
+
+    Attributes:
+      images: float32 `(m, h, w, c)`.
+      labels: int32 `(m,)` if `label_convention` is "hard", else float32 `(m, classes)`.
+      learning_rates: learned inner learning rates, or None.
+      params: the stored parameters that `decoder` renders into the above.
+      label_convention: "hard"; "probability" (rows sum to one); "centred" (one-hot minus 1/classes is the origin
+        of learning, squared error is the loss they are meant for).
+      label_regime: "hard" or "learned": what a fair baseline is allowed to do with its labels.
+      decoder: name of the parameterisation.
+      num_bits: what storing `params` costs.
+    """
+
+    images: Array
+    labels: Array
+    learning_rates: Array | None = None
+    params: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    label_convention: str = dataclasses.field(default="hard", metadata={"static": True})
+    label_regime: str = dataclasses.field(default="hard", metadata={"static": True})
+    decoder: str = dataclasses.field(default="pixels", metadata={"static": True})
+    num_bits: int = dataclasses.field(default=0, metadata={"static": True})
+
+
+class Method(NamedTuple):
+    """A distillation method: what `optax.GradientTransformation` is to optimisers.
+
+    All four are pure. `update` is called with `key_t = fold_in(root, step)`, so a run is a function of
+    (method, data, seed), whatever its interruptions.
+    """
+
+    init: Callable[[Key, RealData], State]
+    """The first state, from a key and the real data."""
+    sample: Callable[[Key, Labels], Indices]
+    """Which real examples one update sees, int32 `(batch,)`; the engine gathers them."""
+    update: Callable[[Key, State, Batch], tuple[State, Metrics]]
+    """One smallest sensible step. The metrics are scalars; "loss" is always among them."""
+    distilled: Callable[[State], Distilled]
+    """Render the state into a synthetic set."""
+
+
+class Network(NamedTuple):
+    """A network as pure functions over plain dicts of arrays.
+
+    `stats` holds what is not trained by gradients (BatchNorm's running statistics); it is `{}` for most networks.
+    """
+
+    init: Callable[[Key], tuple[PyTree, PyTree]]
+    """`init(key) -> (theta, stats)`."""
+    apply: Callable[..., tuple[Array, PyTree]]
+    """`apply(theta, images, stats, *, train=False, key=None) -> (logits (n, classes), stats)`."""
+    features: Callable[..., tuple[Array, PyTree]]
+    """Same arguments; the penultimate features `(n, d)` instead of logits."""
