@@ -1,0 +1,41 @@
+"""Real data in, as arrays: sources, splits, transforms that know their inverse, samplers.
+
+`load` finds a data set by name or path, `from_arrays` takes the user's own `(x, y)`; both give a `Dataset` of NumPy
+arrays with a train / validation / test split. Nothing here imports TensorFlow unless TFDS has to prepare a set.
+"""
+
+from __future__ import annotations
+
+from jaxdd.data.dataset import Dataset, Split, from_arrays, real_data
+from jaxdd.data.samplers import balanced_choice, balanced_sampler, uniform_sampler
+from jaxdd.data.sources import available, load
+from jaxdd.data.transforms import (
+    ZCA,
+    Chain,
+    Identity,
+    Standardize,
+    Transform,
+    fit_transform,
+    transform_from_tensors,
+    transform_to_tensors,
+)
+
+__all__ = [
+    "ZCA",
+    "Chain",
+    "Dataset",
+    "Identity",
+    "Split",
+    "Standardize",
+    "Transform",
+    "available",
+    "balanced_choice",
+    "balanced_sampler",
+    "fit_transform",
+    "from_arrays",
+    "load",
+    "real_data",
+    "transform_from_tensors",
+    "transform_to_tensors",
+    "uniform_sampler",
+]

@@ -1,0 +1,299 @@
+"""A data set as arrays: its splits, and every check that arrays from outside must pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd.data.transforms import Transform, blocks
+from jaxdd.errors import JaxddError
+from jaxdd.types import Labels, RealData
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Some examples of a data set, on the host.
+
+    Attributes:
+      images: `(n, height, width, channels)`, uint8 or float32 as the source has them.
+      labels: int32 `(n,)`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self) -> np.ndarray:
+        """The images in pixel space: float32, uint8 sources scaled by 1/255 into [0, 1], float sources as they are."""
+        return _pixels(self.images)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification data set with its three splits. `load` and `from_arrays` make them, and check them.
+
+    Attributes:
+      name: for people; never used to find anything again.
+      train, validation, test: `validation` is cut from the source's training examples and may be empty.
+      class_names: one per class, in the order of the labels.
+      license: of the source, "unknown" where it does not say.
+      source_hash: sha256 (hex) over the source's arrays before anything was cut from them, so it depends on neither
+        the seed nor the fractions.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    license: str
+    source_hash: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)`."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+    @functools.cached_property
+    def pixel_range(self) -> tuple[float, float]:
+        """What black and white are for a picture, in pixel space.
+
+        (0, 1) for uint8 images and for floats within [0, 1], else (smallest, largest) value of all splits.
+        """
+        if self.train.images.dtype == np.uint8:
+            return 0.0, 1.0
+        images = [split.images for split in (self.train, self.validation, self.test) if len(split)]
+        low, high = min(float(i.min()) for i in images), max(float(i.max()) for i in images)
+        return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def from_arrays(
+    x: Any,
+    y: Any,
+    x_test: Any = None,
+    y_test: Any = None,
+    *,
+    name: str = "arrays",
+    validation: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    license: str = "unknown",
+) -> Dataset:
+    """Check arrays and cut them into train, validation and test.
+
+    Args:
+      x: images `(n, height, width, channels)`, or `(n, height, width)` for one channel. uint8 or float; other
+        integers are taken as uint8 where they fit. Floats of any width become float32.
+      y: integer labels `(n,)` in `[0, classes)`; every class must occur.
+      x_test, y_test: the test split, or neither: then it is cut from `x, y`.
+      validation: fraction of the training examples, in [0, 1), held out for selection; 0 leaves `validation` empty.
+      test: fraction cut for testing, in (0, 1); used only if there is no test split.
+      seed: of the cuts. They are stratified by class, keep the order of the examples, and leave every class at least
+        one training example; a class of two or more examples always gives at least one.
+      class_names: one per class; by default the numbers.
+      license: of the data.
+
+    Raises:
+      JaxddError: one sentence about the first thing that is wrong with the arrays or the fractions.
+    """
+    _check_fraction("validation", validation, zero_allowed=True)
+    if (x_test is None) != (y_test is None):
+        raise JaxddError(f"{name}: give both x_test and y_test, or neither")
+    has_test = x_test is not None
+    if not has_test:
+        _check_fraction("test", test, zero_allowed=False)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise JaxddError(f"seed must be an integer of at least 0, got {seed!r}")
+
+    suffix = "_train" if has_test else ""
+    source = [_checked_split(name, x, y, suffix)]
+    if has_test:
+        source.append(_checked_split(name, x_test, y_test, "_test"))
+        _check_alike(name, *source)
+    class_names = _checked_classes(name, source, class_names)
+
+    train = source[0]
+    if has_test:
+        held_out = source[1]
+    else:
+        held_out, train = _cut(train, test, [int(seed), 1], f"{name}: no test split can be cut")
+    if validation:
+        chosen, train = _cut(train, validation, [int(seed), 2], f"{name}: no validation split can be cut")
+    else:
+        chosen = Split(train.images[:0], train.labels[:0])
+    return Dataset(name, train, chosen, held_out, class_names, license, _hash(source))
+
+
+def real_data(split: Split, transform: Transform, num_classes: int) -> RealData:
+    """What a method learns from: the split's images in transformed space, and its labels with their class index."""
+    if not len(split):
+        raise JaxddError("the split is empty; load the data with a validation fraction above 0 to use its validation")
+    out = np.empty(split.images.shape, np.float32)
+    for rows in blocks(split.images):  # in blocks: the extra memory stays small for large sets
+        out[rows] = transform.apply(_pixels(split.images[rows]))
+    return RealData(jnp.asarray(out), Labels.index(split.labels, num_classes))
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+    return images / np.float32(255) if images.dtype == np.uint8 else images
+
+
+def _checked_split(name: str, x: Any, y: Any, suffix: str) -> Split:
+    """Images and labels of one split, checked by themselves and against each other."""
+    images = _checked_images(f"{name}: x{suffix}", x)
+    labels = _checked_labels(f"{name}: y{suffix}", y)
+    if len(images) != len(labels):
+        raise JaxddError(f"{name}: x{suffix} has {len(images)} images but y{suffix} has {len(labels)} labels")
+    return Split(images, labels)
+
+
+def _to_array(what: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # ragged lists, tensors on a device, whatever __array__ raises
+        raise JaxddError(f"{what} is not an array: {error}") from error
+    if array.dtype == object:
+        raise JaxddError(f"{what} holds Python objects, not numbers; give one rectangular array of numbers")
+    return array
+
+
+def _checked_images(what: str, values: Any) -> np.ndarray:
+    """uint8 or float32 `(n, height, width, channels)`, finite, without an empty axis."""
+    images = _to_array(what, values)
+    if images.ndim not in (3, 4):
+        raise JaxddError(
+            f"{what} must have shape (n, height, width, channels) or (n, height, width), got {images.shape}"
+        )
+    if images.size == 0:
+        raise JaxddError(f"{what} holds no images: its shape is {images.shape}")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[1] in (1, 3) and images.shape[3] > 4 and images.shape[2] > 4:
+        raise JaxddError(
+            f"{what} of shape {images.shape} looks channels-first; it must be (n, height, width, channels): "
+            "use numpy.moveaxis(x, 1, -1)"
+        )
+    if images.dtype == np.uint8:
+        return np.ascontiguousarray(images)
+    if images.dtype.kind in "iu":
+        low, high = int(images.min()), int(images.max())
+        if low < 0 or high > 255:
+            raise JaxddError(
+                f"{what} has {images.dtype} pixels from {low} to {high}; integers must lie in 0..255, "
+                "or convert them to float32"
+            )
+        return np.ascontiguousarray(images, np.uint8)
+    if images.dtype.kind != "f":
+        raise JaxddError(f"{what} must be uint8 or float, got {images.dtype}")
+    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is counted below
+        images = np.ascontiguousarray(images, np.float32)
+    bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+    if len(bad):
+        count = int((~np.isfinite(images[bad])).sum())
+        raise JaxddError(
+            f"{what} has {count} NaN or infinite {'pixel' if count == 1 else 'pixels'} in {len(bad)} of "
+            f"{len(images)} images, first in image {bad[0]}"
+        )
+    return images
+
+
+def _checked_labels(what: str, values: Any) -> np.ndarray:
+    """int32 `(n,)`, none negative."""
+    labels = _to_array(what, values)
+    if labels.ndim != 1:
+        hint = ""
+        if labels.ndim == 2:
+            hint = "; use y.ravel()" if labels.shape[1] == 1 else "; for one-hot labels use y.argmax(axis=1)"
+        raise JaxddError(f"{what} must be a vector (n,) of class numbers, got shape {labels.shape}{hint}")
+    if labels.size == 0:
+        raise JaxddError(f"{what} holds no labels")
+    if labels.dtype.kind not in "iu":
+        whole = labels.dtype.kind == "f" and bool(np.all(labels == np.trunc(labels)))
+        hint = "; they are whole numbers, so cast them: y.astype('int32')" if whole else ""
+        raise JaxddError(f"{what} must be integers, got {labels.dtype}{hint}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        where = int(np.argmax(labels < 0))
+        raise JaxddError(f"{what} must be in 0..classes-1, but label {where} is {int(labels[where])}")
+    if high > np.iinfo(np.int32).max:
+        raise JaxddError(f"{what} has the label {high}, which is out of range")
+    return np.ascontiguousarray(labels, np.int32)
+
+
+def _check_alike(name: str, train: Split, test: Split) -> None:
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise JaxddError(
+            f"{name}: training images have shape {train.images.shape[1:]} but test images {test.images.shape[1:]}"
+        )
+    if train.images.dtype != test.images.dtype:
+        raise JaxddError(
+            f"{name}: training images are {train.images.dtype} but test images {test.images.dtype}; "
+            "uint8 is scaled by 1/255 and floats are not, so they must agree"
+        )
+
+
+def _checked_classes(name: str, source: list[Split], class_names: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the classes, after checking that labels and names agree and that every class can be learned."""
+    highest = max(int(split.labels.max()) for split in source)
+    num_classes = highest + 1 if class_names is None else len(class_names)
+    if highest >= num_classes:
+        raise JaxddError(
+            f"{name}: label {highest} is out of range for {num_classes} class names (labels are 0..{num_classes - 1})"
+        )
+    # np.unique, not bincount: a wild label must not ask for gigabytes.
+    present = np.unique(source[0].labels)
+    if len(present) < num_classes:
+        gaps = np.flatnonzero(present != np.arange(len(present)))
+        first = int(gaps[0]) if len(gaps) else len(present)
+        raise JaxddError(
+            f"{name}: class {first} has no training example; labels must be 0..{num_classes - 1} with every class "
+            f"present, and {num_classes - len(present)} of {num_classes} are absent"
+        )
+    if class_names is None:
+        return tuple(str(k) for k in range(num_classes))
+    return tuple(str(k) for k in class_names)
+
+
+def _check_fraction(what: str, value: float, *, zero_allowed: bool) -> None:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not (0 <= value < 1) or (value == 0 and not zero_allowed):
+        interval = "[0, 1)" if zero_allowed else "(0, 1)"
+        raise JaxddError(f"{what} must be a fraction in {interval}, got {value!r}")
+
+
+def _cut(split: Split, fraction: float, entropy: list[int], complaint: str) -> tuple[Split, Split]:
+    """`(cut, rest)`, stratified by class."""
+    # Raw bits of a bit generator: unlike Generator.permutation, NumPy guarantees their stream for good.
+    scores = np.random.PCG64(np.random.SeedSequence(entropy)).random_raw(len(split))
+    order = np.lexsort((scores, split.labels))
+    counts = np.bincount(split.labels)
+    take = np.minimum(counts - 1, np.maximum(1, np.floor(fraction * counts + 0.5).astype(int)))
+    rank = np.arange(len(split)) - np.repeat(np.cumsum(counts) - counts, counts)  # within its class, as `order` has it
+    chosen = np.zeros(len(split), bool)
+    chosen[order] = rank < np.repeat(take, counts)
+    if not chosen.any():
+        raise JaxddError(f"{complaint}, because every class has a single example")
+    return Split(split.images[chosen], split.labels[chosen]), Split(split.images[~chosen], split.labels[~chosen])
+
+
+def _hash(source: list[Split]) -> str:
+    digest = hashlib.sha256()
+    for split in source:
+        for array in (split.images, split.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(array.data)
+    return digest.hexdigest()

