@@ -1,0 +1,86 @@
+"""Kernel ridge regression with a relative ridge."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def _ridge(k_ss: jax.Array, ridge: float) -> jax.Array:
+    """`ridge * mean(diag K)`: relative, so that one ridge serves every kernel scale and data set."""
+    return ridge * jnp.trace(k_ss) / k_ss.shape[0]
+
+
+def kernel_ridge_solve(k_ss: jax.Array, y_s: jax.Array, *, ridge: float = 1e-6, float64: bool = False) -> jax.Array:
+    """Dual coefficients `(K_ss + ridge * mean(diag K_ss) I)^-1 y_s` by Cholesky (Nguyen et al. 2021, eq. 3).
+
+    Args:
+      k_ss: symmetric positive `(s, s)`.
+      y_s: `(s, classes)`.
+      ridge: relative to the mean of the diagonal.
+      float64: factorise in float64 (also where JAX is in float32 mode); the result has the dtype of `k_ss`.
+
+    Returns:
+      `(s, classes)`. Not finite where the matrix is not positive definite at this precision.
+    """
+    if k_ss.ndim != 2 or k_ss.shape[0] != k_ss.shape[1] or y_s.shape[:1] != k_ss.shape[:1]:
+        raise ValueError(f"need k_ss (s, s) and y_s (s, classes), got {k_ss.shape} and {y_s.shape}")
+    dtype = jnp.dtype("float64") if float64 else k_ss.dtype
+    shift = _ridge(k_ss, ridge)
+
+    def precisely():
+        return jax.enable_x64(True) if float64 else contextlib.nullcontext()
+
+    # The solve is differentiated as a linear solve, not through the factorisation: its backward pass is then one more
+    # cheap solve with the same factor.
+    with precisely():
+        k, diagonal = (jax.lax.stop_gradient(a).astype(dtype) for a in (k_ss, shift))
+        factor = jax.scipy.linalg.cho_factor(k + diagonal * jnp.eye(len(k), dtype=dtype))
+
+    def solve(_, b):
+        with precisely():
+            return jax.scipy.linalg.cho_solve(factor, b.astype(dtype)).astype(b.dtype)
+
+    return jax.lax.custom_linear_solve(lambda v: k_ss @ v + shift * v, y_s, solve, symmetric=True)
+
+
+def kernel_ridge_predict(
+    k_ts: jax.Array, k_ss: jax.Array, y_s: jax.Array, *, ridge: float = 1e-6, float64: bool = False
+) -> jax.Array:
+    """Predictions of kernel ridge regression from a support to targets (Nguyen et al. 2021, eq. 3).
+
+    Args:
+      k_ts: `(t, s)`, targets against support.
+      k_ss, y_s, ridge, float64: as in `kernel_ridge_solve`.
+
+    Returns:
+      `(t, classes)`.
+    """
+    return k_ts @ kernel_ridge_solve(k_ss, y_s, ridge=ridge, float64=float64)
+
+
+def label_solve(
+    kernel: Callable[..., jax.Array], support: jax.Array, targets: jax.Array, y_t: jax.Array, *, ridge: float = 1e-6
+) -> jax.Array:
+    """The support labels with the least squared error on the targets (Label Solve; Nguyen et al. 2021, section 2).
+
+    `y_s = (K_ss + λI) a` where `a` minimises `|K_ts a - y_t|^2`, so that kernel ridge regression from the support
+    predicts exactly `K_ts a`. Solved through an SVD, since the normal equations would square the condition number;
+    directions under `s * eps` of the largest singular value are left out.
+
+    Args:
+      kernel: `kernel(x1, x2=None) -> (n, m)`.
+      support: `(s, ...)` inputs.
+      targets: `(t, ...)` inputs, t at least s for a determined problem.
+      y_t: `(t, classes)`.
+      ridge: the relative ridge with which the labels will be used.
+
+    Returns:
+      `(s, classes)` labels.
+    """
+    coefficients = jnp.linalg.lstsq(kernel(targets, support), y_t)[0]
+    k_ss = kernel(support)
+    return k_ss @ coefficients + _ridge(k_ss, ridge) * coefficients

@@ -1,0 +1,52 @@
+"""Per-example losses between a network's outputs and hard or soft labels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """Half the squared distance to soft labels, `0.5 * sum_c (p_c - t_c)^2`.
+
+    The loss of kernel-ridge distillation (Nguyen et al. 2021, eq. 1) and of the networks trained on its labels.
+
+    Args:
+      predictions: `(..., classes)`.
+      targets: the same shape.
+
+    Returns:
+      One loss per example, `(...)`.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    if predictions.shape != targets.shape:
+        raise ValueError(f"predictions {predictions.shape} and targets {targets.shape} must have the same shape")
+    return 0.5 * jnp.sum(jnp.square(predictions - targets), axis=-1)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy with hard labels `(...)` (integers) or soft labels `(..., classes)`.
+
+    Soft labels are used as they are, not normalised (Sucholutsky & Schonlau 2019).
+
+    Args:
+      logits: `(..., classes)`.
+      labels: integers in `[0, classes)` of shape `(...)`, or floats of shape `(..., classes)`.
+
+    Returns:
+      One loss per example, `(...)`.
+
+    Raises:
+      ValueError: if the labels are neither.
+    """
+    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == logits.shape[:-1]:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if jnp.issubdtype(labels.dtype, jnp.floating) and labels.shape == logits.shape:
+        return optax.softmax_cross_entropy(logits, labels)
+    raise ValueError(
+        f"labels must be integers of shape {logits.shape[:-1]} or floats of shape {logits.shape}, "
+        f"got {labels.dtype} of shape {labels.shape}"
+    )

@@ -1,0 +1,227 @@
+"""The kernels against closed forms, Monte-Carlo wide networks, and finite differences."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd.kernels import build, conjugate_kernel, nngp, nngp_and_ntk, ntk
+
+ACTIVATIONS = {"relu": jax.nn.relu, "erf": jax.scipy.special.erf}
+
+
+def wide_network(key, inputs, width, depth, activation, w_std, b_std):
+    """Parameters and forward pass of a finite network in the NTK parameterisation, for checking."""
+    sizes = [inputs, *[width] * depth, 1]
+
+    def forward(theta, x):
+        for i, (w, b) in enumerate(theta):
+            x = w_std / np.sqrt(w.shape[0]) * x @ w + b_std * b[None]
+            if i < depth:
+                x = ACTIVATIONS[activation](x)
+        return x[:, 0]
+
+    def draw(key):
+        pairs = []
+        for a, b in itertools.pairwise(sizes):
+            key, key_w, key_b = jax.random.split(key, 3)
+            pairs.append((jax.random.normal(key_w, (a, b)), jax.random.normal(key_b, (b,))))
+        return pairs
+
+    return draw(key), forward, draw
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_nngp_and_ntk_are_the_limits_of_wide_networks(activation, depth):
+    """The empirical NTK of random networks, and the covariance of their outputs, tend to the kernels."""
+    x = jax.random.normal(jax.random.key(1), (4, 6))
+    options = {"depth": depth, "activation": activation, "w_std": 1.3, "b_std": 0.4}
+    _, forward, draw = wide_network(jax.random.key(0), 6, 512, depth, activation, 1.3, 0.4)
+
+    def one(key):
+        theta = draw(key)
+        jacobian = jax.jacobian(forward)(theta, x)
+        rows = jnp.concatenate([leaf.reshape(4, -1) for leaf in jax.tree.leaves(jacobian)], axis=1)
+        f = forward(theta, x)
+        return jnp.outer(f, f), rows @ rows.T
+
+    covariance, tangent = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(2), 600))
+    expected = nngp_and_ntk(x, **options)
+    # Outputs of one network are correlated samples: a Monte-Carlo error for them, a width error for the tangent kernel.
+    error = covariance.std(0) / np.sqrt(len(covariance))
+    assert np.all(np.abs(covariance.mean(0) - expected.nngp) < 4.5 * error)
+    np.testing.assert_allclose(tangent.mean(0), expected.ntk, rtol=0.03)
+
+
+# Upper triangles for x = sin(0..14) as three rows, w_std 1.3, b_std 0.4, printed by the stax of neural-tangents 0.6.5
+# (float64), which itself no longer imports on current JAX and whose own tests hold no numbers, only Monte-Carlo checks.
+NEURAL_TANGENTS = {
+    ("relu", 1): (
+        [
+            0.9028524408134765,
+            0.5179791190559859,
+            0.2406371039811545,
+            1.0314773212535848,
+            0.7395754927195326,
+            1.0782549807470327,
+        ],
+        [
+            1.645704881626953,
+            0.6270485576263164,
+            0.09912689481490441,
+            1.9029546425071697,
+            1.082744012214698,
+            1.9965099614940653,
+        ],
+    ),
+    ("relu", 3): (
+        [
+            0.9398592140518428,
+            0.7745263839433073,
+            0.6932009668739405,
+            1.031700594308091,
+            0.8868845008936147,
+            1.0651010126279001,
+        ],
+        [
+            2.894792856207371,
+            1.4266254673967889,
+            1.0288619067823666,
+            3.2621583772323643,
+            1.8961262851422642,
+            3.3957600505116012,
+        ],
+    ),
+    ("erf", 1): (
+        [
+            0.9036345547909888,
+            0.32666548105646875,
+            -0.22854261436092055,
+            0.9549908716591871,
+            0.5777184593177905,
+            0.9716900038102081,
+        ],
+        [
+            1.793744235400926,
+            0.4946770437544733,
+            -0.6349067428726509,
+            1.935236727715348,
+            1.0177739517260243,
+            1.9829380385888133,
+        ],
+    ),
+    ("erf", 3): (
+        [
+            0.9156586991649195,
+            0.4733323831530604,
+            0.151078574362526,
+            0.921884068336333,
+            0.6219993550919619,
+            0.9238074080606233,
+        ],
+        [
+            3.6191370595161434,
+            1.0981251074391485,
+            -0.2215313015220021,
+            3.7215297505225733,
+            1.787173842419684,
+            3.7553950696338267,
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("activation", "depth"), NEURAL_TANGENTS)
+def test_equals_neural_tangents(activation, depth):
+    x = jnp.array(np.sin(np.arange(15.0)).reshape(3, 5), jnp.float32)
+    both = nngp_and_ntk(x, depth=depth, activation=activation, w_std=1.3, b_std=0.4)
+    upper = np.triu_indices(3)
+    for kernel, expected in zip(both, NEURAL_TANGENTS[activation, depth], strict=True):
+        np.testing.assert_allclose(kernel[upper], expected, rtol=3e-5)
+
+
+def test_depth_one_relu_closed_form():
+    """Cho & Saul (2009), eq. 6 for n = 1, without bias: orthogonal and parallel inputs."""
+    x = jnp.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+    kernel = nngp(x, w_std=1.0, b_std=0.0)
+    half = 1 / 2  # 1/fan_in
+    np.testing.assert_allclose(kernel[0, 1], 2 * 1 * half / (2 * np.pi), rtol=1e-6)
+    np.testing.assert_allclose(kernel[0, 2], 2 * 3 * half / 2, rtol=1e-6)
+    # Theta = nngp + k0 * E[step step]: parallel inputs share all active units, orthogonal ones a quarter, but k0 = 0.
+    tangent = ntk(x, w_std=1.0, b_std=0.0)
+    np.testing.assert_allclose(tangent[0, 2], 2 * 2 * 3 * half / 2, rtol=1e-6)
+    np.testing.assert_allclose(tangent[0, 1], kernel[0, 1], rtol=1e-6)
+
+
+def test_deep_relu_keeps_its_diagonal():
+    """With w_std = sqrt(2) and no bias a ReLU network keeps the variance, and its NTK is (depth + 1) times it."""
+    x = jax.random.normal(jax.random.key(0), (3, 5))
+    for depth in range(4):
+        both = nngp_and_ntk(x, depth=depth, b_std=0.0)
+        norm = 2 * jnp.sum(x**2, 1) / 5
+        np.testing.assert_allclose(jnp.diag(both.nngp), norm, rtol=1e-5)
+        np.testing.assert_allclose(jnp.diag(both.ntk), (depth + 1) * norm, rtol=1e-4)
+
+
+def test_linear_model_is_the_linear_kernel():
+    x, y = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    np.testing.assert_allclose(ntk(x, y, depth=0, w_std=2.0, b_std=0.5), x @ y.T + 0.25, rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+@pytest.mark.parametrize("kernel", [nngp, ntk])
+def test_gradient_equals_finite_differences_and_is_finite_where_inputs_coincide(x64, kernel, activation):
+    with x64():
+        x = jax.random.normal(jax.random.key(3), (4, 5), jnp.float64)
+        y = jax.random.normal(jax.random.key(4), (3, 5), jnp.float64)
+        weights = jax.random.normal(jax.random.key(5), (4, 3), jnp.float64)
+        loss = jax.jit(lambda x: jnp.sum(weights * kernel(x, y, depth=2, activation=activation)))
+        grad, step = jax.grad(loss)(x), 1e-6
+        for i, j in [(0, 0), (1, 3), (3, 4)]:
+            e = jnp.zeros_like(x).at[i, j].set(step)
+            np.testing.assert_allclose(grad[i, j], (loss(x + e) - loss(x - e)) / (2 * step), rtol=1e-6, atol=1e-9)
+    x = jnp.asarray(np.asarray(x, np.float32))
+    twice = jnp.concatenate([x, x[:1], jnp.zeros((1, 5))])  # coincident inputs and a black image
+    for b_std in (0.0, 0.1):
+
+        def total(x, b_std=b_std):
+            return jnp.sum(jnp.sin(kernel(x, depth=2, activation=activation, b_std=b_std)))
+
+        assert jnp.all(jnp.isfinite(jax.grad(total)(twice)))
+    # On the diagonal there is no angle to change: the gradient of the trace is that of the closed form.
+    trace = jax.grad(lambda x: jnp.trace(kernel(x, activation=activation)))(x)
+    pairs = jax.grad(lambda x: sum(kernel(x[i : i + 1], activation=activation)[0, 0] for i in range(4)))(x)
+    np.testing.assert_allclose(trace, pairs, rtol=1e-5, atol=1e-6)
+
+
+def test_same_values_jitted_vmapped_and_plain():
+    sets = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    plain = jnp.stack([ntk(x, sets[0]) for x in sets])
+    np.testing.assert_allclose(jax.jit(jax.vmap(lambda x: ntk(x, sets[0])))(sets), plain, rtol=1e-4)
+    images = sets.reshape(2, 3, 2, 2, 1)
+    np.testing.assert_allclose(ntk(images[1], images[0]), plain[1], rtol=1e-5)
+
+
+def test_conjugate_kernel_of_wide_random_features_tends_to_the_nngp():
+    """Features of random ReLU layers: w_std^2 E[relu relu] + b_std^2 is the NNGP of depth one."""
+    x = jax.random.normal(jax.random.key(0), (4, 6))
+    w = jax.random.normal(jax.random.key(1), (6, 200_000))
+    kernel = conjugate_kernel(lambda x: jax.nn.relu(np.sqrt(2 / 6) * x @ w))
+    np.testing.assert_allclose(2 * kernel(x), nngp(x, b_std=0.0), atol=0.03)
+    np.testing.assert_allclose(kernel(x, x[:2]), kernel(x)[:, :2], rtol=1e-5)
+
+
+def test_build_by_name_and_bad_arguments():
+    x = jnp.ones((2, 3))
+    np.testing.assert_array_equal(build("nngp", depth=3)(x), nngp(x, depth=3))
+    with pytest.raises(ValueError, match="did you mean 'ntk'"):
+        build("ntkk")
+    with pytest.raises(ValueError, match="activation"):
+        ntk(x, activation="tanh")
+    with pytest.raises(ValueError, match="depth"):
+        ntk(x, depth=-1)
+    with pytest.raises(ValueError, match="same size"):
+        ntk(x, jnp.ones((2, 4)))

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd.kernels import kernel_ridge_predict, kernel_ridge_solve, label_solve, ntk
+
+
+@pytest.fixture
+def problem(rng):
+    x, t = rng.normal(size=(12, 5)).astype(np.float32), rng.normal(size=(40, 5)).astype(np.float32)
+    return jnp.array(x), jnp.array(t), jnp.array(rng.normal(size=(12, 3)), jnp.float32)
+
+
+def test_equals_numpy_in_both_precisions(problem):
+    x, t, y = problem
+    k_ss, k_ts = ntk(x), ntk(t, x)
+    k64 = np.asarray(k_ss, np.float64)
+    expected = np.asarray(k_ts, np.float64) @ np.linalg.solve(k64 + 1e-3 * np.trace(k64) / 12 * np.eye(12), y)
+    for float64 in (False, True):
+        predicted = kernel_ridge_predict(k_ts, k_ss, y, ridge=1e-3, float64=float64)
+        assert predicted.dtype == jnp.float32
+        np.testing.assert_allclose(predicted, expected, atol=1e-4)
+
+
+def test_float64_solve_is_more_accurate_where_the_kernel_is_nearly_singular(rng):
+    x = rng.normal(size=(30, 4)).astype(np.float32)
+    x = np.concatenate([x, x + 1e-3])
+    y = jnp.array(rng.normal(size=(60, 2)), jnp.float32)
+    k = ntk(jnp.array(x))
+    k64 = np.asarray(k, np.float64)
+    exact = np.linalg.solve(k64 + 1e-6 * np.trace(k64) / 60 * np.eye(60), y)
+    error = [np.linalg.norm(kernel_ridge_solve(k, y, float64=f) - exact) / np.linalg.norm(exact) for f in (False, True)]
+    assert error[1] < 1e-5 < error[0]
+
+
+def test_relative_ridge_ignores_the_scale_of_the_kernel(problem):
+    x, t, y = problem
+    k_ss, k_ts = ntk(x), ntk(t, x)
+    one = kernel_ridge_predict(k_ts, k_ss, y, ridge=0.1)
+    np.testing.assert_allclose(kernel_ridge_predict(1000 * k_ts, 1000 * k_ss, y, ridge=0.1), one, atol=1e-5)
+
+
+@pytest.mark.parametrize("float64", [False, True])
+def test_gradients_equal_finite_differences(x64, problem, float64):
+    with x64():
+        x, t, y = (jnp.asarray(a, jnp.float64) for a in problem)
+
+        def loss(x, y):
+            return jnp.sum(jnp.cos(kernel_ridge_predict(ntk(t, x), ntk(x), y, ridge=1e-2, float64=float64)))
+
+        gx, gy = jax.jit(jax.grad(loss, argnums=(0, 1)))(x, y)
+        h = 1e-6
+        for i, j in [(0, 0), (5, 2)]:
+            ex, ey = jnp.zeros_like(x).at[i, j].set(h), jnp.zeros_like(y).at[i, j].set(h)
+            np.testing.assert_allclose(gx[i, j], (loss(x + ex, y) - loss(x - ex, y)) / (2 * h), rtol=1e-5)
+            np.testing.assert_allclose(gy[i, j], (loss(x, y + ey) - loss(x, y - ey)) / (2 * h), rtol=1e-5)
+
+
+def test_label_solve_is_the_minimum(problem, rng):
+    """No labels predict the targets better: the gradient in the labels vanishes and every other choice is worse."""
+    x, t, _ = problem
+    y_t = jnp.array(rng.normal(size=(40, 3)), jnp.float32)
+
+    def loss(y):
+        return jnp.sum((kernel_ridge_predict(ntk(t, x), ntk(x), y, ridge=1e-3) - y_t) ** 2)
+
+    y = label_solve(ntk, x, t, y_t, ridge=1e-3)
+    assert jnp.abs(jax.grad(loss)(y)).max() < 1e-3 * jnp.abs(jax.grad(loss)(jnp.zeros_like(y))).max()
+    assert all(loss(y) < loss(y + 0.1 * rng.normal(size=y.shape).astype(np.float32)) for _ in range(5))
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="k_ss"):
+        kernel_ridge_solve(jnp.ones((3, 2)), jnp.ones((3, 1)))

@@ -1,0 +1,38 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd.losses import cross_entropy, squared_error
+
+
+def test_squared_error_is_half_the_squared_distance(rng):
+    a, b = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    np.testing.assert_allclose(squared_error(jnp.array(a), jnp.array(b)), 0.5 * ((a - b) ** 2).sum(-1), rtol=1e-6)
+
+
+def test_cross_entropy_hard_equals_soft_one_hot_and_numpy(rng):
+    logits, labels = rng.normal(size=(6, 4)).astype(np.float32), rng.integers(0, 4, 6)
+    expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(6), labels]
+    hard = cross_entropy(jnp.array(logits), jnp.array(labels))
+    np.testing.assert_allclose(hard, expected, rtol=1e-5)
+    np.testing.assert_allclose(cross_entropy(jnp.array(logits), jax.nn.one_hot(labels, 4)), expected, rtol=1e-5)
+
+
+def test_soft_labels_are_not_normalised(rng):
+    logits = jnp.array(rng.normal(size=(2, 3)), jnp.float32)
+    soft = jnp.array(rng.normal(size=(2, 3)), jnp.float32)
+    np.testing.assert_allclose(cross_entropy(logits, 2 * soft), 2 * cross_entropy(logits, soft), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments"),
+    [
+        (squared_error, (jnp.zeros((2, 3)), jnp.zeros((2, 4)))),
+        (cross_entropy, (jnp.zeros((2, 3)), jnp.zeros((3,), int))),
+        (cross_entropy, (jnp.zeros((2, 3)), jnp.zeros((2,)))),
+    ],
+)
+def test_wrong_shapes_are_refused(loss, arguments):
+    with pytest.raises(ValueError, match="shape"):
+        loss(*arguments)
