@@ -1,0 +1,169 @@
+"""`DistilledDataset`: one safe file that carries everything needed to train on a distilled set.
+
+A `.safetensors` file with the tensors `images` (pixel space), `labels`, `learning_rates` (if learned), `params.*` (what
+the decoder renders) and `transform.*`, and one metadata entry, `jaxdd`, with a JSON header. No path, time or command
+line is in it, so equal runs give equal bytes. It opens with the safetensors package alone and never unpickles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import struct
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from jaxdd._files import digest, disk_errors, write_atomically
+from jaxdd.data import Transform, transform_from_tensors, transform_to_tensors
+from jaxdd.errors import JaxddError
+from jaxdd.types import LABEL_CONVENTIONS, Distilled
+
+FORMAT_VERSION = 1
+_KEY = "jaxdd"
+_REQUIRED = ("format_version", "data", "label_convention", "label_regime", "decoder", "num_bits", "transform", "sha256")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DistilledDataset:
+    """A distilled set with its preprocessing, label convention and provenance.
+
+    Attributes:
+      images: float32 `(m, h, w, c)` in pixel space (uint8 sources lie in [0, 1]; learned pixels may leave it).
+      labels: integers `(m,)` or float32 `(m, classes)`, as `header["label_convention"]` says.
+      transform: from pixel space to what networks see; apply it to test images too.
+      header: JSON-able provenance: method, config, seed, data (name, source hash, classes, licence), label convention
+        and regime, protocol, kernel, decoder, bits, versions.
+      learning_rates: learned learning rates, or None.
+      params: the stored parameters of the decoder, in transformed space.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    transform: Transform
+    header: dict[str, Any]
+    learning_rates: np.ndarray | None = None
+    params: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def create(cls, distilled: Distilled, transform: Transform, header: dict[str, Any]) -> DistilledDataset:
+        """From what a method rendered; `header` adds the provenance."""
+        images = np.asarray(transform.inverse(np.asarray(distilled.images, np.float32)), np.float32)
+        rates = distilled.learning_rates
+        return cls(
+            images=images,
+            labels=np.asarray(distilled.labels),
+            transform=transform,
+            header={
+                **header,
+                "label_convention": distilled.label_convention,
+                "label_regime": distilled.label_regime,
+                "decoder": distilled.decoder,
+                "num_bits": distilled.num_bits,
+            },
+            learning_rates=None if rates is None else np.asarray(rates),
+            params={name: np.asarray(leaf) for name, leaf in distilled.params.items()},
+        )
+
+    def distilled(self) -> Distilled:
+        """In transformed space, as networks and kernels see it."""
+        return Distilled(
+            images=self.transform.apply(self.images),
+            labels=self.labels,
+            learning_rates=self.learning_rates,
+            params=self.params,
+            label_convention=self.header["label_convention"],
+            label_regime=self.header["label_regime"],
+            decoder=self.header["decoder"],
+            num_bits=self.header["num_bits"],
+        )
+
+    def to_bytes(self) -> bytes:
+        """The file's content; equal sets give equal bytes."""
+        spec, transform_tensors = transform_to_tensors(self.transform)
+        tensors = {"images": self.images, "labels": self.labels}
+        if self.learning_rates is not None:
+            tensors["learning_rates"] = self.learning_rates
+        tensors |= {f"params.{name}": leaf for name, leaf in self.params.items()}
+        tensors |= {f"transform.{name}": leaf for name, leaf in transform_tensors.items()}
+        tensors = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+        header = {**self.header, "format_version": FORMAT_VERSION, "transform": spec}
+        header["sha256"] = _seal(header, tensors)
+        return safetensors.numpy.save(tensors, {_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write the file whole or not at all. Raises JaxddError on a full or read-only disk."""
+        write_atomically(path, self.to_bytes())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> DistilledDataset:
+        """Read and check a file: its structure, its version, and that not one bit of it has changed.
+
+        Raises:
+          JaxddError: if there is no such file, or it is truncated, altered, foreign, or of a newer format.
+        """
+        path = pathlib.Path(path)
+        with disk_errors(path):
+            content = path.read_bytes()
+        return cls.from_bytes(content, str(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str = "these bytes") -> DistilledDataset:
+        """`read` for a file's content; `name` is what errors call it."""
+        header, tensors = _parse(content, name)
+        version = header.get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise JaxddError(
+                f"{name} has format version {version}, this jaxdd reads up to {FORMAT_VERSION}: update jaxdd."
+            )
+        missing = [key for key in _REQUIRED if key not in header] + [
+            t for t in ("images", "labels") if t not in tensors
+        ]
+        if missing:
+            raise JaxddError(f"{name} is not a whole distilled set: {', '.join(missing)} missing.")
+        if header.pop("sha256") != _seal(header, tensors):
+            raise JaxddError(f"{name} is damaged: its content does not match its checksum; fetch it again.")
+        prefixed = {
+            prefix: {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+            for prefix in ("params.", "transform.")
+        }
+        images, labels = tensors["images"], tensors["labels"]
+        if images.ndim != 4 or len(labels) != len(images) or header["label_convention"] not in LABEL_CONVENTIONS:
+            raise JaxddError(
+                f"{name} is not a distilled set: images {images.shape}, labels {labels.shape} "
+                f"with convention {header['label_convention']!r}."
+            )
+        return cls(
+            images=images,
+            labels=labels,
+            transform=transform_from_tensors(header.pop("transform"), prefixed["transform."]),
+            header=header,
+            learning_rates=tensors.get("learning_rates"),
+            params=prefixed["params."],
+        )
+
+
+def _seal(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    """A checksum over the header and every tensor."""
+    text = json.dumps(header, sort_keys=True)
+    named = hashlib.sha256(json.dumps(sorted(tensors)).encode()).hexdigest()
+    return hashlib.sha256(f"{text}{named}{digest(tensors[name] for name in sorted(tensors))}".encode()).hexdigest()
+
+
+def _parse(content: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and tensors of a safetensors file that jaxdd wrote."""
+    foreign = JaxddError(f"{name} is not a distilled set: expected a whole .safetensors file written by jaxdd.")
+    # The library's own checks come first; what remains is that the header is JSON of ours.
+    try:
+        tensors = safetensors.numpy.load(content)
+        length = struct.unpack("<Q", content[:8])[0]
+        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise foreign from error
+    if not isinstance(header, dict):
+        raise foreign
+    return header, tensors

@@ -1,0 +1,141 @@
+"""The file: equal bytes for equal sets, any change noticed, readable without jaxdd."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxdd import _files, data
+from jaxdd.errors import JaxddError
+from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Distilled
+
+HEADER = {"method": "kip", "seed": 3, "data": {"name": "mnist_5k", "class_names": ["0", "1"]}}
+
+
+@pytest.fixture
+def dataset(rng):
+    images = rng.normal(size=(4, 5, 6, 1)).astype(np.float32)
+    real = rng.uniform(size=(20, 5, 6, 1)).astype(np.float32)
+    distilled = Distilled(
+        images=images,
+        labels=rng.normal(size=(4, 2)).astype(np.float32),
+        learning_rates=np.float32([0.1, 0.2]),
+        params={"images": images},
+        label_convention="centred",
+        label_regime="learned",
+        num_bits=123,
+    )
+    return DistilledDataset.create(distilled, data.fit_transform("zca", real), HEADER)
+
+
+def test_round_trip(dataset, tmp_path):
+    dataset.write(tmp_path / "a.safetensors")
+    back = DistilledDataset.read(tmp_path / "a.safetensors")
+    for name in ("images", "labels", "learning_rates"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(dataset, name))
+    np.testing.assert_array_equal(back.params["images"], dataset.params["images"])
+    assert back.header | {"format_version": 1} == dataset.header | {"format_version": 1}
+    # What networks see is what the method learned, through pixel space and back.
+    np.testing.assert_allclose(back.distilled().images, dataset.params["images"], atol=1e-4)
+    assert back.distilled().label_convention == "centred"
+
+
+def test_equal_sets_give_equal_bytes_in_any_process(dataset, tmp_path):
+    assert dataset.to_bytes() == dataset.to_bytes()
+    dataset.write(tmp_path / "a.safetensors")
+    code = (
+        "import sys; from jaxdd import DistilledDataset; "
+        "sys.stdout.buffer.write(DistilledDataset.read(sys.argv[1]).to_bytes())"
+    )
+    for seed in ("0", "1"):
+        again = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "a.safetensors"],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "JAX_PLATFORMS": "cpu"},
+        )
+        assert again.stdout == dataset.to_bytes()
+
+
+def test_opens_with_safetensors_alone(dataset, tmp_path):
+    dataset.write(tmp_path / "a.safetensors")
+    with safetensors.safe_open(tmp_path / "a.safetensors", framework="numpy") as file:
+        header = json.loads(file.metadata()["jaxdd"])
+        assert list(file.metadata()) == ["jaxdd"]
+        np.testing.assert_array_equal(file.get_tensor("images"), dataset.images)
+        assert header["label_convention"] == "centred" and header["data"]["name"] == "mnist_5k"
+
+
+def test_random_changes_are_read_right_or_refused_in_a_sentence(dataset, rng):
+    content, reference = dataset.to_bytes(), dataset.to_bytes()
+    for _ in range(300):
+        kind = rng.integers(3)
+        if kind == 0:
+            mutated = content[: rng.integers(len(content))]
+        elif kind == 1:
+            mutated = bytearray(content)
+            for position in rng.integers(len(content), size=rng.integers(1, 4)):
+                mutated[position] ^= 1 << rng.integers(8)
+            mutated = bytes(mutated)
+        else:
+            mutated = content + rng.bytes(rng.integers(1, 20))
+        try:
+            back = DistilledDataset.from_bytes(mutated)
+        except JaxddError as error:
+            assert "\n" not in str(error)
+        else:
+            assert back.to_bytes() == reference
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a distilled set"),
+        (b"\x80\x04\x95", "not a distilled set"),
+        (os.urandom(100), "not a distilled set"),
+        (safetensors.numpy.save({"images": np.zeros(3)}), "not a distilled set"),
+        (safetensors.numpy.save({"images": np.zeros(3)}, {"jaxdd": "[1]"}), "not a distilled set"),
+        (safetensors.numpy.save({"images": np.zeros(3)}, {"jaxdd": '{"format_version": 1}'}), "missing"),
+        (safetensors.numpy.save({"images": np.zeros(3)}, {"jaxdd": '{"format_version": 99}'}), "update jaxdd"),
+    ],
+)
+def test_foreign_files(content, message, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(JaxddError, match=message):
+        DistilledDataset.read(path)
+
+
+def test_missing_file_and_directory(tmp_path):
+    with pytest.raises(JaxddError, match="no such file"):
+        DistilledDataset.read(tmp_path / "none")
+    with pytest.raises(JaxddError, match="a directory"):
+        DistilledDataset.read(tmp_path)
+
+
+def test_full_disk_leaves_the_old_file_whole(dataset, tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    dataset.write(path)
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_files.os, "fsync", full)
+    with pytest.raises(JaxddError, match="disk is full"):
+        dataset.write(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_jax_arrays_and_hard_labels(tmp_path):
+    distilled = Distilled(jax.numpy.ones((2, 3, 3, 1)), jax.numpy.arange(2))
+    dataset = DistilledDataset.create(distilled, data.Identity(), {"data": {}})
+    back = DistilledDataset.from_bytes(dataset.to_bytes())
+    assert back.labels.tolist() == [0, 1] and back.header["label_convention"] == "hard"
