@@ -1,0 +1,136 @@
+"""A run's directory: whose it is, and the states saved in it (orbax)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd._files import disk_errors, write_atomically
+from jaxdd.errors import JaxddError
+from jaxdd.types import State
+
+_IDENTITY = "run.json"
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    return {
+        name: leaf for key, sub in tree.items() for name, leaf in _flatten(sub, f"{prefix}.{key}".lstrip(".")).items()
+    }
+
+
+def _differences(there: Mapping, here: Mapping) -> str:
+    there, here = _flatten(there), _flatten(here)
+    return "; ".join(
+        f"{name} is {there.get(name, 'absent')!r} there and {here.get(name, 'absent')!r} here"
+        for name in sorted({*there, *here})
+        if there.get(name, ...) != here.get(name, ...)
+    )
+
+
+def claim(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+    """Make `directory` this run's, or make sure that it is.
+
+    Raises:
+      JaxddError: if it holds a run and `resume` is False, or a run of another identity (the difference is named).
+    """
+    path = directory / _IDENTITY
+    identity = json.loads(json.dumps(identity))
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        held = path.read_text() if path.exists() else None
+    if held is None:
+        write_atomically(path, json.dumps(identity, indent=2, sort_keys=True) + "\n")
+        return
+    try:
+        there = json.loads(held)
+    except ValueError as error:
+        raise JaxddError(f"{path} is damaged (not JSON); choose another directory.") from error
+    if difference := _differences(there, identity):
+        raise JaxddError(f"{directory} belongs to another run: {difference}; choose another directory.")
+    if not resume:
+        raise JaxddError(
+            f"{directory} already holds this run; add --resume to go on with it, or choose another directory."
+        )
+
+
+class Checkpoints:
+    """Saved states by step, in a directory of its own: the newest few, each whole or absent."""
+
+    def __init__(self, directory: pathlib.Path, keep: int):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self._directory = directory.absolute()
+        with disk_errors(directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            self._directory, options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        )
+
+    def save(self, step: int, state: State, score: float | None = None) -> None:
+        """Begin to save; the state may be donated afterwards.
+
+        The copy matters: on CPU orbax writes from a view of the very buffer that the next donated step overwrites.
+        """
+        args = self._ocp.args
+        state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+        with self._failures():
+            self._manager.save(
+                step, args=args.Composite(state=args.StandardSave(state), meta=args.JsonSave({"score": score}))
+            )
+
+    def wait(self) -> None:
+        """Until what was begun is on disk."""
+        with self._failures():
+            self._manager.wait_until_finished()
+
+    @property
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
+    def score(self, step: int) -> float:
+        """The score that a state was saved with."""
+        args = self._ocp.args
+        with self._unreadable(step):
+            return float(self._manager.restore(step, args=args.Composite(meta=args.JsonRestore())).meta["score"])
+
+    def restore(self, step: int, like: State, sharding: jax.sharding.Sharding) -> State:
+        """The state of `step`, in the structure of `like` (shapes suffice) and placed by `sharding`."""
+        args = self._ocp.args
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
+        with self._unreadable(step):
+            return self._manager.restore(step, args=args.Composite(state=args.StandardRestore(abstract))).state
+
+    def close(self) -> None:
+        with self._failures():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        # A failed background save surfaces here in whatever class tensorstore chose.
+        try:
+            yield
+        except Exception as error:
+            full = any(word in str(error) for word in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "quota"))
+            reason = "the disk is full" if full else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            whole = list(self._manager.all_steps(read=True))
+            kept = f"the last whole one is of step {max(whole)}" if whole else "there is none before it"
+            raise JaxddError(f"{self._directory}: a checkpoint could not be saved, {reason}; {kept}.") from error
+
+    @contextlib.contextmanager
+    def _unreadable(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise JaxddError(
+                f"{self._directory / str(step)}: this checkpoint cannot be read "
+                f"({type(error).__name__}: {str(error).splitlines()[0]}); remove it to go on from the one before."
+            ) from error

@@ -1,0 +1,70 @@
+"""What a run tells: metrics as JSON lines, optionally TensorBoard, and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdd._files import disk_errors, write_atomically
+from jaxdd.errors import JaxddError
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object a line, `{"step": .., "split": "train" | "validation", name: value, ..}`."""
+
+    def __init__(self, directory: pathlib.Path | None, *, resumed_from: int, tensorboard: bool):
+        self.rows: list[dict[str, Any]] = []
+        self._path = directory / "metrics.jsonl" if directory else None
+        self._board = _tensorboard(directory) if tensorboard and directory else None
+        if self._path is None:
+            return
+        if self._path.exists():
+            # A run killed after its last checkpoint has logged steps that will now be done again.
+            self.rows = [row for row in read_metrics(self._path) if row["step"] <= resumed_from]
+        write_atomically(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        row = {"step": step, "split": split, **metrics}
+        self.rows.append(row)
+        if self._path is not None:
+            with disk_errors(self._path), self._path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        if self._board is not None:
+            for name, value in metrics.items():
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`; a line cut short by a kill is left out."""
+    rows = []
+    with disk_errors(path):
+        lines = path.read_text(errors="replace").splitlines()
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
+
+
+def _tensorboard(directory: pathlib.Path):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise JaxddError("TensorBoard logs need tensorboardX: pip install 'jaxdd[tensorboard]'.") from error
+    return SummaryWriter(str(directory / "tensorboard"))
+
+
+def progress_bar(steps: int, done: int, enabled: bool):
+    """A bar that is quiet where the output is not a terminal, and a widget in a notebook."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=steps, initial=done, unit="step", disable=None if enabled else True, leave=False)

@@ -1,0 +1,43 @@
+"""Where arrays lie: the one module that knows about devices.
+
+`update` is free of collectives. What is learned is replicated; the batch of real examples is split over the devices,
+and XLA inserts the one sum that this needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxdd.types import Batch
+
+AXIS = "data"
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A one-axis mesh over `devices`, by default all of them."""
+    devices = list(jax.devices() if devices is None else devices)
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_indices(indices: jax.Array, mesh: Mesh) -> jax.Array:
+    """Split a batch's indices over the devices if they divide evenly, so that each device gathers its own examples.
+
+    A batch that does not divide is computed whole on every device: slower, never wrong.
+    """
+    if indices.shape[0] % mesh.size:
+        return indices
+    return jax.lax.with_sharding_constraint(indices, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
+def split_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Keep a gathered batch where its indices are."""
+    if batch.labels.shape[0] % mesh.size:
+        return batch
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(AXIS)))

@@ -1,0 +1,255 @@
+"""The engine with a small method of its own: it knows the contract and no method."""
+
+import os
+import signal
+import threading
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdd
+from jaxdd.data import balanced_sampler
+from jaxdd.engine.log import read_metrics
+from jaxdd.errors import JaxddError, RunInterrupted
+from jaxdd.types import Distilled, Labels, Method, RealData
+
+
+class MeanState(NamedTuple):
+    params: dict
+    key: jax.Array  # a typed key in the state must survive a checkpoint
+
+
+def class_means(rate: float = 0.1, explode_at: float = np.inf, sampler=None) -> Method:
+    """Follows the class means of noisy batches, and counts in `size` so that a test can make it explode."""
+
+    def init(key, data):
+        images = jnp.zeros((data.labels.num_classes, *data.images.shape[1:]))
+        return MeanState({"images": images, "size": jnp.zeros(())}, key)
+
+    def update(key, state, batch):
+        member = jax.nn.one_hot(batch.labels, len(state.params["images"]))
+        means = jnp.einsum("bc,bhwk->chwk", member, batch.images) / jnp.maximum(member.sum(0), 1)[:, None, None, None]
+        noise = jax.random.normal(key, means.shape)
+        images = state.params["images"] + rate * (means + noise - state.params["images"])
+        size = state.params["size"] + 1
+        images = jnp.where(size >= explode_at, jnp.inf, images)
+        state = MeanState({"images": images, "size": size}, jax.random.fold_in(state.key, 1))
+        return state, {"loss": jnp.mean((images - means) ** 2)}
+
+    def distilled(state):
+        return Distilled(state.params["images"], jnp.arange(len(state.params["images"])))
+
+    return Method(init, sampler or balanced_sampler(16), update, distilled)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    images = rng.normal(size=(60, 4, 4, 1)).astype(np.float32) + labels[:, None, None, None]
+    return RealData(jnp.array(images), Labels.index(labels))
+
+
+def run(method, data, **options):
+    return jaxdd.run(
+        method, data, **{"steps": 25, "progress": False, "log_every": 5, "devices": jax.devices()[:1], **options}
+    )
+
+
+def assert_same(a, b):
+    chex.assert_trees_all_equal(jax.tree.map(as_data, a), jax.tree.map(as_data, b))
+
+
+def as_data(leaf):
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def test_is_a_function_of_method_data_and_seed(data):
+    first, again, other = (run(class_means(), data, seed=seed) for seed in (1, 1, 2))
+    assert_same(first.state, again.state)
+    assert not np.array_equal(first.distilled.images, other.distilled.images)
+    means = np.stack([np.asarray(data.images)[c::3].mean(0) for c in range(3)])
+    long = run(class_means(rate=0.02), data, steps=2000)
+    assert np.abs(np.asarray(long.distilled.images) - means).mean() < 0.15  # it does follow the real data
+
+
+def test_resumed_run_gives_the_bits_of_an_uninterrupted_one(data, tmp_path):
+    whole = run(class_means(), data, workdir=tmp_path / "whole", validate=score)
+    for steps in (7, 8, 21, 25):
+        part = run(class_means(), data, workdir=tmp_path / "part", resume=True, steps=steps, validate=score)
+    assert part.resumed_from == 21
+    assert_same(whole.state, part.state)
+    assert part.step == 25
+
+
+def score(distilled):
+    return {"score": -jnp.abs(distilled.images).mean()}
+
+
+def test_checkpoints_at_every_chunk_change_nothing_and_survive_donation(data, tmp_path):
+    """Asynchronous saves must hold the state of their step although the next steps overwrite its buffers."""
+    whole = run(class_means(), data)
+    run(class_means(), data, workdir=tmp_path, checkpoint_seconds=0.0, steps=20, log_every=1)
+    resumed = run(class_means(), data, workdir=tmp_path, resume=True)
+    assert resumed.resumed_from == 20
+    assert_same(whole.state, resumed.state)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_number_of_devices_does_not_matter(data, count):
+    reference = run(class_means(), data, devices=jax.devices()[:1])
+    result = run(class_means(), data, devices=jax.devices()[:count])
+    assert result.devices == count
+    np.testing.assert_allclose(result.distilled.images, reference.distilled.images, rtol=2e-6, atol=1e-6)
+
+
+def test_work_of_each_device_falls_with_their_number(data):
+    """The batch is gathered and computed in shards: flops per device, as compiled."""
+    from jaxdd.engine.chunk import keys_of
+    from jaxdd.engine.placement import make_mesh, replicated, split_batch, split_indices
+    from jaxdd.types import Batch
+
+    method, keys = class_means(sampler=balanced_sampler(1024)), keys_of(0)
+
+    def flops(count):
+        mesh = make_mesh(jax.devices()[:count])
+
+        def step(state, data):
+            indices = split_indices(method.sample(keys.sample, data.labels), mesh)
+            batch = split_batch(Batch(data.images[indices], data.labels.values[indices]), mesh)
+            return method.update(keys.update, state, batch)
+
+        place = replicated(mesh)
+        state = jax.jit(method.init, out_shardings=place)(keys.init, jax.device_put(data, place))
+        compiled = jax.jit(step, in_shardings=place, out_shardings=place).lower(state, data).compile()
+        return compiled.cost_analysis()["flops"]
+
+    assert flops(4) < 0.5 * flops(1)
+
+
+def test_state_moves_to_another_number_of_devices(data, tmp_path):
+    run(class_means(), data, workdir=tmp_path, steps=10, devices=jax.devices()[:4])
+    resumed = run(class_means(), data, workdir=tmp_path, resume=True, devices=jax.devices()[:2])
+    whole = run(class_means(), data, devices=jax.devices()[:1])
+    np.testing.assert_allclose(resumed.distilled.images, whole.distilled.images, rtol=2e-6, atol=1e-6)
+
+
+def test_callback_sees_states_that_outlive_the_run(data):
+    seen = []
+    result = run(class_means(), data, callback=lambda step, metrics, state: seen.append((step, metrics, state)))
+    assert [step for step, *_ in seen] == [5, 10, 15, 20, 25]
+    for step, metrics, state in seen:
+        assert float(state.params["size"]) == step and np.isfinite(metrics["loss"])
+    assert_same(seen[-1][2], result.state)
+
+
+def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(data, tmp_path):
+    run(class_means(), data, workdir=tmp_path / "whole", validate=score, validate_every=10)
+    run(class_means(), data, workdir=tmp_path / "part", validate=score, validate_every=10, steps=12)
+    with (tmp_path / "part" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 15, "split": "train", "loss": 0}\n{"step": 20, "sp')  # logged, then killed before the save
+    result = run(class_means(), data, workdir=tmp_path / "part", validate=score, validate_every=10, resume=True)
+    rows = [r for r in read_metrics(tmp_path / "part" / "metrics.jsonl") if r["step"] != 12]  # the first run's end
+    assert rows == read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert [r for r in result.history if r["step"] != 12] == rows
+
+
+def test_best_on_validation_is_kept_beside_the_last(data, tmp_path):
+    for workdir in (None, tmp_path):
+        scores = iter([1.0, 3.0, 2.0])
+        seen = []
+
+        def validate(distilled, scores=scores, seen=seen):
+            seen.append(np.asarray(distilled.images))
+            return {"score": next(scores)}
+
+        result = run(class_means(), data, steps=6, validate=validate, validate_every=2, workdir=workdir)
+        distilled, step, best = result.best
+        assert (step, best) == (4, 3.0)
+        np.testing.assert_array_equal(distilled.images, seen[1])
+        np.testing.assert_array_equal(result.distilled.images, seen[2])
+
+
+def test_non_finite_step_keeps_the_last_good_state_and_names_the_leaf(data, tmp_path):
+    with pytest.raises(
+        JaxddError, match=r"step 9 gave values that are not finite in .*state\.params\.images"
+    ) as caught:
+        run(class_means(explode_at=9), data, workdir=tmp_path)
+    assert "saved as step 8" in str(caught.value)
+    good = run(class_means(), data, workdir=tmp_path, resume=True, steps=8)
+    assert good.resumed_from == 8 and np.all(np.isfinite(good.distilled.images))
+    assert_same(good.state, run(class_means(), data, steps=8).state)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_saves_and_says_how_to_go_on(data, tmp_path, number):
+    def at_ten(step, metrics, state):
+        if step == 10:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(RunInterrupted, match=r"step 1\d of 25.*--resume") as caught:
+        run(class_means(), data, workdir=tmp_path, callback=at_ten)
+    assert caught.value.signum == number
+    resumed = run(class_means(), data, workdir=tmp_path, resume=True)
+    assert resumed.resumed_from >= 10
+    assert_same(resumed.state, run(class_means(), data).state)
+
+
+def test_runs_outside_the_main_thread(data):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run(class_means(), data)))
+    thread.start()
+    thread.join()
+    assert results[0].step == 25
+
+
+def test_one_compilation_whatever_the_lengths(data):
+    traces = 0
+    method = class_means()
+
+    def update(*arguments):
+        nonlocal traces
+        traces += 1
+        return method.update(*arguments)
+
+    run(method._replace(update=update), data, steps=13, log_every=3, validate=score, validate_every=4)
+    assert traces <= 2  # once for the shapes of the metrics, once for the program
+
+
+def test_bad_directories_are_refused_with_the_difference(data, tmp_path):
+    config = {"method": {"rate": 0.1}}
+    run(class_means(), data, workdir=tmp_path, config=config, steps=5)
+    before = sorted(tmp_path.rglob("*"))
+    for options, message in [
+        ({"config": config}, "already holds this run; add --resume"),
+        ({"config": {"method": {"rate": 0.2}}, "resume": True}, r"method\.rate is 0\.1 there and 0\.2 here"),
+        ({"config": config, "seed": 3, "resume": True}, "seed is 0 there and 3 here"),
+        ({"config": config, "resume": True, "steps": 4}, "already at step 5"),
+    ]:
+        with pytest.raises(JaxddError, match=message):
+            run(class_means(), data, workdir=tmp_path, **options)
+    other = data._replace(images=data.images + 1)
+    with pytest.raises(JaxddError, match="data is"):
+        run(class_means(), other, workdir=tmp_path, config=config, resume=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_steps_must_be_positive_and_a_file_is_no_directory(data, tmp_path):
+    with pytest.raises(JaxddError, match="at least 1"):
+        run(class_means(), data, steps=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JaxddError, match="not a directory"):
+        run(class_means(), data, workdir=tmp_path / "file" / "run")
+
+
+def test_damaged_checkpoint_is_named(data, tmp_path):
+    run(class_means(), data, workdir=tmp_path, steps=5)
+    for path in (tmp_path / "checkpoints" / "5").rglob("*"):
+        if path.is_file() and path.name != "commit_success.txt":
+            path.write_bytes(b"")
+    with pytest.raises(JaxddError, match="cannot be read"):
+        run(class_means(), data, workdir=tmp_path, resume=True)
