@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-_ROOMS = (
+__all__ = [
+    "DistilledDataset",
+    "JaxddError",
+    "Method",
+    "Network",
+    "__version__",
     "data",
     "engine",
     "errors",
@@ -21,18 +26,10 @@ _ROOMS = (
     "methods",
     "models",
     "report",
+    "run",
     "synthetic",
     "types",
-)
-_NAMES = {
-    "run": "engine",
-    "DistilledDataset": "synthetic",
-    "Method": "types",
-    "Network": "types",
-    "JaxddError": "errors",
-}
-
-__all__ = [*_ROOMS, *_NAMES, "__version__"]
+]
 
 if TYPE_CHECKING:
     from jaxdd import data, engine, errors, evaluation, kernels, losses, methods, models, report, synthetic, types
@@ -41,14 +38,23 @@ if TYPE_CHECKING:
     from jaxdd.synthetic import DistilledDataset
     from jaxdd.types import Method, Network
 
+# Names that live in a room; every other public name is a room.
+_HOMES = {
+    "DistilledDataset": "synthetic",
+    "JaxddError": "errors",
+    "Method": "types",
+    "Network": "types",
+    "run": "engine",
+}
+
 
 def __getattr__(name: str):
-    if name in _ROOMS:
-        return importlib.import_module(f"jaxdd.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"jaxdd.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'jaxdd' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'jaxdd' has no attribute {name!r}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"jaxdd.{_HOMES[name]}"), name)
+    return importlib.import_module(f"jaxdd.{name}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -28,6 +28,7 @@ def disk_errors(path: os.PathLike | str):
             errno.EFBIG: "the file is larger than this system allows",
             errno.EROFS: "the disk is read-only",
             errno.EACCES: "permission is denied",
+            errno.EEXIST: "a file stands where a directory should be",
             errno.ENOTDIR: "a part of this path is a file, not a directory",
             errno.EISDIR: "this is a directory, not a file",
             errno.ENOENT: "there is no such file or directory",

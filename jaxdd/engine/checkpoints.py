@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.types import State
 
 _IDENTITY = "run.json"
+_OVERHEAD = 256 * 2**10  # bytes of orbax's own files in a checkpoint, generously
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -81,6 +83,9 @@ class Checkpoints:
         The copy matters: on CPU orbax writes from a view of the very buffer that the next donated step overwrites.
         """
         args = self._ocp.args
+        needed = int(1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))) + _OVERHEAD
+        if shutil.disk_usage(self._directory).free < needed:  # said before a half-written step has to be cleaned up
+            raise JaxddError(self._not_saved("the disk is full"))
         state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         with self._failures():
             self._manager.save(
@@ -100,14 +105,14 @@ class Checkpoints:
         """The score that a state was saved with."""
         args = self._ocp.args
         with self._unreadable(step):
-            return float(self._manager.restore(step, args=args.Composite(meta=args.JsonRestore())).meta["score"])
+            return float(self._manager.restore(step, args=args.Composite(meta=args.JsonRestore()))["meta"]["score"])
 
     def restore(self, step: int, like: State, sharding: jax.sharding.Sharding) -> State:
         """The state of `step`, in the structure of `like` (shapes suffice) and placed by `sharding`."""
         args = self._ocp.args
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
         with self._unreadable(step):
-            return self._manager.restore(step, args=args.Composite(state=args.StandardRestore(abstract))).state
+            return self._manager.restore(step, args=args.Composite(state=args.StandardRestore(abstract)))["state"]
 
     def close(self) -> None:
         with self._failures():
@@ -121,9 +126,12 @@ class Checkpoints:
         except Exception as error:
             full = any(word in str(error) for word in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "quota"))
             reason = "the disk is full" if full else f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            whole = list(self._manager.all_steps(read=True))
-            kept = f"the last whole one is of step {max(whole)}" if whole else "there is none before it"
-            raise JaxddError(f"{self._directory}: a checkpoint could not be saved, {reason}; {kept}.") from error
+            raise JaxddError(self._not_saved(reason)) from error
+
+    def _not_saved(self, reason: str) -> str:
+        whole = self._manager.all_steps()
+        kept = f"the last whole one is of step {max(whole)}" if whole else "there is none before it"
+        return f"{self._directory}: a checkpoint could not be saved, {reason}; {kept}."
 
     @contextlib.contextmanager
     def _unreadable(self, step: int) -> Iterator[None]:

@@ -57,7 +57,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 def _tensorboard(directory: pathlib.Path):
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise JaxddError("TensorBoard logs need tensorboardX: pip install 'jaxdd[tensorboard]'.") from error
     return SummaryWriter(str(directory / "tensorboard"))

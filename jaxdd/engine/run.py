@@ -70,7 +70,7 @@ def run(
     log_every: int | None = None,
     validate_every: int | None = None,
     checkpoint_seconds: float = 30.0,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     progress: bool = True,
     tensorboard: bool = False,
 ) -> RunResult:

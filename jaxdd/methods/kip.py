@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxdd.data import balanced_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.losses import squared_error
 from jaxdd.methods._registry import method
-from jaxdd.synthetic import corrupted, moving_average, per_leaf, pixels, render
+from jaxdd.synthetic import corrupted, descend, moving_average, per_leaf, pixels, render
 from jaxdd.types import Batch, Key, Method, Metrics, RealData
 
 
@@ -29,7 +29,10 @@ class KIP:
       init: "real" images of each class, or "noise".
       labels: "fixed" (one-hot minus 1/classes), "learned" with the images, or "solve": the images stay real and only
         the labels are chosen, in closed form (Label Solve).
-      learning_rate: Adam's, for images and labels.
+      learning_rate: Adam's, for images.
+      label_learning_rate: Adam's, for learned labels, times sqrt(ipc): the more images share a class, the less each
+        label matters. At the images' rate labels grow several times larger than one-hot ones, which kernel regression
+        does not mind and finite networks do (Fashion-MNIST, 10 images, MLP: 59 % instead of 73 % on validation).
       ema: decay of the exponential moving average of the iterates that is the result (Loo et al. 2023 use 0.99; the
         paper none); 0 gives the bare last iterate.
       target_batch: real examples a step, class-balanced.
@@ -43,6 +46,7 @@ class KIP:
     init: str = "real"
     labels: str = "learned"
     learning_rate: float = 0.04
+    label_learning_rate: float = 0.003
     ema: float = 0.99
     target_batch: int = 2500
     corruption: float = 0.0
@@ -62,6 +66,7 @@ class KIP:
             "target_batch": (self.target_batch >= 1, "at least 1"),
             "corruption": (0 <= self.corruption < 1, "at least 0 and under 1"),
             "learning_rate": (self.learning_rate > 0, "positive"),
+            "label_learning_rate": (self.label_learning_rate > 0, "positive"),
             "ema": (0 <= self.ema < 1, "at least 0 and under 1"),
             "ridge": (self.ridge >= 0, "at least 0"),
             "depth": (self.depth >= 0, "at least 0"),
@@ -73,7 +78,7 @@ class KIP:
                 raise JaxddError(f"{name} of kip must be {expected}, got {getattr(self, name)!r}.")
 
     @property
-    def kernel_spec(self) -> dict[str, float | int | str]:
+    def kernel_spec(self) -> dict[str, Any]:
         """What `jaxdd.kernels.build` needs to make this kernel again."""
         return {
             "name": self.kernel,
@@ -84,7 +89,7 @@ class KIP:
         }
 
     @property
-    def predictor(self) -> dict[str, float | int | str]:
+    def predictor(self) -> dict[str, Any]:
         """The kernel and its ridge: with the synthetic set, all it takes to predict."""
         return {**self.kernel_spec, "ridge": self.ridge}
 
@@ -108,8 +113,9 @@ def kip(config: KIP) -> Method:
     synthetic = pixels(config.ipc, init=config.init, learn_labels=config.labels != "fixed")
     if config.corruption:
         synthetic = corrupted(synthetic, config.corruption)
+    rates = {"images": config.learning_rate, "labels": config.label_learning_rate * math.sqrt(config.ipc)}
     learned = {"fixed": ["images"], "learned": ["images", "labels"], "solve": []}[config.labels]
-    optimizer = per_leaf({leaf: optax.adam(config.learning_rate) for leaf in learned})
+    optimizer = per_leaf({leaf: optax.adam(rates[leaf]) for leaf in learned})
     predict = functools.partial(kernels.kernel_ridge_predict, ridge=config.ridge, float64=config.float64)
 
     def init(key: Key, data: RealData) -> KIPState:
@@ -127,11 +133,11 @@ def kip(config: KIP) -> Method:
     def update(key: Key, state: KIPState, batch: Batch) -> tuple[KIPState, Metrics]:
         del key
         (loss, (accuracy, targets)), grads = jax.value_and_grad(objective, has_aux=True)(state.params, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = synthetic.project(optax.apply_updates(state.params, updates))
+        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         if config.labels == "solve":
             images = synthetic.render(params).images
-            params["labels"] = kernels.label_solve(kernel, images, batch.images, targets, ridge=config.ridge)
+            solved = kernels.label_solve(kernel, images, batch.images, targets, ridge=config.ridge)
+            params = {**params, "labels": solved}
         average = moving_average(state.average, params, config.ema, state.step)
         return KIPState(params, average, opt_state, state.step + 1), {"loss": loss, "batch_accuracy": accuracy}
 

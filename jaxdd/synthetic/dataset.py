@@ -15,6 +15,7 @@ import pathlib
 import struct
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
@@ -71,11 +72,12 @@ class DistilledDataset:
 
     def distilled(self) -> Distilled:
         """In transformed space, as networks and kernels see it."""
+        rates = self.learning_rates
         return Distilled(
-            images=self.transform.apply(self.images),
-            labels=self.labels,
-            learning_rates=self.learning_rates,
-            params=self.params,
+            images=jnp.asarray(self.transform.apply(self.images)),
+            labels=jnp.asarray(self.labels),
+            learning_rates=None if rates is None else jnp.asarray(rates),
+            params={name: jnp.asarray(leaf) for name, leaf in self.params.items()},
             label_convention=self.header["label_convention"],
             label_regime=self.header["label_regime"],
             decoder=self.header["decoder"],
@@ -89,7 +91,7 @@ class DistilledDataset:
         if self.learning_rates is not None:
             tensors["learning_rates"] = self.learning_rates
         tensors |= {f"params.{name}": leaf for name, leaf in self.params.items()}
-        tensors |= {f"transform.{name}": leaf for name, leaf in transform_tensors.items()}
+        tensors |= transform_tensors
         tensors = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
         header = {**self.header, "format_version": FORMAT_VERSION, "transform": spec}
         header["sha256"] = _seal(header, tensors)
@@ -127,10 +129,6 @@ class DistilledDataset:
             raise JaxddError(f"{name} is not a whole distilled set: {', '.join(missing)} missing.")
         if header.pop("sha256") != _seal(header, tensors):
             raise JaxddError(f"{name} is damaged: its content does not match its checksum; fetch it again.")
-        prefixed = {
-            prefix: {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-            for prefix in ("params.", "transform.")
-        }
         images, labels = tensors["images"], tensors["labels"]
         if images.ndim != 4 or len(labels) != len(images) or header["label_convention"] not in LABEL_CONVENTIONS:
             raise JaxddError(
@@ -140,10 +138,10 @@ class DistilledDataset:
         return cls(
             images=images,
             labels=labels,
-            transform=transform_from_tensors(header.pop("transform"), prefixed["transform."]),
+            transform=transform_from_tensors(header.pop("transform"), tensors),
             header=header,
             learning_rates=tensors.get("learning_rates"),
-            params=prefixed["params."],
+            params={key.removeprefix("params."): t for key, t in tensors.items() if key.startswith("params.")},
         )
 
 

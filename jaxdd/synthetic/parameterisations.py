@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -121,13 +121,25 @@ def per_leaf(transforms: Mapping[str, optax.GradientTransformation]) -> optax.Gr
     )
 
 
+def descend(
+    synthetic: SyntheticSet,
+    optimizer: optax.GradientTransformation,
+    grads: Params,
+    opt_state: optax.OptState,
+    params: Params,
+) -> tuple[Params, optax.OptState]:
+    """One step of an optimiser on a synthetic set, back onto its constraints."""
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return synthetic.project(cast(Params, optax.apply_updates(params, updates))), opt_state
+
+
 def moving_average(average: Params, params: Params, decay: float, step: Array) -> Params:
     """One step of the exponential moving average of iterates; what does not move keeps its bits.
 
     Early on the decay is `(1 + step) / (10 + step)` instead, so that a short run is not an average of its start.
     """
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda a, p: p + decay * (a - p), average, params)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: p + kept * (a - p), average, params)
 
 
 def render(synthetic: SyntheticSet, params: Params) -> Distilled:

@@ -1,0 +1,91 @@
+"""Config files and flags: where ml_collections and absl end and plain dicts begin."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+import jaxdd
+from jaxdd.errors import JaxddError, unknown
+
+
+def shipped() -> dict[str, pathlib.Path]:
+    """The configs that came with the package, by name."""
+    package = pathlib.Path(jaxdd.__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    return {}
+
+
+def describe(path: pathlib.Path) -> str:
+    """First line of a config's docstring."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return (module.__doc__ or "").strip().splitlines()[0]
+
+
+def find(name: str) -> str:
+    """A config file from a path or from the bare name of a shipped one."""
+    path, known = pathlib.Path(name), shipped()
+    if path.is_file():
+        return str(path)
+    if path.stem in known and (path.parent == pathlib.Path() or path.parent.name == "configs"):
+        return str(known[path.stem])
+    raise unknown("config (neither a file nor the name of a shipped one)", name, known)
+
+
+@contextlib.contextmanager
+def _argv(arguments: list[str]) -> Iterator[None]:
+    # config_flags reads the overrides from sys.argv, whatever arguments the flags are given.
+    before, sys.argv = sys.argv, arguments
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> list[str]:
+    """Parse flags into `values` and return the positional arguments.
+
+    Raises:
+      JaxddError: for an unknown flag or config field (with the nearest one) or a value of the wrong type.
+    """
+    line = [f"jaxdd {command}", *arguments]
+    if "config" in values:
+        line = [
+            f"--config={find(arg.removeprefix('--config='))}" if arg.startswith("--config=") else arg for arg in line
+        ]
+    try:
+        with _argv(line):
+            return values(line)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, JaxddError):
+            raise
+        text = " ".join(str(error.args[0] if error.args else error).split())
+        if isinstance(error, flags.UnrecognizedFlagError):
+            raise unknown("option", f"--{error.flagname}", [f"--{name}" for name in values]) from error
+        raise JaxddError(f"{text.rstrip('.')}. (jaxdd {command} --help lists the options.)") from error
+
+
+def define_config(values: flags.FlagValues) -> None:
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "a config file or the name of a shipped one; --config.a.b=VALUE overrides a field",
+        flag_values=values,
+    )
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A ConfigDict as nested plain dicts, with placeholders as None."""
+    return config.to_dict()

@@ -1,0 +1,23 @@
+"""What a distilled set is worth: fresh networks trained on it, kernel accuracy, and fair baselines beside it."""
+
+from jaxdd.evaluation import protocols
+from jaxdd.evaluation.baselines import full_data_reference, random_real
+from jaxdd.evaluation.comparison import Row, compare
+from jaxdd.evaluation.kernel import kernel_accuracy
+from jaxdd.evaluation.protocols import Protocol
+from jaxdd.evaluation.score import Score, evaluate
+from jaxdd.evaluation.verification import Verification, verify
+
+__all__ = [
+    "Protocol",
+    "Row",
+    "Score",
+    "Verification",
+    "compare",
+    "evaluate",
+    "full_data_reference",
+    "kernel_accuracy",
+    "protocols",
+    "random_real",
+    "verify",
+]

@@ -1,0 +1,144 @@
+"""The accuracy of networks trained on a distilled set."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd.errors import JaxddError
+from jaxdd.evaluation import protocols
+from jaxdd.evaluation.protocols import Protocol
+from jaxdd.evaluation.train import accuracy, train
+from jaxdd.types import Batch, Distilled, Key, Network
+
+# Enough to tell learning rates apart (standard error 1 % and shared by all of them), a third of a usual split.
+SELECTION_EXAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Test accuracies of freshly trained networks at their last step.
+
+    Attributes:
+      accuracies: fractions, one for each network.
+      learning_rate: the one they were trained with.
+      protocol: its name.
+      selected_on: "validation" if the learning rate was chosen there, "none" if the protocol fixes it.
+      selection: `(learning rate, mean validation accuracy)` of each candidate.
+    """
+
+    accuracies: tuple[float, ...]
+    learning_rate: float
+    protocol: str
+    selected_on: str = "none"
+    selection: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.accuracies))
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over networks (ddof=1); 0 for a single one."""
+        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else 0.0
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean."""
+        return self.std / math.sqrt(len(self.accuracies))
+
+
+def evaluate(
+    network: Network,
+    distilled: Distilled | Sequence[Distilled],
+    validation: Batch | None,
+    test: Batch,
+    protocol: str | Protocol = "default",
+    *,
+    num_networks: int = 5,
+    key: Key,
+    networks_per_batch: int | None = None,
+) -> Score:
+    """Train fresh networks on a set and measure them on test data, both in the space the set is in.
+
+    Where the protocol leaves a choice of learning rates, other networks are trained with each, and the best mean
+    accuracy on (2,000 evenly spaced examples of) `validation` decides. A rate that diverges is measured like any
+    other. The same arguments give the same numbers.
+
+    Args:
+      distilled: a set, or several of equal size, over which the networks are then spread in turn.
+      validation: held-out real data, never test data.
+      num_networks: networks that are measured.
+      networks_per_batch: how many train side by side; one on CPUs and all on accelerators by default.
+
+    Raises:
+      JaxddError: for an unknown protocol, a protocol that has to select without `validation`, or sets and test data
+        that do not fit together.
+    """
+    protocol = protocols.get(protocol)
+    sets = [distilled] if isinstance(distilled, Distilled) else list(distilled)
+    _check(sets, validation, test, num_networks)
+    images = jnp.stack([jnp.asarray(s.images, jnp.float32) for s in sets])
+    labels = jnp.stack([jnp.asarray(s.labels) for s in sets])
+
+    def measure(rate: float, keys: Key, data: Batch) -> np.ndarray:
+        """Accuracies `(len(keys),)`, a batch of networks after the other."""
+        per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
+        accuracies = []
+        for start in range(0, len(keys), per_batch):
+            # A last incomplete batch is filled up, so that every batch runs the same program.
+            members = np.minimum(np.arange(start, start + per_batch), len(keys) - 1)
+            trained = train(
+                network,
+                images,
+                labels,
+                protocol,
+                np.full(per_batch, rate),
+                keys[members],
+                label_convention=sets[0].label_convention,
+                sets=members % len(sets),
+            )
+            accuracies.append(accuracy(network, trained, data))
+        return np.concatenate(accuracies)[: len(keys)]
+
+    key_selection, key_measured = jax.random.split(key)
+    rates = protocol.learning_rates
+    best, selection = rates[0], ()
+    if len(rates) > 1:
+        if validation is None or not len(validation.labels):
+            raise JaxddError(
+                f"protocol {protocol.name!r} selects its learning rate on validation data: give some, "
+                f"or a protocol with one learning rate."
+            )
+        stride = math.ceil(len(validation.labels) / SELECTION_EXAMPLES)
+        held_out = Batch(validation.images[::stride], validation.labels[::stride])
+        keys = jax.random.split(key_selection, protocol.selection_networks)
+        means = [float(measure(rate, keys, held_out).mean()) for rate in rates]
+        best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))
+    accuracies = measure(best, jax.random.split(key_measured, num_networks), test)
+    return Score(
+        accuracies=tuple(float(a) for a in accuracies),
+        learning_rate=best,
+        protocol=protocol.name,
+        selected_on="validation" if selection else "none",
+        selection=selection,
+    )
+
+
+def _check(sets: list[Distilled], validation: Batch | None, test: Batch, num_networks: int) -> None:
+    if not sets or num_networks < 1:
+        raise JaxddError(f"evaluation needs at least one set and one network, got {len(sets)} and {num_networks}.")
+    for one in sets:
+        if np.shape(one.images) != np.shape(sets[0].images) or np.shape(one.labels) != np.shape(sets[0].labels):
+            raise JaxddError("sets that are evaluated together must have equal shapes.")
+    for kind, data in (("validation", validation), ("test", test)):
+        if data is not None and np.shape(data.images)[1:] != np.shape(sets[0].images)[1:]:
+            raise JaxddError(
+                f"{kind} images are {np.shape(data.images)[1:]} but the distilled images are "
+                f"{np.shape(sets[0].images)[1:]}: is this the data set they were distilled from?"
+            )

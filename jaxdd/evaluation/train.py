@@ -1,0 +1,151 @@
+"""Fresh networks trained on small sets, several at once, and their accuracy on large ones."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxdd import losses
+from jaxdd.errors import JaxddError
+from jaxdd.evaluation.arrays import blocks, centred
+from jaxdd.evaluation.protocols import Protocol
+from jaxdd.types import Array, Batch, Key, Network, PyTree
+
+
+class Trained(NamedTuple):
+    """Networks at their last step, stacked along a first axis."""
+
+    theta: PyTree
+    stats: PyTree
+
+
+def train(
+    network: Network,
+    images: Array,
+    labels: Array,
+    protocol: Protocol,
+    learning_rates: ArrayLike,
+    keys: Key,
+    *,
+    label_convention: str,
+    sets: ArrayLike | None = None,
+) -> Trained:
+    """Train fresh networks side by side; the i-th starts from `keys[i]`, with peak rate `learning_rates[i]`.
+
+    One compiled program for one (network, protocol, shapes), whatever the rates and keys.
+
+    Args:
+      images: `(s, m, h, w, c)`, one or more sets of equal size.
+      labels: `(s, m)` or `(s, m, classes)`.
+      learning_rates: `(k,)`.
+      keys: `(k,)`.
+      label_convention: of the labels, see `types.Distilled`.
+      sets: int `(k,)`, the set of each network; the first for all by default.
+
+    Raises:
+      JaxddError: if the protocol's loss cannot use labels of this convention.
+    """
+    if protocol.loss == "cross_entropy" and label_convention == "centred":
+        raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use centred labels.")
+    indices = np.zeros(len(keys), np.int32) if sets is None else np.asarray(sets, np.int32)
+    rates = np.asarray(learning_rates, np.float32)
+    return _train(images, labels, rates, keys, indices, network=network, protocol=protocol, convention=label_convention)
+
+
+def accuracy(network: Network, trained: Trained, test: Batch) -> np.ndarray:
+    """The share of test images whose largest logit is their label, float64 `(k,)`, one for each trained network.
+
+    The test set may lie on the host; it is sent to the device in blocks of at most 500 images.
+    """
+    correct = np.zeros(len(jax.tree.leaves(trained)[0]), np.int64)
+    for images, labels in blocks(test):
+        correct += np.asarray(_count_correct(trained, images, labels, network=network), np.int64)
+    return correct / len(test.labels)
+
+
+def _map(function: Callable, arguments: PyTree) -> PyTree:
+    """`vmap`, except over a single network: a vmapped convolution is a grouped one, slow on CPUs."""
+    if len(jax.tree.leaves(arguments)[0]) == 1:
+        return jax.tree.map(lambda leaf: leaf[None], function(jax.tree.map(lambda leaf: leaf[0], arguments)))
+    return jax.vmap(function)(arguments)
+
+
+@functools.partial(jax.jit, static_argnames=("network", "protocol", "convention"))
+def _train(images, labels, learning_rates, keys, sets, *, network, protocol, convention):
+    num_examples = images.shape[1]
+    num_steps = protocol.num_steps(num_examples)
+    batch_size = min(protocol.batch_size, num_examples)
+    batches = num_examples // batch_size
+    squared = protocol.loss == "squared_error" or (protocol.loss == "auto" and convention == "centred")
+
+    def objective(theta, stats, images, labels, key):
+        logits, stats = network.apply(theta, images, stats, train=True, key=key)
+        if squared:
+            per_example = losses.squared_error(logits, centred(labels, convention, logits.shape[-1]))
+        else:
+            per_example = losses.cross_entropy(logits, labels)
+        return per_example.mean(), stats
+
+    def train_one(arguments):
+        index, learning_rate, key = arguments
+        key_init, key_order, key_apply = jax.random.split(key, 3)
+        theta, stats = network.init(key_init)
+        optimizer = _optimizer(protocol, learning_rate, num_steps)
+        whole = (images[index], labels[index]) if batch_size == num_examples else None
+
+        def step(carry, t):
+            theta, stats, opt_state, order = carry
+            if whole is None:
+                position = t % batches
+                # A new order at the start of an epoch only: sorting a large set costs more than a step.
+                order = lax.cond(
+                    position == 0,
+                    lambda: jax.random.permutation(jax.random.fold_in(key_order, t), num_examples),
+                    lambda: order,
+                )
+                chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
+                batch = images[index, chosen], labels[index, chosen]
+            else:
+                batch = whole
+            gradient, stats = jax.grad(objective, has_aux=True)(theta, stats, *batch, jax.random.fold_in(key_apply, t))
+            updates, opt_state = optimizer.update(gradient, opt_state, theta)
+            return (optax.apply_updates(theta, updates), stats, opt_state, order), None
+
+        start = (theta, stats, optimizer.init(theta), jnp.arange(num_examples))
+        (theta, stats, *_), _ = lax.scan(step, start, jnp.arange(num_steps))
+        return Trained(theta, stats)
+
+    return _map(train_one, (sets, learning_rates, keys))
+
+
+def _optimizer(protocol: Protocol, learning_rate: Array, num_steps: int) -> optax.GradientTransformation:
+    if protocol.schedule == "cosine":
+        schedule = optax.cosine_decay_schedule(1.0, max(1, num_steps - protocol.warmup))
+    else:
+        schedule = optax.constant_schedule(1.0)
+    if protocol.warmup:
+        warmup = optax.linear_schedule(0.0, 1.0, protocol.warmup)
+        schedule = optax.join_schedules([warmup, schedule], [protocol.warmup])
+    decay = optax.add_decayed_weights(protocol.weight_decay) if protocol.weight_decay else optax.identity()
+    if protocol.optimizer == "adam":
+        direction = optax.chain(optax.scale_by_adam(), decay)
+    else:
+        direction = optax.chain(decay, optax.trace(protocol.momentum) if protocol.momentum else optax.identity())
+    return optax.chain(direction, optax.scale_by_schedule(lambda t: -learning_rate * schedule(t)))
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _count_correct(trained, images, labels, *, network):
+    def count(one):
+        logits, _ = network.apply(one.theta, images, one.stats)
+        return (logits.argmax(-1) == labels).sum()
+
+    return _map(count, trained)

@@ -1,0 +1,117 @@
+"""Does a distilled file still give what was recorded for it?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jaxdd import kernels, models
+from jaxdd.data import Dataset, Split, real_data
+from jaxdd.errors import JaxddError
+from jaxdd.evaluation.kernel import kernel_accuracy
+from jaxdd.evaluation.protocols import Protocol
+from jaxdd.evaluation.score import Score, evaluate
+from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Batch
+
+TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What a distilled file gives when it is evaluated again.
+
+    Attributes:
+      score: of networks, unless no model was asked for.
+      kernel_accuracy: if the file names a kernel.
+      disagreements: a sentence for each figure that is not as recorded, and for data of another source.
+      compared: the names of the figures that were compared.
+    """
+
+    score: Score | None
+    kernel_accuracy: float | None
+    disagreements: tuple[str, ...]
+    compared: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether everything recorded was found again; None if there was nothing to compare and nothing was wrong."""
+        return not self.disagreements if self.compared or self.disagreements else None
+
+
+def verify(
+    source: str | os.PathLike | DistilledDataset,
+    dataset: Dataset,
+    *,
+    model: str | None = "convnet",
+    model_options: Mapping[str, Any] | None = None,
+    protocol: str | Protocol | None = None,
+    num_networks: int = 5,
+    seed: int = 0,
+    recorded: Mapping[str, float] | None = None,
+    networks_per_batch: int | None = None,
+) -> Verification:
+    """Read a distilled file, checking its integrity, and evaluate it again on the test data of its source.
+
+    Args:
+      source: a file, or one already read.
+      dataset: the real data; its validation split should be the one that was held out.
+      model, model_options: for `models.build`; None evaluates the kernel alone.
+      protocol: the file's own by default.
+      recorded: earlier figures to compare with, as fractions: "accuracy_mean" (with "accuracy_std" and
+        "networks", if known) agrees within two standard errors of the difference, "kernel_accuracy" within 1e-3.
+
+    Raises:
+      JaxddError: if the file is not whole, or its images or classes are not those of `dataset`.
+    """
+    stored = source if isinstance(source, DistilledDataset) else DistilledDataset.read(source)
+    header, distilled = stored.header, stored.distilled()
+    if stored.images.shape[1:] != dataset.image_shape or header["data"]["num_classes"] != dataset.num_classes:
+        raise JaxddError(
+            f"the distilled set has {header['data']['num_classes']} classes of images {stored.images.shape[1:]}, "
+            f"{dataset.name} has {dataset.num_classes} of {dataset.image_shape}: give the data it was distilled from."
+        )
+
+    def batch(split: Split) -> Batch:
+        real = real_data(split, stored.transform, dataset.num_classes)
+        return Batch(real.images, real.labels.values)
+
+    test = batch(dataset.test)
+    score = kernel_found = None
+    if model is not None:
+        network = models.build(model, dataset.image_shape, dataset.num_classes, **(model_options or {}))
+        score = evaluate(
+            network,
+            distilled,
+            batch(dataset.validation) if len(dataset.validation) else None,
+            test,
+            protocol or header.get("protocol") or "default",
+            num_networks=num_networks,
+            key=jax.random.key(seed),
+            networks_per_batch=networks_per_batch,
+        )
+    if header.get("kernel"):
+        options = dict(header["kernel"])
+        ridge = options.pop("ridge")
+        kernel_found = kernel_accuracy(kernels.build(**options), distilled, test, ridge=ridge)
+
+    recorded, disagreements, compared = recorded or {}, [], []
+
+    def check(name: str, found: float, tolerance: float) -> None:
+        compared.append(name)
+        if not abs(found - recorded[name]) <= tolerance:
+            disagreements.append(f"{name} is {found:.4f}, recorded {recorded[name]:.4f} (tolerance {tolerance:.4f})")
+
+    if header["data"]["source_hash"] != dataset.source_hash:
+        disagreements.append(f"{dataset.name} is not the data this set was distilled from: their hashes differ")
+    if score is not None and "accuracy_mean" in recorded:
+        other = recorded.get("accuracy_std", score.std) / math.sqrt(recorded.get("networks", num_networks))
+        check("accuracy_mean", score.mean, max(2 * math.hypot(score.standard_error, other), TOLERANCE))
+    if kernel_found is not None and "kernel_accuracy" in recorded:
+        check("kernel_accuracy", kernel_found, TOLERANCE)
+    return Verification(score, kernel_found, tuple(disagreements), tuple(compared))

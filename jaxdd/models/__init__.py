@@ -1,0 +1,8 @@
+"""Networks as pure functions: the zoo, and adapters for everyone else's."""
+
+from jaxdd.models.adapters import from_functions, from_linen, from_nnx
+from jaxdd.models.conv import conv2d
+from jaxdd.models.registry import available, build
+from jaxdd.models.zoo import MLP, ConvNet
+
+__all__ = ["MLP", "ConvNet", "available", "build", "conv2d", "from_functions", "from_linen", "from_nnx"]

@@ -1,0 +1,132 @@
+"""From any framework's network to `jaxdd.types.Network`, pure functions over plain dicts of arrays."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdd.errors import JaxddError
+from jaxdd.types import Array, Key, Network, PyTree
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+
+def _no_features(*args, **kwargs):
+    raise JaxddError("this network does not say what its features are; give its module a `features` method.")
+
+
+@functools.lru_cache(maxsize=256)
+def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
+    """A flax.linen module as a Network.
+
+    Collections other than "params" (BatchNorm's "batch_stats") become `stats`; in training mode they are updated.
+    `train=` is passed on to methods that have such an argument, `key` becomes the "dropout" stream. Equal modules give
+    the same Network, so that compiled programs are reused.
+
+    Args:
+      module: called with images `(n, h, w, c)`, returns logits; a method `features` is the Network's, if there is one.
+      image_shape: `(h, w, c)`.
+    """
+    example = jnp.zeros((1, *image_shape))
+
+    def init(key: Key) -> tuple[PyTree, PyTree]:
+        key_params, key_dropout = jax.random.split(key)
+        variables = dict(module.init({"params": key_params, "dropout": key_dropout}, example))
+        return variables.pop("params", {}), variables
+
+    def call(method: str) -> Callable[..., tuple[Array, PyTree]]:
+        has_train = "train" in inspect.signature(getattr(module, method)).parameters
+
+        def apply(theta, images, stats, *, train: bool = False, key: Key | None = None):
+            out, updated = module.apply(
+                {"params": theta, **stats},
+                images,
+                method=method,
+                rngs=None if key is None else {"dropout": key},
+                mutable=list(stats) if train else [],
+                **({"train": train} if has_train else {}),
+            )
+            return out, {**stats, **updated}
+
+        return apply
+
+    features = call("features") if hasattr(type(module), "features") else _no_features
+    return Network(init, call("__call__"), features)
+
+
+def from_nnx(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """A flax.nnx module as a Network.
+
+    Parameters become `theta`, everything else (BatchNorm's statistics, random streams) `stats`, both plain dicts.
+    `train` switches between the module's `train()` and `eval()` modes; `key` reseeds its random streams.
+
+    Args:
+      constructor: `constructor(rngs)` builds the module, which maps images `(n, h, w, c)` to logits; a method
+        `features` is the Network's, if there is one.
+    """
+    from flax import nnx
+
+    def leaves(module: nnx.Module) -> tuple[PyTree, PyTree]:
+        theta, stats = nnx.state(module, nnx.Param), nnx.state(module, nnx.Not(nnx.Param))
+        return nnx.to_pure_dict(theta), nnx.to_pure_dict(stats)
+
+    abstract = nnx.eval_shape(lambda: constructor(nnx.Rngs(0)))
+    graph = nnx.graphdef(abstract)
+
+    def init(key: Key) -> tuple[PyTree, PyTree]:
+        return leaves(constructor(nnx.Rngs(key)))
+
+    def call(method: str) -> Callable[..., tuple[Array, PyTree]]:
+        def apply(theta, images, stats, *, train: bool = False, key: Key | None = None):
+            module = nnx.merge(graph, nnx.State(theta), nnx.State(stats))
+            module.train() if train else module.eval()
+            if key is not None:
+                nnx.reseed(module, default=key, dropout=key)
+            out = getattr(module, method)(images)
+            return out, leaves(module)[1] if train else stats
+
+        return apply
+
+    return Network(init, call("__call__"), call("features") if hasattr(abstract, "features") else _no_features)
+
+
+def from_functions(
+    init: Callable[[Key], PyTree],
+    apply: Callable[[PyTree, Array], Array],
+    features: Callable[[PyTree, Array], Array] | None = None,
+) -> Network:
+    """Any `(init, apply)` pair from outside as a Network: haiku, equinox, or plain functions.
+
+    Args:
+      init: `init(key) -> theta`.
+      apply: `apply(theta, images) -> logits (n, classes)`.
+      features: `features(theta, images) -> (n, d)`, if some method needs them.
+    """
+
+    def stateless(function):
+        def call(theta, images, stats, *, train: bool = False, key: Key | None = None):
+            return function(theta, images), stats
+
+        return call
+
+    return Network(
+        lambda key: (init(key), {}), stateless(apply), _no_features if features is None else stateless(features)
+    )
+
+
+def as_network(candidate: Any, image_shape: tuple[int, int, int]) -> Network | None:
+    """A Network from what a factory may return (a Network, a linen module, an `(init, apply)` pair), else None."""
+    if isinstance(candidate, Network):
+        return candidate
+    if isinstance(candidate, nn.Module):
+        return from_linen(candidate, image_shape)
+    if isinstance(candidate, tuple) and len(candidate) in (2, 3) and all(map(callable, candidate)):
+        return from_functions(*candidate)
+    return None

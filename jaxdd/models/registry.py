@@ -1,0 +1,70 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import flax.linen as nn
+
+from jaxdd._dotted import is_dotted, resolve
+from jaxdd.errors import JaxddError, unknown
+from jaxdd.models.adapters import as_network
+from jaxdd.models.zoo import MLP, ConvNet
+from jaxdd.types import Network
+
+_ZOO: dict[str, type[nn.Module]] = {"convnet": ConvNet, "mlp": MLP}
+_LINEN_FIELDS = {"name", "parent", "num_classes"}
+
+
+def available() -> dict[str, str]:
+    """The names `build` knows, each with one line about it."""
+    return {name: (module.__doc__ or "").splitlines()[0] for name, module in _ZOO.items()}
+
+
+def build(name: str, image_shape: tuple[int, int, int], num_classes: int, **options: Any) -> Network:
+    """A network by name.
+
+    Args:
+      name: one of `available()`, or "package.module:factory" for your own `factory(image_shape, num_classes,
+        **options)`, which returns a Network, a linen module or an `(init, apply)` pair.
+      image_shape: `(h, w, c)`.
+      num_classes: at least 2.
+      **options: the module's fields, such as `width` and `depth`.
+
+    Raises:
+      JaxddError: for an unknown name or option (the nearest is suggested), a factory that cannot be imported or
+        returns something else, or an image shape that the network cannot take.
+    """
+    if len(image_shape) != 3 or min(image_shape) < 1 or num_classes < 2:
+        raise JaxddError(
+            f"a network needs images (height, width, channels) and at least 2 classes, "
+            f"got {tuple(image_shape)} and {num_classes}."
+        )
+    height, width, channels = (int(size) for size in image_shape)
+    image_shape = height, width, channels
+    if is_dotted(name):
+        factory = resolve(name)
+        try:
+            inspect.signature(factory).bind(image_shape, num_classes, **options)
+        except (TypeError, ValueError) as error:
+            raise JaxddError(
+                f"model factory {name!r} must take (image_shape, num_classes, **options): {error}."
+            ) from error
+        made = factory(image_shape, num_classes, **options)
+    elif name in _ZOO:
+        known = {field.name for field in dataclasses.fields(_ZOO[name])} - _LINEN_FIELDS
+        for option in options:
+            if option not in known:
+                raise unknown(f"option of model {name!r}", option, known)
+        made = _ZOO[name](num_classes, **options)
+    else:
+        raise unknown("model", name, _ZOO)
+    network = as_network(made, image_shape)
+    if network is None:
+        raise JaxddError(
+            f"model factory {name!r} must return a Network, a linen module or an (init, apply) pair, "
+            f"got {type(made).__name__}."
+        )
+    return network

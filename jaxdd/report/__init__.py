@@ -1,0 +1,17 @@
+"""What people look at: pictures, curves, the report, the data card, tables for the terminal, and exports."""
+
+from jaxdd.report.curves import curves_svg
+from jaxdd.report.exports import to_npz, to_png_folder
+from jaxdd.report.pictures import grid_image
+from jaxdd.report.terminal import comparison_table, describe
+from jaxdd.report.write import write_report
+
+__all__ = [
+    "comparison_table",
+    "curves_svg",
+    "describe",
+    "grid_image",
+    "to_npz",
+    "to_png_folder",
+    "write_report",
+]

@@ -1,0 +1,60 @@
+"""Tables for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxdd.report.facts import about_set, comparison, flattened, provenance
+from jaxdd.synthetic import DistilledDataset
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """The distilled set beside its baselines; `rows` as `write_report` takes them."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    content = comparison(rows)
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
+    for name, numeric in zip(content.columns, content.numeric, strict=True):
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for cells, ours in zip(content.cells, content.ours, strict=True):
+        # Text, not markup: a name in square brackets is a name.
+        table.add_row(*map(Text, cells), style="bold" if ours else None)
+    return table
+
+
+def describe(dataset: DistilledDataset) -> Group:
+    """What `jaxdd show` prints: the set, the tensors it stores, where it comes from, and its configuration."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    stored = [("images", dataset.images), ("labels", dataset.labels)]
+    if dataset.learning_rates is not None:
+        stored.append(("learning_rates", dataset.learning_rates))
+    stored += [(f"params.{name}", leaf) for name, leaf in dataset.params.items()]
+    tensors = [(name, f"{leaf.dtype} ({', '.join(map(str, leaf.shape))})") for name, leaf in stored]
+    sections = {
+        "Distilled set": about_set(dataset),
+        "Tensors": tensors,
+        "Provenance": provenance(dataset),
+        "Configuration": flattened(dataset.header.get("config") or {}),
+    }
+    tables = []
+    for title, rows in sections.items():
+        if not rows:
+            continue
+        table = Table(title=Text(title), title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False)
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(Text(name), Text(value))
+        tables.append(table)
+    return Group(*tables)

@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""`jaxdd distill` for people who run scripts: the same flags, the same function."""
+
+import sys
+
+from jaxdd.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["distill", *sys.argv[1:]]))

@@ -1,0 +1,298 @@
+"""The command line on small real data: what it makes, and the sentence for everything that can be wrong."""
+
+import ctypes
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jaxdd import data
+from jaxdd.cli import main
+from jaxdd.synthetic import DistilledDataset
+
+TINY = ["--config=kip", "--config.data.name=tiny", "--config.method.target_batch=64", "--config.run.validate_every=10"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A data directory with 600 real digits as `tiny.npz`."""
+    folder = tmp_path_factory.mktemp("data")
+    source = data.load("mnist_5k")
+    arrays = {"x_train": source.train.images[::7], "y_train": source.train.labels[::7]}
+    np.savez(folder / "tiny.npz", **arrays, x_test=source.test.images[::10], y_test=source.test.labels[::10])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tiny, monkeypatch):
+    monkeypatch.setenv("JAXDD_DATA_DIR", str(tiny))
+
+
+def distill(workdir, *arguments, steps=20):
+    return ["distill", *TINY, f"--config.run.steps={steps}", f"--workdir={workdir}", *arguments]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """The directory of one finished run."""
+    workdir = tmp_path_factory.mktemp("run") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXDD_DATA_DIR", str(tiny))
+        assert main(distill(workdir, "--evaluate=quick", "--config.evaluation.networks=2")) == 0
+    return workdir
+
+
+def result_of(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_a_run_leaves_everything_it_promises(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"distilled.safetensors", "report.html", "images.png", "README.md", "results.json", "metrics.jsonl"} <= names
+    result = json.loads((finished / "results.json").read_text())["result"]
+    assert 0 <= result["random_real_mean"] <= 1 and result["networks"] == 2
+    assert result["kernel_accuracy"] > result["random_real_kernel_accuracy"] - 0.1
+    header = DistilledDataset.read(finished / "distilled.safetensors").header
+    assert header["config"]["method"]["ipc"] == 1 and header["data"]["name"] == "tiny"
+    assert str(finished.parent) not in json.dumps(header)  # no path in it
+
+
+def test_json_is_the_last_line_and_repeats_itself(tmp_path, capsys):
+    results = []
+    for name in ("a", "b"):
+        assert main(distill(tmp_path / name, "--evaluate=kernel", "--json")) == 0
+        results.append(result_of(capsys))
+    for key in ("kernel_accuracy", "random_real_kernel_accuracy", "num_bits", "resumed_from"):
+        assert results[0][key] == results[1][key]
+    assert results[0]["seconds"] > 0 and results[0]["devices"] >= 1
+    content = [(tmp_path / name / "distilled.safetensors").read_bytes() for name in ("a", "b")]
+    assert content[0] == content[1]
+
+
+def test_evaluate_by_directory_or_file(finished, capsys):
+    for source in (finished, finished / "distilled.safetensors"):
+        assert main(["evaluate", str(source), "--model=mlp", "--seeds=2", "--protocol=quick", "--json"]) == 0
+        result = result_of(capsys)
+        assert {"accuracy_mean", "accuracy_std", "random_real_mean", "kernel_accuracy"} <= set(result)
+    recorded = json.loads((finished / "results.json").read_text())["result"]
+    assert result["accuracy_mean"] == pytest.approx(recorded["accuracy_mean"], abs=1e-6)
+
+
+def test_show_export_and_list(finished, tmp_path, capsys):
+    assert main(["show", str(finished)]) == 0
+    assert "tiny" in capsys.readouterr().out
+    assert main(["export", str(finished), f"--npz={tmp_path / 'a.npz'}", f"--png={tmp_path / 'png'}"]) == 0
+    assert np.load(tmp_path / "a.npz", allow_pickle=False)["images"].shape == (10, 28, 28, 1)
+    assert len(list((tmp_path / "png").rglob("*.png"))) == 10
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("kip", "tiny", "mnist_5k", "convnet", "quick"))
+    assert main(["--help"]) == 0 and main(["distill", "--help"]) == 0
+
+
+def test_resume_may_ask_for_more_steps_and_starts_fresh_in_an_empty_directory(tmp_path, capsys):
+    (tmp_path / "part").mkdir()
+    for steps, resumed in ((10, 0), (20, 10)):
+        assert main(distill(tmp_path / "part", "--resume", "--evaluate=none", "--json", steps=steps)) == 0
+        assert result_of(capsys)["resumed_from"] == resumed
+    assert main(distill(tmp_path / "whole", "--evaluate=none")) == 0
+    part, whole = ((tmp_path / name / "distilled.safetensors").read_bytes() for name in ("part", "whole"))
+    assert part == whole
+
+
+def test_own_method_data_and_model_by_dotted_path(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_parts.py").write_text(
+        "import numpy as np, jax, jax.numpy as jnp\n"
+        "from jaxdd.methods import kip\n"
+        "def method(ipc): return kip(ipc=ipc, target_batch=32)\n"
+        "def digits():\n"
+        "    labels = np.arange(200) % 4\n"
+        "    rng = np.random.default_rng(0)\n"
+        "    return (rng.normal(size=(200, 6, 6, 1)) + labels[:, None, None, None]).astype(np.float32), labels\n"
+        "def model(image_shape, num_classes):\n"
+        "    size = int(np.prod(image_shape))\n"
+        "    init = lambda key: {'w': 0.1 * jax.random.normal(key, (size, num_classes))}\n"
+        "    return init, lambda theta, x: x.reshape(len(x), -1) @ theta['w']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    line = ["distill", f"--config={tmp_path / 'own_config.py'}", "--workdir=out", "--evaluate=full", "--json"]
+    (tmp_path / "own_config.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(): return ConfigDict({'method': {'name': 'own_parts:method', 'ipc': 1},"
+        " 'data': {'name': 'own_parts:digits'}, 'run': {'steps': 5},"
+        " 'evaluation': {'model': 'own_parts:model', 'protocol': 'quick', 'networks': 2}})\n"
+    )
+    assert main(line) == 0
+    assert result_of(capsys)["num_images"] == 4
+
+
+def config_file(folder: pathlib.Path, body: str) -> str:
+    path = folder / "bad.py"
+    path.write_text(body)
+    return f"--config={path}"
+
+
+BAD = {
+    "no command": (["distil"], "unknown command 'distil'; did you mean 'distill'"),
+    "no config": (["distill", "--workdir=DIR"], "--config is missing"),
+    "no workdir": (["distill", "--config=kip"], "--workdir is missing"),
+    "unknown option": (["distill", "--confg=kip"], "did you mean '--config'"),
+    "unknown config": (["distill", "--config=kpi", "--workdir=DIR"], "did you mean 'kip'"),
+    "missing config file": (["distill", "--config=/no/such.py", "--workdir=DIR"], "unknown config"),
+    "unknown field": (["distill", *TINY, "--config.run.stpes=3", "--workdir=DIR"], 'Did you mean "steps"'),
+    "wrong type": (["distill", *TINY, "--config.run.steps=many", "--workdir=DIR"], "many"),
+    "stray argument": (["distill", *TINY, "--workdir=DIR", "stray"], "unexpected argument 'stray'"),
+    "wrong level": (["distill", *TINY, "--workdir=DIR", "--evaluate=some"], "none|kernel|quick|full"),
+    "ipc 0": (["distill", *TINY, "--workdir=DIR", "--config.method.ipc=0"], "ipc of kip must be at least 1"),
+    "ipc too large": (["distill", *TINY, "--workdir=DIR", "--config.method.ipc=99999"], "has only"),
+    "no steps": (["distill", *TINY, "--workdir=DIR", "--config.run.steps=0"], "at least 1"),
+    "unknown method": (["distill", *TINY, "--workdir=DIR", "--config.method.name=kpi"], "did you mean 'kip'"),
+    "unknown labels": (["distill", *TINY, "--workdir=DIR", "--config.method.labels=hard"], '"fixed", "learned"'),
+    "unknown data": (["distill", *TINY, "--workdir=DIR", "--config.data.name=tinny"], "did you mean 'tiny'"),
+    "unknown transform": (
+        ["distill", *TINY, "--workdir=DIR", "--config.data.transform=standardise"],
+        "did you mean 'standardize'",
+    ),
+    "unknown model": (
+        ["distill", *TINY, "--workdir=DIR", "--evaluate=full", "--config.evaluation.model=convnett"],
+        "did you mean 'convnet'",
+    ),
+    "unknown protocol": (
+        ["distill", *TINY, "--workdir=DIR", "--evaluate=full", "--config.evaluation.protocol=defualt"],
+        "did you mean 'default'",
+    ),
+    "diverges": (
+        ["distill", *TINY, "--workdir=DIR", "--config.method.learning_rate=1e38"],
+        "not finite in",
+    ),
+    "no file": (["show", "DIR/none.safetensors"], "no such file"),
+    "two files": (["show", "a", "b"], "exactly one"),
+    "not a distilled file": (["show", __file__], "not a distilled set"),
+    "export nowhere": (["export", "x"], "--npz"),
+    "no seeds": (["evaluate", "DIR", "--seeds=0"], "seeds"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(case, tmp_path, capsys):
+    line, message = BAD[case]
+    workdir = tmp_path / "run"
+    assert main([argument.replace("DIR", str(workdir)) for argument in line]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("jaxdd: ") and captured.err.count("\n") == 1, captured.err
+    assert message in captured.err and "Traceback" not in captured.err
+    assert captured.out == ""
+    if case != "diverges":  # that one has saved its last good state
+        assert not workdir.exists()
+
+
+def test_unknown_section_and_missing_method_of_an_own_config(tmp_path, capsys):
+    for body, message in [
+        ("{'metod': {}}", "did you mean 'method'"),
+        ("{'method': {}}", "config.method.name is missing"),
+        ("{'method': {'name': 'kip'}, 'data': {'nam': 'x'}}", "did you mean 'name'"),
+    ]:
+        text = f"from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({body})\n"
+        assert main(["distill", config_file(tmp_path, text), f"--workdir={tmp_path / 'run'}"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_directory_of_another_config_is_refused_with_the_difference(finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    for extra, message in [
+        ([], "add --resume"),
+        (["--resume", "--config.method.ridge=0.1"], "method.ridge is 1e-06 there and 0.1 here"),
+        (["--resume", "--config.seed=5"], "seed is 0 there and 5 here"),
+    ]:
+        assert main(distill(finished, *extra)) == 2
+        assert message in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+
+def test_evaluate_refuses_other_data_unless_asked(finished, tiny, tmp_path, monkeypatch, capsys):
+    other = dict(np.load(tiny / "tiny.npz"))
+    other["x_test"] = other["x_test"][::-1]
+    np.savez(tmp_path / "tiny.npz", **other)
+    monkeypatch.setenv("JAXDD_DATA_DIR", str(tmp_path))
+    line = ["evaluate", str(finished), "--model=mlp", "--protocol=quick", "--seeds=1"]
+    assert main(line) == 2
+    assert "not the data" in capsys.readouterr().err
+    assert main([*line, "--data=tiny"]) == 0
+
+
+def command(workdir, *arguments, steps=400):
+    return [sys.executable, "-m", "jaxdd", *distill(workdir, "--evaluate=none", *arguments, steps=steps)]
+
+
+def sha256(workdir):
+    return hashlib.sha256((workdir / "distilled.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+def test_killed_at_five_random_moments_gives_the_same_hash(tmp_path):
+    often = ["--config.run.checkpoint_seconds=0.0", "--config.run.log_every=5", "--resume"]
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    draw, kills = random.Random(0), 0
+    while kills < 5:
+        process = subprocess.Popen(
+            command(tmp_path / "part", *often), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        checkpoints = tmp_path / "part" / "checkpoints"
+        known = set(os.listdir(checkpoints)) if checkpoints.exists() else set()
+        while process.poll() is None and not (checkpoints.exists() and set(os.listdir(checkpoints)) - known):
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate()
+        if process.returncode != -signal.SIGKILL:
+            assert process.returncode == 0, errors
+            break  # it was done before we came
+        kills += 1
+    assert kills >= 3
+    subprocess.run(command(tmp_path / "part", *often), check=True, capture_output=True)
+    assert sha256(tmp_path / "part") == sha256(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_with_a_hint(tmp_path, number):
+    process = subprocess.Popen(command(tmp_path / "run", steps=100_000), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert b"--resume goes on" in errors and b"Traceback" not in errors
+    assert any(name.isdigit() for name in os.listdir(tmp_path / "run" / "checkpoints"))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of four MiB, where mounting is allowed."""
+    libc, folder = ctypes.CDLL(None, use_errno=True), tmp_path / "disk"
+    folder.mkdir()
+    if libc.mount(b"jaxdd", str(folder).encode(), b"tmpfs", 0, b"size=4m") != 0:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    libc.umount2(str(folder).encode(), 2)
+
+
+def test_full_disk_is_one_sentence(small_disk, capsys):
+    (small_disk / "filler").write_bytes(bytes(4_000_000))
+    assert main(distill(small_disk / "run", "--config.method.ipc=20", "--evaluate=none")) == 2
+    captured = capsys.readouterr()
+    assert "disk is full" in captured.err and captured.err.count("\n") == 1
+    assert not (small_disk / "run" / "distilled.safetensors").exists()
+    (small_disk / "filler").unlink()
+    shutil.rmtree(small_disk / "run")
+    assert main(distill(small_disk / "run", "--evaluate=none", steps=3)) == 0

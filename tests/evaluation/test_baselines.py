@@ -1,0 +1,194 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd import data, evaluation, models
+from jaxdd.errors import JaxddError
+from jaxdd.evaluation import Protocol, compare, full_data_reference, kernel_accuracy, random_real, verify
+from jaxdd.kernels import ntk
+from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Batch, Distilled
+
+SHORT = Protocol("short", "", (3e-3,), steps=40)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return data.load("mnist_5k")
+
+
+@pytest.fixture(scope="module")
+def transform(dataset):
+    return data.fit_transform("standardize", dataset.train.pixels())
+
+
+@pytest.fixture(scope="module")
+def mnist(dataset, transform):
+    real = [data.real_data(s, transform, 10) for s in (dataset.train, dataset.validation, dataset.test)]
+    return real[0], *(Batch(r.images, r.labels.values) for r in real[1:])
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    return models.build("mlp", (28, 28, 1), 10, width=32)
+
+
+def like(convention="centred", regime="hard", per_class=1):
+    labels = jnp.zeros(10 * per_class, jnp.int32) if convention == "hard" else jnp.zeros((10 * per_class, 10))
+    return Distilled(jnp.zeros((10 * per_class, 28, 28, 1)), labels, label_convention=convention, label_regime=regime)
+
+
+def test_hard_baselines_are_real_images_with_their_own_labels(mnist, key):
+    train = mnist[0]
+    pairs = zip(np.asarray(train.images), np.asarray(train.labels.values), strict=True)
+    rows = {image.tobytes(): int(label) for image, label in pairs}
+    drawn = {c: random_real(key, train, 2, like=like(c)) for c in ("hard", "probability", "centred")}
+    truth = [rows[np.asarray(image).tobytes()] for image in drawn["hard"].images]
+    assert truth == sorted([*range(10)] * 2)
+    np.testing.assert_array_equal(drawn["hard"].labels, truth)
+    np.testing.assert_allclose(drawn["probability"].labels, np.eye(10)[truth], atol=1e-6)
+    np.testing.assert_allclose(drawn["centred"].labels, np.eye(10)[truth] - 0.1, atol=1e-6)
+    for convention, one in drawn.items():
+        assert (one.label_convention, one.label_regime) == (convention, "hard")
+        np.testing.assert_array_equal(one.images, drawn["hard"].images)
+    other = random_real(jax.random.key(1), train, 2, like=like())
+    assert np.any(other.images != drawn["hard"].images)
+
+
+def test_learned_labels_are_the_better_baseline(mnist, key):
+    train, _, test = mnist
+    hard, learned = (random_real(key, train, 3, like=like("centred", r), kernel=ntk) for r in ("hard", "learned"))
+    np.testing.assert_array_equal(hard.images, learned.images)
+    assert learned.label_regime == "learned"
+    assert learned.num_bits > hard.num_bits
+    gain = kernel_accuracy(ntk, learned, test) - kernel_accuracy(ntk, hard, test)
+    assert gain > 0.03
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"like": like(regime="learned")}, "needs the method's kernel"),
+        ({"like": like("probability", "learned"), "kernel": ntk}, "centred labels"),
+        ({"like": like(), "per_class": 100_000}, "100000"),
+        ({"like": like(), "per_class": 0}, "at least 1"),
+    ],
+)
+def test_impossible_baselines(mnist, key, arguments, sentence):
+    with pytest.raises(JaxddError, match=sentence):
+        random_real(key, mnist[0], **{"per_class": 1, **arguments})
+
+
+def test_comparison_by_regime(mnist, mlp, key):
+    train, validation, test = mnist
+    full = evaluation.Score((0.9,), 1e-3, "full-data")
+    learned = random_real(key, train, 2, like=like(regime="learned"), kernel=ntk)
+    rows = compare(mlp, learned, train, validation, test, SHORT, key=key, num_networks=2, kernel=ntk, full_data=full)
+    names = ["distilled", "random real, learned labels", "random real, hard labels", "full data"]
+    assert [row.name for row in rows] == names
+    assert [row.num_images for row in rows] == [20, 20, 20, len(train.images)]
+    assert rows[3].score is full
+    assert rows[3].kernel_accuracy is None
+    assert rows[1].kernel_accuracy > rows[2].kernel_accuracy
+    assert rows[0].num_bits == rows[1].num_bits > rows[2].num_bits
+    assert all(len(row.score.accuracies) == 2 for row in rows[:3])
+    # The distilled set of this test is itself such a draw, so it stands where its baseline stands.
+    assert abs(rows[0].kernel_accuracy - rows[1].kernel_accuracy) < 0.15
+
+    hard = dataclasses.replace(learned, label_regime="hard")
+    rows = compare(None, hard, train, None, test, key=key, num_networks=2, kernel=ntk)
+    assert [(row.name, row.score) for row in rows] == [("distilled", None), ("random real, hard labels", None)]
+    assert rows == compare(None, hard, train, None, test, key=key, num_networks=2, kernel=ntk)
+    rows = compare(mlp, hard, train, None, test, SHORT, key=key, num_networks=1)
+    assert [row.kernel_accuracy for row in rows] == [None, None]
+
+
+def test_full_data_reference_is_cached(mnist, mlp, tmp_path, monkeypatch):
+    train, _, test = mnist
+    protocol = Protocol("one", "", (1e-2,), epochs=2)
+
+    def reference(identity, **options):
+        return full_data_reference(mlp, train, test, protocol, identity=identity, cache_dir=tmp_path, **options)
+
+    first = reference({"data": "abc"})
+    assert first.mean > 0.7
+    (file,) = tmp_path.iterdir()
+    monkeypatch.setattr(evaluation.baselines, "evaluate", lambda *a, **k: pytest.fail("trained again"))
+    assert reference({"data": "abc"}) == first
+    for other in ({"identity": {"data": "abd"}}, {"identity": {"data": "abc"}, "seed": 1}):
+        with pytest.raises(pytest.fail.Exception, match="trained again"):
+            reference(**other)
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        reference({"data": "abc"})
+    monkeypatch.setattr(evaluation.baselines, "evaluate", lambda *a, **k: first)
+    assert reference({"data": "abc"}) == first
+    monkeypatch.setattr(evaluation.baselines, "evaluate", lambda *a, **k: pytest.fail("trained again"))
+    assert reference({"data": "abc"}) == first, "the damaged file was written again"
+
+
+def test_cache_directory_from_the_environment_and_unwritable(mnist, mlp, tmp_path, monkeypatch):
+    train, _, test = mnist
+    score = evaluation.Score((0.5,), 1e-3, "full-data")
+    monkeypatch.setattr(evaluation.baselines, "evaluate", lambda *a, **k: score)
+    monkeypatch.setenv("JAXDD_CACHE_DIR", str(tmp_path / "cache"))
+    assert full_data_reference(mlp, train, test, identity={}) == score
+    assert len(list((tmp_path / "cache" / "references").iterdir())) == 1
+    (tmp_path / "file").write_text("")
+    assert full_data_reference(mlp, train, test, identity={}, cache_dir=tmp_path / "file") == score
+
+
+@pytest.fixture(scope="module")
+def stored(mnist, dataset, transform):
+    distilled = random_real(jax.random.key(0), mnist[0], 1, like=like(regime="learned"), kernel=ntk)
+    header = {
+        "method": "label solve",
+        "config": {},
+        "seed": 0,
+        "data": {"name": dataset.name, "source_hash": dataset.source_hash, "num_classes": 10},
+        "protocol": "quick",
+        "kernel": {"name": "ntk", "depth": 1, "activation": "relu", "w_std": 2**0.5, "b_std": 0.1, "ridge": 1e-6},
+    }
+    return DistilledDataset.create(distilled, transform, header)
+
+
+def test_verification(stored, dataset, mnist, tmp_path):
+    path = tmp_path / "set.safetensors"
+    stored.write(path)
+    options = {"model": "mlp", "model_options": {"width": 32}, "num_networks": 2}
+    found = verify(path, dataset, **options)
+    assert found.score.protocol == "quick"
+    assert found.agrees is None
+    expected = kernel_accuracy(ntk, stored.distilled(), mnist[2])
+    assert found.kernel_accuracy == expected > 0.3
+
+    recorded = {"accuracy_mean": found.score.mean, "kernel_accuracy": found.kernel_accuracy}
+    assert verify(stored, dataset, recorded=recorded, **options).agrees is True
+    wrong = {"accuracy_mean": found.score.mean + 0.5, "kernel_accuracy": found.kernel_accuracy + 0.002}
+    refuted = verify(path, dataset, recorded=wrong, **options)
+    assert refuted.agrees is False
+    assert [sentence.split()[0] for sentence in refuted.disagreements] == ["accuracy_mean", "kernel_accuracy"]
+    kernel_only = verify(path, dataset, model=None, recorded=wrong | {"kernel_accuracy": found.kernel_accuracy})
+    assert kernel_only.score is None
+    assert kernel_only.agrees is True
+    assert kernel_only.compared == ("kernel_accuracy",)
+
+
+def test_verification_with_other_data(stored, dataset):
+    other = dataclasses.replace(dataset, source_hash="0" * 64, name="other")
+    found = verify(stored, other, model=None)
+    assert found.agrees is False
+    assert found.disagreements == ("other is not the data this set was distilled from: their hashes differ",)
+    fewer = dataclasses.replace(dataset, class_names=dataset.class_names[:9])
+    with pytest.raises(JaxddError, match="give the data it was distilled from"):
+        verify(stored, fewer, model=None)
+
+
+def test_verification_refuses_a_damaged_file(stored, dataset, tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(stored.to_bytes()[:-100])
+    with pytest.raises(JaxddError, match=r"cut\.safetensors"):
+        verify(path, dataset)

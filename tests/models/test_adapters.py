@@ -1,0 +1,118 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxdd import models
+from jaxdd.errors import JaxddError
+from jaxdd.types import Network
+
+SHAPE = (4, 4, 1)
+
+
+class Linen(nn.Module):
+    """BatchNorm and dropout, the two that need statistics, a mode and a key."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.Dense(16)(images.reshape(len(images), -1))
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        x = nn.Dropout(0.5, deterministic=not train)(x)
+        return nn.Dense(3)(x)
+
+
+class Nnx(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(16, 16, rngs=rngs)])
+        self.norm = nnx.BatchNorm(16, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.head = nnx.Linear(16, 3, rngs=rngs)
+
+    def features(self, images):
+        return self.dropout(self.norm(self.layers[0](images.reshape(len(images), -1))))
+
+    def __call__(self, images):
+        return self.head(self.features(images))
+
+
+def linear_init(key):
+    return {"w": jax.random.normal(key, (16, 3))}
+
+
+def linear_apply(theta, images):
+    return images.reshape(len(images), -1) @ theta["w"]
+
+
+def linen_factory(image_shape, num_classes, width=7):
+    return models.MLP(num_classes, width)
+
+
+def pair_factory(image_shape, num_classes):
+    return linear_init, linear_apply
+
+
+def network_factory(image_shape, num_classes):
+    return models.from_functions(linear_init, linear_apply)
+
+
+def wrong_factory(image_shape, num_classes):
+    return 3
+
+
+@pytest.mark.parametrize("network", [models.from_linen(Linen(), SHAPE), models.from_nnx(Nnx)], ids=["linen", "nnx"])
+def test_batch_norm_and_dropout(network):
+    theta, stats = jax.jit(network.init)(jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (8, *SHAPE)) + 2
+
+    @jax.jit
+    def step(theta, stats, key):
+        def loss(theta):
+            logits, new = network.apply(theta, images, stats, train=True, key=key)
+            return jnp.mean(logits**2), (new, logits)
+
+        return jax.grad(loss, has_aux=True)(theta)
+
+    gradient, (trained, logits) = step(theta, stats, jax.random.key(2))
+    _, (_, same) = step(theta, stats, jax.random.key(2))
+    _, (_, other) = step(theta, stats, jax.random.key(3))
+    np.testing.assert_array_equal(logits, same)
+    assert np.abs(logits - other).max() > 0.1, "dropout follows the key"
+    assert jax.tree.structure(gradient) == jax.tree.structure(theta)
+    assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, stats)
+    evaluated, unchanged = network.apply(theta, images, stats)
+    assert all(a is b for a, b in zip(jax.tree.leaves(unchanged), jax.tree.leaves(stats), strict=True))
+    moved, _ = network.apply(theta, images, trained)
+    assert np.abs(moved - evaluated).max() > 1e-4, "evaluation uses the statistics it is given"
+    scanned, _ = jax.lax.scan(
+        lambda s, k: (step(theta, s, k)[1][0], None), stats, jax.random.split(jax.random.key(4), 2)
+    )
+    assert jax.tree.structure(scanned) == jax.tree.structure(stats)
+
+
+def test_features():
+    network = models.from_nnx(Nnx)
+    assert network.features(*swap(network))[0].shape == (2, 16)
+    with pytest.raises(JaxddError, match="features"):
+        plain = models.from_linen(Linen(), SHAPE)
+        plain.features(*swap(plain))
+
+
+def swap(network):
+    theta, stats = jax.jit(network.init)(jax.random.key(0))
+    return theta, jnp.zeros((2, *SHAPE)), stats
+
+
+@pytest.mark.parametrize("factory", ["linen_factory", "pair_factory", "network_factory"])
+def test_dotted_path(factory):
+    network = models.build(f"{__name__}:{factory}", SHAPE, 3)
+    assert isinstance(network, Network)
+    assert network.apply(*swap(network))[0].shape == (2, 3)
+
+
+def test_dotted_path_takes_options_and_refuses_other_things():
+    theta, _ = models.build(f"{__name__}:linen_factory", SHAPE, 3, width=5).init(jax.random.key(0))
+    assert theta["head"]["kernel"].shape == (5, 3)
+    with pytest.raises(JaxddError, match="must return a Network, a linen module or an"):
+        models.build(f"{__name__}:wrong_factory", SHAPE, 3)

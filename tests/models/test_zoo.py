@@ -1,0 +1,123 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd import models
+from jaxdd.errors import JaxddError
+
+
+def count(theta):
+    return sum(leaf.size for leaf in jax.tree.leaves(theta))
+
+
+@pytest.mark.parametrize(
+    ("name", "image_shape", "classes", "options", "parameters"),
+    [
+        ("convnet", (28, 28, 1), 10, {}, 317_706),
+        ("convnet", (32, 32, 3), 10, {}, 320_010),
+        ("convnet", (32, 32, 3), 100, {}, 504_420),
+        ("convnet", (64, 64, 3), 200, {"depth": 4}, 857_160),
+        ("convnet", (32, 32, 3), 10, {"norm": "none"}, 320_010 - 3 * 256),
+        ("mlp", (28, 28, 1), 10, {}, 784 * 128 + 128 + 128 * 128 + 128 + 1290),
+    ],
+)
+def test_parameter_counts(name, image_shape, classes, options, parameters):
+    network = models.build(name, image_shape, classes, **options)
+    theta, stats = jax.eval_shape(network.init, jax.random.key(0))
+    assert count(theta) == parameters
+    assert stats == {}
+    logits, _ = jax.eval_shape(network.apply, theta, jnp.zeros((2, *image_shape)), stats)
+    assert logits.shape == (2, classes)
+
+
+def test_initialisation_is_torchs():
+    """PyTorch: kaiming_uniform_(a=√5) has bound gain·√(3/fan_in), gain = √(2/(1+a²)); biases U(±1/√fan_in)."""
+    theta, _ = jax.jit(models.build("convnet", (32, 32, 3), 10, width=64).init)(jax.random.key(0))
+    for layer, fan_in in (("conv_0", 27), ("conv_1", 576), ("head", 1024)):
+        bound = np.sqrt(2 / (1 + 5)) * np.sqrt(3 / fan_in)
+        for leaf in ("kernel", "bias"):
+            values = np.asarray(theta[layer][leaf]).ravel()
+            assert np.abs(values).max() <= bound, (layer, leaf)
+            assert np.abs(values).max() > 0.85 * bound, (layer, leaf)
+        kernel = np.asarray(theta[layer]["kernel"]).ravel()
+        error = bound / np.sqrt(3 * kernel.size)
+        assert abs(kernel.mean()) < 4 * error
+        assert kernel.std() == pytest.approx(bound / np.sqrt(3), rel=0.05)
+    np.testing.assert_array_equal(theta["norm_0"]["scale"], 1)
+    np.testing.assert_array_equal(theta["norm_0"]["bias"], 0)
+
+
+def by_hand(theta, x, groups):
+    """ConvNet in NumPy loops, from the definition."""
+    for i in range(2):
+        kernel, pad = np.asarray(theta[f"conv_{i}"]["kernel"]), 3 if i == 0 and x.shape[-1] == 1 else 1
+        padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        n, h, w = len(x), padded.shape[1] - 2, padded.shape[2] - 2
+        y = np.zeros((n, h, w, kernel.shape[-1])) + np.asarray(theta[f"conv_{i}"]["bias"])
+        for a in range(3):
+            for b in range(3):
+                y += padded[:, a : a + h, b : b + w] @ kernel[a, b]
+        if groups:
+            z = y.reshape(n, h, w, groups, -1)
+            z = (z - z.mean((1, 2, 4), keepdims=True)) / np.sqrt(z.var((1, 2, 4), keepdims=True) + 1e-5)
+            y = z.reshape(y.shape) * np.asarray(theta[f"norm_{i}"]["scale"]) + np.asarray(theta[f"norm_{i}"]["bias"])
+        y = np.maximum(y, 0)[:, : h // 2 * 2, : w // 2 * 2]
+        x = y.reshape(n, h // 2, 2, w // 2, 2, -1).mean((2, 4))
+    features = x.reshape(len(x), -1)
+    return features, features @ np.asarray(theta["head"]["kernel"]) + np.asarray(theta["head"]["bias"])
+
+
+@pytest.mark.parametrize(("norm", "groups"), [("instance", 8), ("group", 4), ("none", 0)])
+@pytest.mark.parametrize("image_shape", [(9, 9, 1), (8, 10, 3)])
+def test_convnet_is_its_definition(norm, groups, image_shape):
+    network = models.build("convnet", image_shape, 5, depth=2, width=8, norm=norm)
+    theta, stats = jax.jit(network.init)(jax.random.key(1))
+    noise = iter(jax.random.split(jax.random.key(2), 20))
+    theta = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), theta)
+    images = jax.random.normal(jax.random.key(3), (3, *image_shape))
+    features, logits = by_hand(theta, np.asarray(images, np.float64), groups)
+    np.testing.assert_allclose(jax.jit(network.features)(theta, images, stats)[0], features, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(network.apply)(theta, images, stats)[0], logits, rtol=1e-3, atol=1e-4)
+
+
+def test_one_channel_28_is_like_32():
+    theta, _ = jax.eval_shape(models.build("convnet", (28, 28, 1), 10).init, jax.random.key(0))
+    assert theta["head"]["kernel"].shape == (2048, 10)
+
+
+def test_equal_builds_share_compiled_programs():
+    assert models.build("mlp", (4, 4, 1), 3, width=8) is models.build("mlp", (4, 4, 1), 3, width=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_shape", "classes", "options", "sentence"),
+    [
+        ("convnot", (8, 8, 1), 3, {}, "unknown model 'convnot'; did you mean 'convnet'?"),
+        ("mlp", (8, 8, 1), 3, {"widht": 3}, "unknown option of model 'mlp' 'widht'; did you mean 'width'?"),
+        ("mlp", (8, 8), 3, {}, "a network needs images"),
+        ("mlp", (8, 8, 1), 1, {}, "at least 2 classes"),
+        ("no.such.module:net", (8, 8, 1), 3, {}, "cannot import 'no.such.module'"),
+        ("jaxdd.models:no_such", (8, 8, 1), 3, {}, "has no 'no_such'"),
+        ("jaxdd.models:from_nnx", (8, 8, 1), 3, {}, "must take (image_shape, num_classes, **options): too many"),
+        ("jaxdd:__version__", (8, 8, 1), 3, {}, "must take (image_shape, num_classes, **options)"),
+    ],
+)
+def test_bad_requests(name, image_shape, classes, options, sentence):
+    with pytest.raises(JaxddError) as caught:
+        models.build(name, image_shape, classes, **options)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "image_shape", "sentence"),
+    [({"norm": "instant"}, (8, 8, 1), "did you mean 'instance'"), ({"depth": 5}, (8, 8, 3), "too deep for its images")],
+)
+def test_impossible_convnets(options, image_shape, sentence):
+    with pytest.raises(JaxddError, match=sentence):
+        jax.eval_shape(models.build("convnet", image_shape, 3, width=4, **options).init, jax.random.key(0))
+
+
+def test_available_names_build():
+    for name, description in models.available().items():
+        assert description and models.build(name, (28, 28, 1), 10).apply

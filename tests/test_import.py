@@ -1,0 +1,46 @@
+"""What importing loads, checked in fresh interpreters."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_jaxdd_is_light():
+    loaded = python("import sys, jaxdd; print(*sys.modules)").split()
+    for heavy in ("tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "flax", "pandas", "PIL"):
+        assert heavy not in loaded
+
+
+def test_touching_every_room_loads_no_tensorflow_tfds_matplotlib_or_orbax():
+    loaded = python("import sys, jaxdd; [getattr(jaxdd, n) for n in jaxdd.__all__]; print(*sys.modules)").split()
+    for heavy in ("tensorflow", "tensorflow_datasets", "matplotlib", "orbax"):
+        assert heavy not in loaded
+
+
+@pytest.mark.parametrize("room", ["losses", "kernels", "types"])
+def test_losses_and_kernels_need_jax_and_optax_alone(room):
+    """A stranger has neither flax nor the rest: everything of ours that is installed beside them is hidden."""
+    python(f"""
+import sys
+hidden = {{"flax", "orbax", "tensorflow_datasets", "jaxtyping", "ml_collections", "safetensors", "tqdm", "rich",
+          "jinja2", "PIL", "threadpoolctl"}}
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in hidden:
+            raise ImportError(name)
+sys.meta_path.insert(0, Hide())
+import jaxdd.{room}
+""")
+
+
+def test_unknown_attribute():
+    import jaxdd
+
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = jaxdd.no_such
+    assert "run" in dir(jaxdd)
