@@ -36,6 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
                 "kernel": "ntk",
                 "depth": 1,
                 "activation": "relu",
+                "w_std": 2**0.5,
+                "b_std": 0.1,
                 "ridge": 1e-6,
                 "float64": False,
             },

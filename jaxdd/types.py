@@ -1,4 +1,4 @@
-"""The contracts that every room may import: jax alone, no flax, no optax.
+"""The contracts that every room may import: jax and NumPy, no flax, no optax.
 
 Shapes follow one convention throughout the library: images `(n, height, width, channels)` float32, labels int32
 `(n,)` (hard) or float32 `(n, classes)`. A `key` is a typed `jax.random.key`.
@@ -89,6 +89,8 @@ class Distilled:
       label_convention: "hard"; "probability" (rows sum to one); "centred" (one-hot minus 1/classes is the origin
         of learning, squared error is the loss they are meant for).
       label_regime: "hard" or "learned": what a fair baseline is allowed to do with its labels.
+      kernel: of a kernel method, pairs of option and value: what `jaxdd.kernels.build` needs, `ridge` and `float64`.
+      iterate: "last", or "average" if it is a moving average of the iterates up to the last.
       decoder: name of the parameterisation.
       num_bits: what storing `params` costs.
     """
@@ -99,6 +101,8 @@ class Distilled:
     params: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     label_convention: str = dataclasses.field(default="hard", metadata={"static": True})
     label_regime: str = dataclasses.field(default="hard", metadata={"static": True})
+    kernel: tuple[tuple[str, Any], ...] | None = dataclasses.field(default=None, metadata={"static": True})
+    iterate: str = dataclasses.field(default="last", metadata={"static": True})
     decoder: str = dataclasses.field(default="pixels", metadata={"static": True})
     num_bits: int = dataclasses.field(default=0, metadata={"static": True})
 

@@ -6,11 +6,11 @@ import contextlib
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 import jaxdd
 from jaxdd.errors import JaxddError, unknown
@@ -36,11 +36,12 @@ def describe(path: pathlib.Path) -> str:
 
 def find(name: str) -> str:
     """A config file from a path or from the bare name of a shipped one."""
-    path, known = pathlib.Path(name), shipped()
-    if path.is_file():
-        return str(path)
-    if path.stem in known and (path.parent == pathlib.Path() or path.parent.name == "configs"):
-        return str(known[path.stem])
+    known = shipped()
+    if pathlib.Path(name).is_file():
+        return name
+    for stem, path in known.items():
+        if name in (stem, f"configs/{stem}.py"):
+            return str(path)
     raise unknown("config (neither a file nor the name of a shipped one)", name, known)
 
 
@@ -62,19 +63,19 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
     """
     line = [f"jaxdd {command}", *arguments]
     if "config" in values:
-        line = [
-            f"--config={find(arg.removeprefix('--config='))}" if arg.startswith("--config=") else arg for arg in line
-        ]
+        while "--config" in line[:-1]:  # written with a space
+            at = line.index("--config")
+            line[at : at + 2] = [f"--config={line[at + 1]}"]
+        line = [f"--config={find(arg[len('--config=') :])}" if arg.startswith("--config=") else arg for arg in line]
     try:
         with _argv(line):
             return values(line)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, JaxddError):
-            raise
-        text = " ".join(str(error.args[0] if error.args else error).split())
-        if isinstance(error, flags.UnrecognizedFlagError):
-            raise unknown("option", f"--{error.flagname}", [f"--{name}" for name in values]) from error
-        raise JaxddError(f"{text.rstrip('.')}. (jaxdd {command} --help lists the options.)") from error
+    except flags.UnrecognizedFlagError as error:
+        raise unknown("option", f"--{error.flagname}", [f"--{name}" for name in values]) from error
+    except Exception as error:  # a config file is a program, and may fail as any program
+        text = " ".join(str(error.args[0] if error.args else error).split()).rstrip(".")
+        kind = "" if isinstance(error, flags.Error | AttributeError | KeyError) else f"{type(error).__name__}: "
+        raise JaxddError(f"{kind}{text} (jaxdd {command} --help lists the options).") from error
 
 
 def define_config(values: flags.FlagValues) -> None:
@@ -87,5 +88,9 @@ def define_config(values: flags.FlagValues) -> None:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A ConfigDict as nested plain dicts, with placeholders as None."""
-    return config.to_dict()
+    """What a config file's `get_config` returned, as nested plain dicts."""
+    if isinstance(config, ConfigDict):
+        return config.to_dict()
+    if isinstance(config, Mapping):
+        return dict(config)
+    raise JaxddError(f"get_config of a config must return a ConfigDict, got {type(config).__name__}.")

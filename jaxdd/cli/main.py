@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 after bad input, 128 + signal after an interruption."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs tracebacks of what becomes one sentence below
+    with contextlib.suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _dispatch(arguments)
     except JaxddError as error:
@@ -30,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunInterrupted as interrupted:
         print(f"jaxdd: {interrupted}", file=sys.stderr)
         return 128 + interrupted.signum
+    except KeyboardInterrupt:
+        print("jaxdd: interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -53,8 +60,7 @@ def _dispatch(arguments: list[str]) -> int:
     if any(arg in ("-h", "--help") for arg in rest):
         print(f"{run.__doc__}\n\n{values.get_help()}")
         return 0
-    positional = configs.parse(values, name, rest)
-    run(values, positional)
+    run(values, configs.parse(values, name, rest), shlex.join(["jaxdd", *arguments]))
     return 0
 
 
@@ -110,7 +116,7 @@ def _distill_flags(values: flags.FlagValues) -> None:
     _evaluation_flags(values)
 
 
-def _distill(values: flags.FlagValues, positional: list[str]) -> None:
+def _distill(values: flags.FlagValues, positional: list[str], command: str) -> None:
     """Distil a data set as a config says, evaluate it and write the report.
 
     jaxdd distill --config=kip --workdir=DIR [--config.method.ipc=10 ..] [--resume]
@@ -119,16 +125,16 @@ def _distill(values: flags.FlagValues, positional: list[str]) -> None:
 
     _none(positional)
     for name in ("config", "workdir"):
-        if getattr(values, name) is None:
+        if not getattr(values, name):
             raise JaxddError(f"--{name} is missing: jaxdd distill --config=kip --workdir=DIR.")
     outcome = distill(
-        values.config.to_dict(),
+        configs.plain(values.config),
         values.workdir,
         resume=values.resume,
         evaluate=values.evaluate,
         full_data=values.full_data,
         tensorboard=values.tensorboard,
-        command=shlex.join(["jaxdd", *sys.argv[1:]]),
+        command=command,
     )
     _finish(values, outcome.result, outcome.rows, f"{values.workdir}: {outcome.summary}")
     if not values.json:
@@ -141,13 +147,15 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "data", None, "data set to test on; by default the one it was distilled from", flag_values=values
     )
-    flags.DEFINE_string("protocol", "default", "how networks are trained, see jaxdd list", flag_values=values)
+    flags.DEFINE_string(
+        "protocol", None, "how networks are trained, see jaxdd list; by default as the file says", flag_values=values
+    )
     flags.DEFINE_float("learning_rate", None, "fix the protocol's learning rate", lower_bound=0.0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of the networks", flag_values=values)
     _evaluation_flags(values)
 
 
-def _evaluate(values: flags.FlagValues, positional: list[str]) -> None:
+def _evaluate(values: flags.FlagValues, positional: list[str], command: str) -> None:
     """Train fresh networks on a distilled set, beside random real images.
 
     jaxdd evaluate DIR_OR_FILE [--model=convnet --seeds=5 --data=NAME]
@@ -172,7 +180,7 @@ def _no_flags(values: flags.FlagValues) -> None:
     del values
 
 
-def _show_file(values: flags.FlagValues, positional: list[str]) -> None:
+def _show_file(values: flags.FlagValues, positional: list[str], command: str) -> None:
     """Say what is in a distilled file.
 
     jaxdd show FILE
@@ -189,7 +197,7 @@ def _export_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("png", None, "write a folder of PNG files and labels.csv here", flag_values=values)
 
 
-def _export(values: flags.FlagValues, positional: list[str]) -> None:
+def _export(values: flags.FlagValues, positional: list[str], command: str) -> None:
     """Write a distilled file as .npz or as a folder of pictures.
 
     jaxdd export FILE [--npz=OUT.npz] [--png=FOLDER]
@@ -209,9 +217,10 @@ def _export(values: flags.FlagValues, positional: list[str]) -> None:
         print(f"{values.png} ({clipped:.1%} of the pixels lay outside the range of a picture and were clipped)")
 
 
-def _list(values: flags.FlagValues, positional: list[str]) -> None:
+def _list(values: flags.FlagValues, positional: list[str], command: str) -> None:
     """List methods, data sets, models, protocols and configs."""
     from rich.table import Table
+    from rich.text import Text
 
     from jaxdd import data, evaluation, methods, models
 
@@ -226,7 +235,7 @@ def _list(values: flags.FlagValues, positional: list[str]) -> None:
     for title, entries in known.items():
         table = Table("name", "what", title=title, title_justify="left", box=None, pad_edge=False)
         for name, text in entries.items():
-            table.add_row(name, text)
+            table.add_row(Text(name), Text(text))
         _show(table)
         print()
 

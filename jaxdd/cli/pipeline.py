@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,18 +15,19 @@ import jax
 
 import jaxdd
 from jaxdd import data, engine, evaluation, kernels, methods, models, report
+from jaxdd._dotted import is_dotted
 from jaxdd._files import write_atomically
-from jaxdd.errors import JaxddError, unknown
+from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Batch, Distilled, Network, RealData
 
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
 RESULTS = "results.json"
+_EVALUATION_STREAM = 0x6576616C  # "eval"; far from the small numbers that split() amounts to
 
 # What a config may leave out.
-_DEFAULTS: dict[str, Any] = {
-    "seed": 0,
+_DEFAULTS: dict[str, dict[str, Any]] = {
     "data": {"name": "mnist_5k", "validation": 0.1, "split_seed": 0, "transform": "standardize", "zca_ridge": 0.1},
     "method": {},
     "run": {"steps": 1000, "log_every": None, "validate_every": None, "checkpoint_seconds": 30.0},
@@ -58,7 +60,7 @@ class _Real:
     dataset: data.Dataset
     transform: data.Transform
     train: RealData
-    validation: RealData
+    validation: RealData | None
     test: RealData
 
     @classmethod
@@ -67,41 +69,59 @@ class _Real:
         if isinstance(transform, Mapping):
             pixels = dataset.train.pixels()
             transform = data.fit_transform(transform["transform"], pixels, zca_ridge=transform["zca_ridge"])
-        real = [
-            data.real_data(split, transform, dataset.num_classes)
+        train, held_out, test = (
+            data.real_data(split, transform, dataset.num_classes) if len(split) else None
             for split in (dataset.train, dataset.validation, dataset.test)
-        ]
-        return cls(dataset, transform, *real)
+        )
+        assert train is not None and test is not None  # only the validation split may be empty
+        return cls(dataset, transform, train, held_out, test)
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with its defaults filled in; an unknown section or field names the nearest one."""
     for section in config:
-        if section not in _DEFAULTS:
-            raise unknown("section of the config", section, _DEFAULTS)
-    full: dict[str, Any] = {"seed": config.get("seed", 0)}
-    for section, defaults in list(_DEFAULTS.items())[1:]:
-        given = dict(config.get(section, {}))
+        if section not in ("seed", *_DEFAULTS):
+            raise unknown("section of the config", section, ("seed", *_DEFAULTS))
+    full: dict[str, Any] = {"seed": check_seed(config.get("seed", 0))}
+    for section, defaults in _DEFAULTS.items():
+        given = config.get(section, {})
+        if not isinstance(given, Mapping):
+            raise JaxddError(f"config.{section} must hold fields, got {given!r}.")
         for field in given:
             if defaults and field not in defaults:
                 raise unknown(f"field of config.{section}", field, defaults)
         full[section] = {**defaults, **given}
+    check_seed(full["data"]["split_seed"], "config.data.split_seed")
     if "name" not in full["method"]:
         raise JaxddError(f"config.method.name is missing; known: {', '.join(methods.available())}.")
     return full
+
+
+def check_seed(seed: Any, name: str = "seed") -> int:
+    """A seed that JAX takes."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise JaxddError(f"{name} must be an integer from 0 to 2**32 - 1, got {seed!r}.")
+    return seed
 
 
 def _batch(real: RealData) -> Batch:
     return Batch(real.images, real.labels.values)
 
 
-def _kernel(spec: Mapping[str, Any] | None) -> tuple[Callable, float] | None:
-    """The kernel function and relative ridge that a method predicts with, if it is a kernel method."""
-    if spec is None:
-        return None
-    spec = dict(spec)
-    ridge = spec.pop("ridge")
-    return kernels.build(**spec), ridge
+@dataclasses.dataclass(frozen=True)
+class _Predictor:
+    """What a kernel method predicts with."""
+
+    kernel: Callable
+    solver: dict[str, Any]
+
+    @classmethod
+    def of(cls, distilled: Distilled) -> _Predictor | None:
+        if distilled.kernel is None:
+            return None
+        options = dict(distilled.kernel)
+        solver = {name: options.pop(name) for name in ("ridge", "float64") if name in options}
+        return cls(kernels.build(**options), solver)
 
 
 def distill(
@@ -131,22 +151,28 @@ def distill(
     """
     full = _complete(config)
     workdir = pathlib.Path(workdir)
-    chosen, name = full["data"], full["method"].pop("name")
-    hyper = methods.hyperparameters(name, **full["method"])
+    chosen, settings = full["data"], full["evaluation"] | _EVALUATIONS[evaluate]
+    name = full["method"].pop("name")
     method = methods.build(name, **full["method"])
+    protocol = evaluation.protocols.get(settings["protocol"])
+    if not isinstance(settings["networks"], int) or settings["networks"] < 1:
+        raise JaxddError(f"config.evaluation.networks must be at least 1, got {settings['networks']!r}.")
+    _check_free(workdir)
     real = _Real.load(str(chosen["name"]), chosen, validation=chosen["validation"], seed=chosen["split_seed"])
-    settings = full["evaluation"] | _EVALUATIONS[evaluate]
     _build_model(settings["model"], real.dataset)  # a misspelt name must not cost a run
-    evaluation.protocols.get(settings["protocol"])
-    spec = getattr(hyper, "predictor", None)
-    kernel = _kernel(spec)
+    kept = jax.eval_shape(lambda key, train: method.distilled(method.init(key, train)), jax.random.key(0), real.train)
+    predictor, held_out = _Predictor.of(kept), real.validation
 
     def validate(distilled: Distilled) -> dict[str, float]:
-        assert kernel is not None
-        accuracy = evaluation.kernel_accuracy(kernel[0], distilled, _batch(real.validation), ridge=kernel[1])
+        assert predictor is not None and held_out is not None
+        accuracy = evaluation.kernel_accuracy(predictor.kernel, distilled, _batch(held_out), **predictor.solver)
         return {"kernel_accuracy": accuracy}
 
-    identity = {"data": chosen, "method": {"name": name, **full["method"]}}
+    # Not the data's name: its content is part of every run's identity, wherever it lies.
+    identity = {
+        "data": {field: value for field, value in chosen.items() if field != "name"},
+        "method": {"name": name, **full["method"]},
+    }
     outcome = engine.run(
         method,
         real.train,
@@ -154,7 +180,7 @@ def distill(
         workdir=workdir,
         resume=resume,
         config=identity,
-        validate=validate if kernel and len(real.validation.images) else None,
+        validate=validate if predictor and held_out else None,
         tensorboard=tensorboard,
         **full["run"],
     )
@@ -175,7 +201,6 @@ def distill(
             "split_seed": chosen["split_seed"],
         },
         "protocol": full["evaluation"]["protocol"],
-        "kernel": spec,
         "jaxdd_version": jaxdd.__version__,
     }
     dataset = DistilledDataset.create(outcome.distilled, real.transform, header)
@@ -198,19 +223,22 @@ def distill(
         DistilledDataset.create(best, real.transform, {**header, "selected_on": "validation", "step": step}).write(
             workdir / BEST
         )
-    scores: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     if evaluate != "none":
-        scores, rows = _measure(
-            dataset,
-            real,
-            model=settings["model"],
-            protocol=settings["protocol"],
-            networks=settings["networks"],
-            seed=full["seed"],
-            full_data=full_data,
-        )
-    result |= scores
+        try:
+            scores, rows = _measure(
+                dataset,
+                real,
+                model=settings["model"],
+                protocol=protocol,
+                networks=settings["networks"],
+                seed=full["seed"],
+                full_data=full_data,
+            )
+        except KeyboardInterrupt:
+            message = f"{workdir / FILE} is written; the same command with --resume evaluates it."
+            raise RunInterrupted(f"stopped in the evaluation; {message}", signal.SIGINT) from None
+        result |= scores
     write_atomically(workdir / RESULTS, json.dumps({"result": result, "rows": rows}, indent=2) + "\n")
     report.write_report(workdir, dataset, history=outcome.history, rows=rows, result=result, command=command)
     return Outcome(workdir / FILE, result, rows, _summary(dataset))
@@ -222,7 +250,7 @@ def evaluate(
     model: str = "convnet",
     networks: int = 5,
     data_name: str | None = None,
-    protocol: str = "default",
+    protocol: str | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
     full_data: bool = False,
@@ -231,7 +259,7 @@ def evaluate(
 
     Args:
       source: the file, or the directory of its run.
-      model, protocol: names, see `jaxdd list`.
+      model, protocol: names, see `jaxdd list`; the protocol is by default the one the file is meant for.
       networks: how many.
       data_name: another data set to test on than the one it was distilled from.
       learning_rate: fixes the protocol's.
@@ -245,23 +273,34 @@ def evaluate(
     path = distilled_file(source)
     dataset = DistilledDataset.read(path)
     about = dataset.header["data"]
-    real = _Real.load(
-        data_name or about["name"], dataset.transform, validation=about["validation"], seed=about["split_seed"]
-    )
-    if data_name is None and real.dataset.source_hash != about["source_hash"]:
+    name = data_name or about.get("name")
+    if name is None:
+        raise JaxddError(f"{path} does not say which data it was distilled from: name it by --data=NAME_OR_PATH.")
+    try:
+        real = _Real.load(
+            name, dataset.transform, validation=about.get("validation", 0.1), seed=about.get("split_seed", 0)
+        )
+    except JaxddError as error:
+        if data_name is not None:
+            raise
+        raise JaxddError(f"{str(error).rstrip('.')}; --data=NAME_OR_PATH says where {name!r} lies.") from error
+    evaluation.check_fits(dataset, real.dataset)
+    same = about.get("source_hash") in (None, real.dataset.source_hash)
+    if data_name is None and not same:
         raise JaxddError(
-            f"{about['name']!r} here is not the data {path} was distilled from (their hashes differ); "
+            f"{name!r} here is not the data {path} was distilled from (their hashes differ); "
             "name the right one by --data, or the same name to test on this one all the same."
         )
-    named = evaluation.protocols.get(protocol)
+    chosen = evaluation.protocols.get(protocol or dataset.header.get("protocol") or "default")
     if learning_rate is not None:
-        named = dataclasses.replace(named, learning_rates=(learning_rate,))
+        chosen = dataclasses.replace(chosen, learning_rates=(learning_rate,))
     scores, rows = _measure(
-        dataset, real, model=model, protocol=named, networks=networks, seed=seed, full_data=full_data
+        dataset, real, model=model, protocol=chosen, networks=networks, seed=check_seed(seed), full_data=full_data
     )
     result = {
         "method": dataset.header.get("method"),
         "data": real.dataset.name,
+        "distilled_from_this_data": same,
         "num_images": len(dataset.images),
         "num_bits": dataset.header["num_bits"],
         **scores,
@@ -282,18 +321,26 @@ def distilled_file(source: str | os.PathLike) -> pathlib.Path:
     return path
 
 
+def _check_free(workdir: pathlib.Path) -> None:
+    """A directory of somebody else's must not lose its README."""
+    if not (workdir / "run.json").exists():
+        for name in (FILE, RESULTS, "README.md", "report.html", "images.png"):
+            if (workdir / name).exists():
+                raise JaxddError(f"{workdir} holds {name} but no run of jaxdd; choose an empty directory.")
+
+
 def _measure(
     dataset: DistilledDataset,
     real: _Real,
     *,
     model: str | None,
-    protocol: str | evaluation.Protocol,
+    protocol: evaluation.Protocol,
     networks: int,
     seed: int,
     full_data: bool,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores by name, and the comparison table's rows."""
-    network = _build_model(model, real.dataset)
+    network, distilled = _build_model(model, real.dataset), dataset.distilled()
     full = None
     if full_data and network is not None:
         identity = {
@@ -302,52 +349,42 @@ def _measure(
             "transform": data.transform_to_tensors(real.transform)[0],
             "model": model,
         }
-        full = evaluation.full_data_reference(network, real.train, _batch(real.test), identity=identity, seed=seed)
-    kernel, ridge = _kernel(dataset.header.get("kernel")) or (None, 0.0)
+        full = evaluation.full_data_reference(
+            network, real.train, _batch(real.test), identity=identity, seed=seed, cache=not is_dotted(str(model))
+        )
+    predictor = _Predictor.of(distilled)
     compared = evaluation.compare(
         network,
-        dataset.distilled(),
+        distilled,
         real.train,
-        _batch(real.validation) if len(real.validation.images) else None,
+        None if real.validation is None else _batch(real.validation),
         _batch(real.test),
         protocol,
-        key=jax.random.key(seed),
+        # Another stream than the engine's, which starts from key(seed).
+        key=jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM),
         num_networks=networks,
-        kernel=kernel,
-        ridge=ridge,
+        kernel=predictor and predictor.kernel,
+        **(predictor.solver if predictor else {}),
         full_data=full,
+        full_bits=_bits(real.dataset),
     )
-    rows = [
-        {
-            "name": row.name,
-            "num_images": row.num_images,
-            "bits": row.num_bits,
-            "kernel_accuracy": row.kernel_accuracy,
-            "accuracy_mean": row.score and row.score.mean,
-            "accuracy_std": row.score and row.score.std,
-            "networks": row.score and len(row.score.accuracies),
-            "model": row.score and model,
-            "protocol": row.score and row.score.protocol,
-            "learning_rate": row.score and row.score.learning_rate,
-        }
-        for row in compared
-    ]
+    rows = [{**row.as_dict(), "model": model if row.score else None} for row in compared]
+    ours, baseline = rows[:2]
     scores: dict[str, Any] = {}
-    ours, random_real = rows[0], rows[1]
     if network is not None:
         scores |= {
             "accuracy_mean": ours["accuracy_mean"],
             "accuracy_std": ours["accuracy_std"],
-            "random_real_mean": random_real["accuracy_mean"],
-            "random_real_std": random_real["accuracy_std"],
+            "random_real_mean": baseline["accuracy_mean"],
+            "random_real_std": baseline["accuracy_std"],
             "model": model,
             "protocol": ours["protocol"],
             "networks": networks,
         }
-    if kernel is not None:
+    if predictor is not None:
         scores |= {
             "kernel_accuracy": ours["kernel_accuracy"],
-            "random_real_kernel_accuracy": random_real["kernel_accuracy"],
+            "random_real_kernel_accuracy": baseline["kernel_accuracy"],
         }
     return scores, rows
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._files import digest
 from jaxdd.data.transforms import Transform, blocks
 from jaxdd.errors import JaxddError
 from jaxdd.types import Labels, RealData
@@ -98,7 +98,7 @@ def from_arrays(
     Args:
       x: images `(n, height, width, channels)`, or `(n, height, width)` for one channel. uint8 or float; other
         integers are taken as uint8 where they fit. Floats of any width become float32.
-      y: integer labels `(n,)` in `[0, classes)`; every class must occur.
+      y: integer labels `(n,)` in `[0, classes)`; every class must occur, and there must be at least two.
       x_test, y_test: the test split, or neither: then it is cut from `x, y`.
       validation: fraction of the training examples, in [0, 1), held out for selection; 0 leaves `validation` empty.
       test: fraction cut for testing, in (0, 1); used only if there is no test split.
@@ -135,7 +135,8 @@ def from_arrays(
         chosen, train = _cut(train, validation, [int(seed), 2], f"{name}: no validation split can be cut")
     else:
         chosen = Split(train.images[:0], train.labels[:0])
-    return Dataset(name, train, chosen, held_out, class_names, license, _hash(source))
+    source_hash = digest(array for split in source for array in (split.images, split.labels))
+    return Dataset(name, train, chosen, held_out, class_names, license, source_hash)
 
 
 def real_data(split: Split, transform: Transform, num_classes: int) -> RealData:
@@ -254,6 +255,8 @@ def _checked_classes(name: str, source: list[Split], class_names: Sequence[str] 
         raise JaxddError(
             f"{name}: label {highest} is out of range for {num_classes} class names (labels are 0..{num_classes - 1})"
         )
+    if num_classes < 2:
+        raise JaxddError(f"{name}: all labels are 0, a single class; a data set needs at least 2 classes")
     # np.unique, not bincount: a wild label must not ask for gigabytes.
     present = np.unique(source[0].labels)
     if len(present) < num_classes:
@@ -288,12 +291,3 @@ def _cut(split: Split, fraction: float, entropy: list[int], complaint: str) -> t
     if not chosen.any():
         raise JaxddError(f"{complaint}, because every class has a single example")
     return Split(split.images[chosen], split.labels[chosen]), Split(split.images[~chosen], split.labels[~chosen])
-
-
-def _hash(source: list[Split]) -> str:
-    digest = hashlib.sha256()
-    for split in source:
-        for array in (split.images, split.labels):
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(array.data)
-    return digest.hexdigest()

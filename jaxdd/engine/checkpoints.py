@@ -17,6 +17,8 @@ from jaxdd.errors import JaxddError
 from jaxdd.types import State
 
 _IDENTITY = "run.json"
+# What a run writes into its directory.
+OUTPUTS = ("checkpoints", "best", "metrics.jsonl")
 _OVERHEAD = 256 * 2**10  # bytes of orbax's own files in a checkpoint, generously
 
 
@@ -37,30 +39,53 @@ def _differences(there: Mapping, here: Mapping) -> str:
     )
 
 
-def claim(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool) -> None:
-    """Make `directory` this run's, or make sure that it is.
+def check(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+    """Make sure that `directory` is this run's or free. Writes nothing.
 
     Raises:
-      JaxddError: if it holds a run and `resume` is False, or a run of another identity (the difference is named).
+      JaxddError: if it holds a run and `resume` is False, a run of another identity (the difference is named), or
+        files that a run would overwrite.
     """
     path = directory / _IDENTITY
-    identity = json.loads(json.dumps(identity))
-    with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path):
         held = path.read_text() if path.exists() else None
     if held is None:
-        write_atomically(path, json.dumps(identity, indent=2, sort_keys=True) + "\n")
+        if foreign := [name for name in OUTPUTS if (directory / name).exists()]:
+            raise JaxddError(f"{directory} holds {foreign[0]} but no run of jaxdd; choose an empty directory.")
         return
     try:
         there = json.loads(held)
     except ValueError as error:
         raise JaxddError(f"{path} is damaged (not JSON); choose another directory.") from error
-    if difference := _differences(there, identity):
+    if difference := _differences(there, json.loads(json.dumps(identity))):
         raise JaxddError(f"{directory} belongs to another run: {difference}; choose another directory.")
     if not resume:
         raise JaxddError(
             f"{directory} already holds this run; add --resume to go on with it, or choose another directory."
         )
+
+
+@contextlib.contextmanager
+def claim(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+    """Make `directory` this run's, and keep every other process out of it meanwhile.
+
+    Raises:
+      JaxddError: as `check`, or if another process is at work in it.
+    """
+    check(directory, identity, resume=resume)
+    path = directory / _IDENTITY
+    if not path.exists():
+        write_atomically(path, json.dumps(identity, indent=2, sort_keys=True) + "\n")
+    with disk_errors(path), path.open() as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JaxddError(f"another process is at work in {directory}; wait for it or stop it.") from None
+        except (ImportError, OSError):
+            pass  # a system or a disk without locks
+        yield
 
 
 class Checkpoints:
@@ -88,9 +113,17 @@ class Checkpoints:
             raise JaxddError(self._not_saved("the disk is full"))
         state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         with self._failures():
-            self._manager.save(
+            saved = self._manager.save(
                 step, args=args.Composite(state=args.StandardSave(state), meta=args.JsonSave({"score": score}))
             )
+        if not saved:  # what orbax answers instead of saving a step older than one that is there
+            raise JaxddError(self._not_saved(f"step {step} is older than what is there"))
+
+    def drop_after(self, step: int) -> None:
+        """Forget states newer than `step`."""
+        with self._failures():
+            for newer in [s for s in self._manager.all_steps() if s > step]:
+                self._manager.delete(newer)
 
     def wait(self) -> None:
         """Until what was begun is on disk."""

@@ -37,6 +37,8 @@ def keys_of(seed: int) -> Keys:
 def _finite(tree) -> dict[str, Array]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
+        "step": jnp.array(True),  # so that there is something to look at where nothing is floating-point
+    } | {
         jax.tree_util.keystr(path, simple=True, separator="."): jnp.all(jnp.isfinite(leaf))
         for path, leaf in leaves
         if jnp.issubdtype(leaf.dtype, jnp.inexact)

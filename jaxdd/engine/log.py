@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pathlib
 from collections.abc import Mapping
@@ -17,7 +18,11 @@ class MetricsLog:
     def __init__(self, directory: pathlib.Path | None, *, resumed_from: int, tensorboard: bool):
         self.rows: list[dict[str, Any]] = []
         self._path = directory / "metrics.jsonl" if directory else None
-        self._board = _tensorboard(directory) if tensorboard and directory else None
+        self._board = None
+        if tensorboard and directory:
+            from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+
+            self._board = SummaryWriter(str(directory / "tensorboard"))
         if self._path is None:
             return
         if self._path.exists():
@@ -55,12 +60,10 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _tensorboard(directory: pathlib.Path):
-    try:
-        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise JaxddError("TensorBoard logs need tensorboardX: pip install 'jaxdd[tensorboard]'.") from error
-    return SummaryWriter(str(directory / "tensorboard"))
+def require_tensorboard() -> None:
+    """Raises JaxddError where TensorBoard files cannot be written."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise JaxddError("TensorBoard logs need tensorboardX: pip install 'jaxdd[tensorboard]'.")
 
 
 def progress_bar(steps: int, done: int, enabled: bool):

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd._files import digest
-from jaxdd.engine.checkpoints import Checkpoints, claim
+from jaxdd.engine.checkpoints import Checkpoints, check, claim
 from jaxdd.engine.chunk import compile_chunk, keys_of
-from jaxdd.engine.log import MetricsLog, progress_bar
+from jaxdd.engine.log import MetricsLog, progress_bar, require_tensorboard
 from jaxdd.engine.placement import make_mesh, replicated
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import Distilled, Method, RealData, State
+from jaxdd.types import Distilled, Method, Metrics, RealData, State
 
 Callback = Callable[[int, Mapping[str, float], State], None]
 Validate = Callable[[Distilled], Mapping[str, float]]
@@ -34,7 +34,7 @@ class RunResult:
     """What `run` returns.
 
     Attributes:
-      distilled: the synthetic set of the last iterate.
+      distilled: the synthetic set of the last state.
       state: the method's last state.
       step: how many steps have been done in all.
       history: rows of metrics, `{"step", "split", ..}`, of this run and of what it resumed.
@@ -97,87 +97,84 @@ def run(
         the leaf, and the last good state has been saved.
       RunInterrupted: after SIGINT or SIGTERM; the state has been saved.
     """
-    if steps < 1:
-        raise JaxddError(f"the number of steps must be at least 1, got {steps}.")
+    log_every = max(1, steps // 100) if log_every is None else log_every
+    validate_every = max(1, steps // 10) if validate_every is None else validate_every
+    for name, count in (("steps", steps), ("log_every", log_every), ("validate_every", validate_every)):
+        if not isinstance(count, int) or count < 1:
+            raise JaxddError(f"{name} must be an integer of at least 1, got {count!r}.")
+    if not checkpoint_seconds >= 0:
+        raise JaxddError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}.")
+    if tensorboard:
+        require_tensorboard()
     mesh = make_mesh(devices)
     place, keys = replicated(mesh), keys_of(seed)
     data = jax.device_put(data, place)
     directory = None if workdir is None else pathlib.Path(workdir)
     init = jax.jit(method.init, out_shardings=place)
+    abstract = jax.eval_shape(init, keys.init, data)
+    identity = {}
     if directory is not None:
-        identity = {"config": dict(config or {}), "seed": seed, "data": digest([data.images, data.labels.values])}
-        jax.eval_shape(init, keys.init, data)  # bad hyper-parameters are refused before anything is written
-        claim(directory, identity, resume=resume)
-    log_every = log_every or max(1, steps // 100)
-    validate_every = validate_every or max(1, steps // 10)
-
+        identity = {"config": dict(config or {}), "seed": int(seed), "data": digest([data.images, data.labels.values])}
+        check(directory, identity, resume=resume)
+    began = time.perf_counter()
+    chunk = compile_chunk(method, mesh, abstract, keys, data)  # whatever cannot be traced fails before a file is made
+    compile_seconds = time.perf_counter() - began
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_signals())
+        stack.enter_context(_one_blas_thread())
         saved = best = None
         if directory is not None:
+            stack.enter_context(claim(directory, identity, resume=resume))
             saved = _closing(stack, Checkpoints(directory / "checkpoints", keep=2))
             best = _closing(stack, Checkpoints(directory / "best", keep=1)) if validate else None
         resumed_from = (saved.latest or 0) if saved else 0
         if resumed_from > steps:
             raise JaxddError(f"{directory} is already at step {resumed_from}; ask for at least so many, not {steps}.")
-        if saved and resumed_from:
-            state = saved.restore(resumed_from, jax.eval_shape(init, keys.init, data), place)
-        else:
-            state = init(keys.init, data)
+        state = saved.restore(resumed_from, abstract, place) if saved and resumed_from else init(keys.init, data)
+        if best is not None:
+            best.drop_after(resumed_from)  # steps that will be done again; the same best will be found again
         log = MetricsLog(directory, resumed_from=resumed_from, tensorboard=tensorboard)
         stack.callback(log.close)
-        watch = _Best(method, best, validate)
-
-        began = time.perf_counter()
-        chunk = compile_chunk(method, mesh, state, keys, data)
-        compile_seconds = time.perf_counter() - began
-
         bar = stack.enter_context(progress_bar(steps, resumed_from, progress))
-        stop = stack.enter_context(_signals())
-        stack.enter_context(_one_blas_thread())
+        watch = _Watch(
+            steps=steps,
+            log_every=log_every,
+            validate_every=validate_every,
+            log=log,
+            bar=bar,
+            callback=callback,
+            best=_Best(method, best, validate) if validate else None,
+        )
         began = last_save = time.perf_counter()
-        step, per_step, saved_step = resumed_from, None, resumed_from
+        step, length, saved_step = resumed_from, 1, resumed_from
         while step < steps:
-            length = 1 if per_step is None else max(1, int(_CHUNK_SECONDS / per_step))
-            last = min(step + length, *(_next(step, every) for every in (log_every, validate_every)), steps)
+            last = min(step + length, watch.next_event(step))
             tick = time.perf_counter()
-            state, now, metrics, finite = chunk(state, jnp.int32(step), jnp.int32(last), keys, data)
-            now = int(now)
+            state, reached, metrics, finite = chunk(state, jnp.int32(step), jnp.int32(last), keys, data)
+            done = int(reached) - step  # waits for the chunk
             tock = time.perf_counter()
-            if now > step:
-                per_step = (tock - tick) / (now - step)
-            bar.update(now - step)
-            step = now
+            length = max(1, int(_CHUNK_SECONDS * done / (tock - tick)))
+            bar.update(done)
+            step += done
             if step < last:
                 _give_up(step, finite, saved, state, saved_step)
-            if step % log_every == 0 or step == steps:
-                values = {name: float(value) for name, value in metrics.items()}
-                log.write(step, "train", values)
-                bar.set_postfix({"loss": f"{values['loss']:.4g}"} if "loss" in values else {})
-                if callback is not None:
-                    callback(step, values, jax.tree.map(jnp.copy, state))
-            if validate is not None and (step % validate_every == 0 or step == steps):
-                log.write(step, "validation", watch(step, state))
+            watch(step, state, metrics)
             if saved and (step == steps or stop or tock - last_save > checkpoint_seconds):
+                watch.settle()  # a checkpoint must not be ahead of the best iterate that was found on the way to it
                 saved.save(step, state)
                 last_save, saved_step = time.perf_counter(), step
-            if stop and step < steps:
+            if stop:
+                where = (
+                    f"saved in {directory}: the same command with --resume goes on" if saved else "nothing was saved"
+                )
                 if saved:
                     saved.wait()
-                raise RunInterrupted(
-                    f"stopped at step {step} of {steps}; "
-                    + (
-                        f"saved in {directory}: the same command with --resume goes on."
-                        if saved
-                        else "nothing was saved."
-                    ),
-                    stop[0],
-                )
+                raise RunInterrupted(f"stopped at step {step} of {steps}; {where}.", stop[0])
         seconds = time.perf_counter() - began
         if saved:
             saved.wait()
-        distilled = jax.jit(method.distilled)
         return RunResult(
-            distilled=distilled(state),
+            distilled=jax.jit(method.distilled)(state),
             state=state,
             step=step,
             history=log.rows,
@@ -185,12 +182,8 @@ def run(
             seconds=seconds,
             compile_seconds=compile_seconds,
             devices=mesh.size,
-            best=watch.result(jax.eval_shape(lambda: state), place),
+            best=watch.best.result(abstract, place) if watch.best else None,
         )
-
-
-def _next(step: int, every: int) -> int:
-    return (step // every + 1) * every
 
 
 def _closing(stack: contextlib.ExitStack, checkpoints: Checkpoints) -> Checkpoints:
@@ -201,9 +194,9 @@ def _closing(stack: contextlib.ExitStack, checkpoints: Checkpoints) -> Checkpoin
 class _Best:
     """Keeps the iterate that is best on validation, on disk if there is a place, else in memory."""
 
-    def __init__(self, method: Method, checkpoints: Checkpoints | None, validate: Validate | None):
+    def __init__(self, method: Method, checkpoints: Checkpoints | None, validate: Validate):
+        self.checkpoints = checkpoints
         self._render = jax.jit(method.distilled)
-        self._checkpoints = checkpoints
         self._validate = validate
         self._score, self._step, self._state = float("-inf"), 0, None
         if checkpoints is not None and checkpoints.latest is not None:
@@ -211,25 +204,56 @@ class _Best:
             self._score = checkpoints.score(self._step)
 
     def __call__(self, step: int, state: State) -> dict[str, float]:
-        assert self._validate is not None
         metrics = {name: float(value) for name, value in self._validate(self._render(state)).items()}
         score = next(iter(metrics.values()))
         if score > self._score:
             self._score, self._step = score, step
-            if self._checkpoints is None:
+            if self.checkpoints is None:
                 self._state = jax.tree.map(jnp.copy, state)
             else:
-                self._checkpoints.save(step, state, score=score)
+                self.checkpoints.save(step, state, score=score)
         return metrics
 
     def result(self, like: State, place: jax.sharding.Sharding) -> tuple[Distilled, int, float] | None:
-        if self._validate is None or not self._step:
+        if not self._step:
             return None
         state = self._state
-        if self._checkpoints is not None:
-            self._checkpoints.wait()
-            state = self._checkpoints.restore(self._step, like, place)
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+            state = self.checkpoints.restore(self._step, like, place)
         return self._render(state), self._step, self._score
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watch:
+    """What happens between chunks: the log, the bar, the callback, validation."""
+
+    steps: int
+    log_every: int
+    validate_every: int
+    log: MetricsLog
+    bar: Any
+    callback: Callback | None
+    best: _Best | None
+
+    def next_event(self, step: int) -> int:
+        """The next step after `step` at which something has to be seen."""
+        return min((step // every + 1) * every for every in (self.log_every, self.validate_every, self.steps))
+
+    def __call__(self, step: int, state: State, metrics: Metrics) -> None:
+        if step % self.log_every == 0 or step == self.steps:
+            values = {name: float(value) for name, value in metrics.items()}
+            self.log.write(step, "train", values)
+            self.bar.set_postfix({"loss": f"{values['loss']:.4g}"} if "loss" in values else {})
+            if self.callback is not None:
+                self.callback(step, values, jax.tree.map(jnp.copy, state))
+        if self.best is not None and (step % self.validate_every == 0 or step == self.steps):
+            self.log.write(step, "validation", self.best(step, state))
+
+    def settle(self) -> None:
+        """Until the best iterate is on disk."""
+        if self.best is not None and self.best.checkpoints is not None:
+            self.best.checkpoints.wait()
 
 
 def _give_up(step: int, finite: Mapping[str, Any], saved: Checkpoints | None, state: State, saved_step: int) -> None:

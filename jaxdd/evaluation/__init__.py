@@ -6,13 +6,14 @@ from jaxdd.evaluation.comparison import Row, compare
 from jaxdd.evaluation.kernel import kernel_accuracy
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
-from jaxdd.evaluation.verification import Verification, verify
+from jaxdd.evaluation.verification import Verification, check_fits, verify
 
 __all__ = [
     "Protocol",
     "Row",
     "Score",
     "Verification",
+    "check_fits",
     "compare",
     "evaluate",
     "full_data_reference",

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdd import __version__
 from jaxdd._files import write_atomically
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError
@@ -82,8 +83,9 @@ def full_data_reference(
     protocol: str | Protocol = "full-data",
     *,
     identity: Mapping[str, Any],
-    num_networks: int = 1,
+    num_networks: int = 5,
     seed: int = 0,
+    cache: bool = True,
     cache_dir: str | os.PathLike | None = None,
     networks_per_batch: int | None = None,
 ) -> Score:
@@ -91,13 +93,32 @@ def full_data_reference(
 
     Args:
       protocol: one with a single learning rate.
-      identity: JSON-able facts that, with the protocol, the sizes, `num_networks` and the seed, determine the result:
-        the hash of the source data, its split and transform, the model's name and options.
+      identity: JSON-able facts that, with the protocol, the sizes, `num_networks`, the seed and jaxdd's version,
+        determine the result: the hash of the source data, its split and transform, the model's name and options.
+      cache: False computes it anew and leaves no file; for a model by dotted path, whose code may change under its
+        name.
       cache_dir: `$JAXDD_CACHE_DIR/references` or `~/.cache/jaxdd/references` by default. A file in it that cannot be
         read is computed again; a directory that cannot be written is left alone.
     """
     protocol = protocols.get(protocol)
+
+    def compute() -> Score:
+        whole = Distilled(images=train.images, labels=train.labels.values)
+        return evaluate(
+            network,
+            whole,
+            None,
+            test,
+            protocol,
+            num_networks=num_networks,
+            key=jax.random.key(seed),
+            networks_per_batch=networks_per_batch,
+        )
+
+    if not cache:
+        return compute()
     facts = {
+        "jaxdd_version": __version__,
         "identity": dict(identity),
         "protocol": dataclasses.asdict(protocol),
         "sizes": [len(train.images), len(test.images)],
@@ -111,17 +132,7 @@ def full_data_reference(
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(path.read_text())["score"]
         return Score(**{**stored, "accuracies": tuple(stored["accuracies"]), "selection": ()})
-    whole = Distilled(images=train.images, labels=train.labels.values)
-    score = evaluate(
-        network,
-        whole,
-        None,
-        test,
-        protocol,
-        num_networks=num_networks,
-        key=jax.random.key(seed),
-        networks_per_batch=networks_per_batch,
-    )
+    score = compute()
     with contextlib.suppress(JaxddError):
         write_atomically(path, json.dumps({"score": dataclasses.asdict(score), "of": facts}, indent=2) + "\n")
     return score

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,16 +22,39 @@ class Row:
 
     Attributes:
       name: "distilled", "random real, learned labels", "random real, hard labels" or "full data".
-      num_images, num_bits: of each set behind the row.
+      num_images: of each set behind the row.
+      num_bits: what storing such a set costs, None if that is not known. Random real images are stored as the
+        distilled set is, 32 bits a pixel entry, also where their source has 8 bits.
+      label_regime: "hard" or "learned".
       score: of trained networks, if any were trained.
       kernel_accuracy: fraction, for kernel methods; the mean over the sets behind the row.
     """
 
     name: str
     num_images: int
-    num_bits: int
+    num_bits: int | None
+    label_regime: str
     score: Score | None = None
     kernel_accuracy: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: what tables and records show of a row; None for what was not measured.
+
+        `accuracy_std` is None for a single network too, which has no spread.
+        """
+        score = self.score
+        return {
+            "name": self.name,
+            "num_images": self.num_images,
+            "bits": self.num_bits,
+            "label_regime": self.label_regime,
+            "kernel_accuracy": self.kernel_accuracy,
+            "accuracy_mean": score.mean if score else None,
+            "accuracy_std": score.std if score and len(score.accuracies) > 1 else None,
+            "networks": len(score.accuracies) if score else None,
+            "protocol": score.protocol if score else None,
+            "learning_rate": score.learning_rate if score else None,
+        }
 
 
 def compare(
@@ -45,7 +69,9 @@ def compare(
     num_networks: int = 5,
     kernel: Callable[..., Array] | None = None,
     ridge: float = 1e-6,
+    float64: bool = False,
     full_data: Score | None = None,
+    full_bits: int | None = None,
     networks_per_batch: int | None = None,
 ) -> list[Row]:
     """Measure a distilled set and, the same way, as many random real images of each class.
@@ -57,14 +83,16 @@ def compare(
     Args:
       network: what to train; None leaves only kernel accuracies.
       train, validation, test: real data in the set's space.
-      kernel, ridge: those of a kernel method, or None.
+      kernel, ridge, float64: those of a kernel method, or None.
       full_data: a score from `full_data_reference`, to be put in the last row.
+      full_bits: what storing all the training data costs, for that row.
 
     Raises:
-      JaxddError: as `evaluate` and `random_real`.
+      JaxddError: as `evaluate`, `kernel_accuracy` and `random_real`.
     """
     per_class = max(1, len(distilled.images) // train.labels.num_classes)
-    keys = jax.random.split(jax.random.fold_in(key, 1), num_networks)
+    key_draw, key_evaluate = jax.random.split(key)
+    keys = jax.random.split(key_draw, num_networks)
 
     def row(name: str, sets: list[Distilled]) -> Row:
         score = kernel_mean = None
@@ -76,12 +104,13 @@ def compare(
                 test,
                 protocol,
                 num_networks=num_networks,
-                key=key,
+                key=key_evaluate,
                 networks_per_batch=networks_per_batch,
             )
         if kernel is not None:
-            kernel_mean = float(np.mean([kernel_accuracy(kernel, one, test, ridge=ridge) for one in sets]))
-        return Row(name, len(sets[0].images), sets[0].num_bits, score, kernel_mean)
+            accuracies = [kernel_accuracy(kernel, one, test, ridge=ridge, float64=float64) for one in sets]
+            kernel_mean = float(np.mean(accuracies))
+        return Row(name, len(sets[0].images), sets[0].num_bits, sets[0].label_regime, score, kernel_mean)
 
     def random_row(name: str, like: Distilled) -> Row:
         return row(name, [random_real(k, train, per_class, like=like, kernel=kernel, ridge=ridge) for k in keys])
@@ -91,5 +120,5 @@ def compare(
         rows.append(random_row("random real, learned labels", distilled))
     rows.append(random_row("random real, hard labels", dataclasses.replace(distilled, label_regime="hard")))
     if full_data is not None:
-        rows.append(Row("full data", len(train.images), 8 * train.images.size, full_data))
+        rows.append(Row("full data", len(train.images), full_bits, "hard", full_data))
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from jaxdd.errors import JaxddError, unknown
 
@@ -54,8 +55,10 @@ class Protocol:
         ):
             if value not in known:
                 raise unknown(kind, value, known)
-        if not self.learning_rates or min(self.learning_rates) <= 0:
-            raise JaxddError(f"protocol {self.name!r} needs positive learning rates, got {self.learning_rates}.")
+        if not self.learning_rates or not all(0 < rate < math.inf for rate in self.learning_rates):
+            raise JaxddError(
+                f"protocol {self.name!r} needs positive, finite learning rates, got {self.learning_rates}."
+            )
         if (self.steps is None) == (self.epochs is None) or (self.steps or self.epochs or 0) < 1:
             raise JaxddError(f"protocol {self.name!r} needs a positive number of either steps or epochs.")
         if min(self.batch_size, self.selection_networks) < 1:

@@ -44,6 +44,27 @@ class Verification:
         return not self.disagreements if self.compared or self.disagreements else None
 
 
+def check_fits(stored: DistilledDataset, dataset: Dataset) -> None:
+    """Check that a distilled set can be evaluated on a data set: equal image shapes and classes.
+
+    Label vectors say themselves how many classes there are; for hard labels the header does, and where it does not,
+    they need only be labels of the data set.
+
+    Raises:
+      JaxddError: if they do not fit.
+    """
+    if stored.labels.ndim == 2:
+        classes = stored.labels.shape[1]
+    else:
+        known = stored.header["data"].get("num_classes")
+        classes = known or max(int(stored.labels.max()) + 1, dataset.num_classes)
+    if stored.images.shape[1:] != dataset.image_shape or classes != dataset.num_classes:
+        raise JaxddError(
+            f"the distilled set has {classes} classes of images {stored.images.shape[1:]}, "
+            f"{dataset.name} has {dataset.num_classes} of {dataset.image_shape}: give the data it was distilled from."
+        )
+
+
 def verify(
     source: str | os.PathLike | DistilledDataset,
     dataset: Dataset,
@@ -53,7 +74,7 @@ def verify(
     protocol: str | Protocol | None = None,
     num_networks: int = 5,
     seed: int = 0,
-    recorded: Mapping[str, float] | None = None,
+    recorded: Mapping[str, Any] | None = None,
     networks_per_batch: int | None = None,
 ) -> Verification:
     """Read a distilled file, checking its integrity, and evaluate it again on the test data of its source.
@@ -63,19 +84,16 @@ def verify(
       dataset: the real data; its validation split should be the one that was held out.
       model, model_options: for `models.build`; None evaluates the kernel alone.
       protocol: the file's own by default.
-      recorded: earlier figures to compare with, as fractions: "accuracy_mean" (with "accuracy_std" and
-        "networks", if known) agrees within two standard errors of the difference, "kernel_accuracy" within 1e-3.
+      recorded: earlier figures to compare with, as fractions, as `Row.as_dict` gives them: "accuracy_mean" (with
+        "accuracy_std" and "networks", if known) agrees within two standard errors of the difference,
+        "kernel_accuracy" within 1e-3; what is None is not compared.
 
     Raises:
-      JaxddError: if the file is not whole, or its images or classes are not those of `dataset`.
+      JaxddError: if the file is not whole, does not fit `dataset` (see `check_fits`), or as `kernel_accuracy`.
     """
     stored = source if isinstance(source, DistilledDataset) else DistilledDataset.read(source)
+    check_fits(stored, dataset)
     header, distilled = stored.header, stored.distilled()
-    if stored.images.shape[1:] != dataset.image_shape or header["data"]["num_classes"] != dataset.num_classes:
-        raise JaxddError(
-            f"the distilled set has {header['data']['num_classes']} classes of images {stored.images.shape[1:]}, "
-            f"{dataset.name} has {dataset.num_classes} of {dataset.image_shape}: give the data it was distilled from."
-        )
 
     def batch(split: Split) -> Batch:
         real = real_data(split, stored.transform, dataset.num_classes)
@@ -97,17 +115,18 @@ def verify(
         )
     if header.get("kernel"):
         options = dict(header["kernel"])
-        ridge = options.pop("ridge")
-        kernel_found = kernel_accuracy(kernels.build(**options), distilled, test, ridge=ridge)
+        solve = {"ridge": options.pop("ridge"), "float64": options.pop("float64", False)}
+        kernel_found = kernel_accuracy(kernels.build(**options), distilled, test, **solve)
 
-    recorded, disagreements, compared = recorded or {}, [], []
+    recorded = {name: value for name, value in (recorded or {}).items() if value is not None}
+    disagreements, compared = [], []
 
     def check(name: str, found: float, tolerance: float) -> None:
         compared.append(name)
         if not abs(found - recorded[name]) <= tolerance:
             disagreements.append(f"{name} is {found:.4f}, recorded {recorded[name]:.4f} (tolerance {tolerance:.4f})")
 
-    if header["data"]["source_hash"] != dataset.source_hash:
+    if header["data"].get("source_hash", dataset.source_hash) != dataset.source_hash:
         disagreements.append(f"{dataset.name} is not the data this set was distilled from: their hashes differ")
     if score is not None and "accuracy_mean" in recorded:
         other = recorded.get("accuracy_std", score.std) / math.sqrt(recorded.get("networks", num_networks))

@@ -1,4 +1,4 @@
-"""Kernels of infinitely wide networks, feature kernels, and kernel ridge regression. They need jax alone."""
+"""Kernels of infinitely wide networks, feature kernels, and kernel ridge regression; jax is all they need."""
 
 from jaxdd.kernels.conjugate import conjugate_kernel
 from jaxdd.kernels.fully_connected import nngp, nngp_and_ntk, ntk

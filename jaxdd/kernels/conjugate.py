@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 
 def conjugate_kernel(features: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
@@ -24,6 +25,6 @@ def conjugate_kernel(features: Callable[[jax.Array], jax.Array]) -> Callable[...
     def kernel(x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
         f1 = features(x1)
         f2 = f1 if x2 is None else features(x2)
-        return f1 @ f2.T / f1.shape[-1]
+        return jnp.matmul(f1, f2.T, precision="highest") / f1.shape[-1]
 
     return kernel

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+# Coefficients are large where the kernel is nearly singular, and cancel: no TF32 here.
+_matmul = functools.partial(jnp.matmul, precision="highest")
 
 
 def _ridge(k_ss: jax.Array, ridge: float) -> jax.Array:
@@ -44,7 +48,7 @@ def kernel_ridge_solve(k_ss: jax.Array, y_s: jax.Array, *, ridge: float = 1e-6, 
         with precisely():
             return jax.scipy.linalg.cho_solve(factor, b.astype(dtype)).astype(b.dtype)
 
-    return jax.lax.custom_linear_solve(lambda v: k_ss @ v + shift * v, y_s, solve, symmetric=True)
+    return jax.lax.custom_linear_solve(lambda v: _matmul(k_ss, v) + shift * v, y_s, solve, symmetric=True)
 
 
 def kernel_ridge_predict(
@@ -59,7 +63,7 @@ def kernel_ridge_predict(
     Returns:
       `(t, classes)`.
     """
-    return k_ts @ kernel_ridge_solve(k_ss, y_s, ridge=ridge, float64=float64)
+    return _matmul(k_ts, kernel_ridge_solve(k_ss, y_s, ridge=ridge, float64=float64))
 
 
 def label_solve(
@@ -81,6 +85,8 @@ def label_solve(
     Returns:
       `(s, classes)` labels.
     """
-    coefficients = jnp.linalg.lstsq(kernel(targets, support), y_t)[0]
+    k_ts = kernel(targets, support)
+    # Not the default, t * eps: with 5,000 targets and 500 images it drops 291 directions that rounding leaves intact.
+    coefficients = jnp.linalg.lstsq(k_ts, y_t, rcond=k_ts.shape[1] * float(jnp.finfo(k_ts.dtype).eps))[0]
     k_ss = kernel(support)
-    return k_ss @ coefficients + _ridge(k_ss, ridge) * coefficients
+    return _matmul(k_ss, coefficients) + _ridge(k_ss, ridge) * coefficients

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 from jaxdd._dotted import is_dotted, resolve
-from jaxdd.errors import unknown
+from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import Method
 
 _METHODS: dict[str, tuple[type, Callable[[Any], Method]]] = {}
@@ -27,6 +27,7 @@ def method(hyper: type) -> Callable[[Callable[[Any], Method]], Callable[..., Met
                 raise TypeError(f"{builder.__name__} takes a {hyper.__name__} or its fields, not both")
             return builder(_make(hyper, fields) if config is None else config)
 
+        vars(call)["__signature__"] = inspect.signature(hyper)  # what completion and help show
         _METHODS[builder.__name__] = (hyper, builder)
         return call
 
@@ -34,10 +35,14 @@ def method(hyper: type) -> Callable[[Callable[[Any], Method]], Callable[..., Met
 
 
 def _make(hyper: type, fields: dict[str, Any]) -> Any:
-    known = [field.name for field in dataclasses.fields(hyper)]
-    for name in fields:
-        if name not in known:
-            raise unknown(f"option of {hyper.__name__}", name, known)
+    types = get_type_hints(hyper)
+    for name, value in fields.items():
+        if name not in types:
+            raise unknown(f"option of {hyper.__name__}", name, types)
+        expected = types[name]
+        right = type(value) in (int, float) if expected is float else type(value) is expected
+        if expected in (int, float, str, bool) and not right:
+            raise JaxddError(f"{name} of {hyper.__name__} must be {expected.__name__}, got {value!r}.")
     return hyper(**fields)
 
 
@@ -46,20 +51,24 @@ def available() -> dict[str, str]:
     return {name: (builder.__doc__ or "").strip().splitlines()[0] for name, (_, builder) in sorted(_METHODS.items())}
 
 
-def hyperparameters(name: str, **fields) -> Any:
-    """The frozen dataclass of a method's hyper-parameters, or None for a user's own method (a dotted path)."""
-    if is_dotted(name):
-        return None
-    if name not in _METHODS:
-        raise unknown("method", name, _METHODS)
-    return _make(_METHODS[name][0], fields)
-
-
 def build(name: str, **fields) -> Method:
     """A method by its name, or by the dotted path `package.module:function` of one's own builder.
 
     Raises:
-      JaxddError: for an unknown name or hyper-parameter, with the nearest known one.
+      JaxddError: for an unknown name or hyper-parameter (with the nearest known one), one of the wrong type, or a
+        builder that takes other arguments or returns no `Method`.
     """
-    config = hyperparameters(name, **fields)
-    return resolve(name)(**fields) if config is None else _METHODS[name][1](config)
+    if not is_dotted(name):
+        if name not in _METHODS:
+            raise unknown("method", name, _METHODS)
+        hyper, builder = _METHODS[name]
+        return builder(_make(hyper, fields))
+    builder = resolve(name)
+    try:
+        inspect.signature(builder).bind(**fields)
+    except (TypeError, ValueError) as error:
+        raise JaxddError(f"method {name!r} cannot be built with {sorted(fields)}: {error}.") from error
+    made = builder(**fields)
+    if not isinstance(made, Method):
+        raise JaxddError(f"method {name!r} must return a jaxdd.Method, got {type(made).__name__}.")
+    return made

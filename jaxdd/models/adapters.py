@@ -88,7 +88,8 @@ def from_nnx(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Network:
             module = nnx.merge(graph, nnx.State(theta), nnx.State(stats))
             module.train() if train else module.eval()
             if key is not None:
-                nnx.reseed(module, default=key, dropout=key)
+                key_default, key_dropout = jax.random.split(key)
+                nnx.reseed(module, default=key_default, dropout=key_dropout)
             out = getattr(module, method)(images)
             return out, leaves(module)[1] if train else stats
 

@@ -28,7 +28,7 @@ def build(name: str, image_shape: tuple[int, int, int], num_classes: int, **opti
 
     Args:
       name: one of `available()`, or "package.module:factory" for your own `factory(image_shape, num_classes,
-        **options)`, which returns a Network, a linen module or an `(init, apply)` pair.
+        **options)`, which returns a Network (as `from_nnx` does), a linen module or an `(init, apply)` pair.
       image_shape: `(h, w, c)`.
       num_classes: at least 2.
       **options: the module's fields, such as `width` and `depth`.
@@ -65,6 +65,6 @@ def build(name: str, image_shape: tuple[int, int, int], num_classes: int, **opti
     if network is None:
         raise JaxddError(
             f"model factory {name!r} must return a Network, a linen module or an (init, apply) pair, "
-            f"got {type(made).__name__}."
+            f"got {type(made).__name__}; if that is a flax.nnx module, wrap it with jaxdd.models.from_nnx."
         )
     return network

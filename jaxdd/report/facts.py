@@ -210,7 +210,9 @@ def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], resu
         sentences = [f"The set is the iterate{which} that was best on {dataset.header['selected_on']} data."]
     else:
         step = f" (step {result['steps']:,})" if result.get("steps") else ""
-        sentences = [f"The set is the last iterate{step}; no score picked it."]
+        average = dataset.header.get("iterate") == "average"
+        which = "moving average of the iterates up to the last" if average else "last iterate"
+        sentences = [f"The set is the {which}{step}; no score picked it."]
     if result.get("best_step"):
         score = percent(result.get("best_validation_kernel_accuracy"))
         which = f"step {result['best_step']:,}{f', {score}' if score else ''}"

@@ -26,7 +26,16 @@ from jaxdd.types import LABEL_CONVENTIONS, Distilled
 
 FORMAT_VERSION = 1
 _KEY = "jaxdd"
-_REQUIRED = ("format_version", "data", "label_convention", "label_regime", "decoder", "num_bits", "transform", "sha256")
+# What a header must hold, and of which type.
+_FIELDS: dict[str, Any] = {
+    "data": dict,
+    "label_convention": str,
+    "label_regime": str,
+    "kernel": (dict, type(None)),
+    "iterate": str,
+    "decoder": str,
+    "num_bits": int,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,19 +59,26 @@ class DistilledDataset:
     learning_rates: np.ndarray | None = None
     params: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if problem := _problem(self.images, self.labels, self.header):
+            raise JaxddError(f"this is not a distilled set: {problem}.")
+
     @classmethod
     def create(cls, distilled: Distilled, transform: Transform, header: dict[str, Any]) -> DistilledDataset:
         """From what a method rendered; `header` adds the provenance."""
         images = np.asarray(transform.inverse(np.asarray(distilled.images, np.float32)), np.float32)
-        rates = distilled.learning_rates
+        rates, kernel = distilled.learning_rates, distilled.kernel
         return cls(
             images=images,
             labels=np.asarray(distilled.labels),
             transform=transform,
             header={
+                "data": {},
                 **header,
                 "label_convention": distilled.label_convention,
                 "label_regime": distilled.label_regime,
+                "kernel": None if kernel is None else dict(kernel),
+                "iterate": distilled.iterate,
                 "decoder": distilled.decoder,
                 "num_bits": distilled.num_bits,
             },
@@ -80,6 +96,8 @@ class DistilledDataset:
             params={name: jnp.asarray(leaf) for name, leaf in self.params.items()},
             label_convention=self.header["label_convention"],
             label_regime=self.header["label_regime"],
+            kernel=None if self.header["kernel"] is None else tuple(sorted(self.header["kernel"].items())),
+            iterate=self.header["iterate"],
             decoder=self.header["decoder"],
             num_bits=self.header["num_bits"],
         )
@@ -122,27 +140,45 @@ class DistilledDataset:
             raise JaxddError(
                 f"{name} has format version {version}, this jaxdd reads up to {FORMAT_VERSION}: update jaxdd."
             )
-        missing = [key for key in _REQUIRED if key not in header] + [
-            t for t in ("images", "labels") if t not in tensors
-        ]
+        missing = [key for key in (*_FIELDS, "transform", "sha256") if key not in header]
+        missing += [tensor for tensor in ("images", "labels") if tensor not in tensors]
         if missing:
             raise JaxddError(f"{name} is not a whole distilled set: {', '.join(missing)} missing.")
         if header.pop("sha256") != _seal(header, tensors):
             raise JaxddError(f"{name} is damaged: its content does not match its checksum; fetch it again.")
-        images, labels = tensors["images"], tensors["labels"]
-        if images.ndim != 4 or len(labels) != len(images) or header["label_convention"] not in LABEL_CONVENTIONS:
-            raise JaxddError(
-                f"{name} is not a distilled set: images {images.shape}, labels {labels.shape} "
-                f"with convention {header['label_convention']!r}."
-            )
+        if problem := _problem(tensors["images"], tensors["labels"], header):
+            raise JaxddError(f"{name} is not a distilled set: {problem}.")
         return cls(
-            images=images,
-            labels=labels,
+            images=tensors["images"],
+            labels=tensors["labels"],
             transform=transform_from_tensors(header.pop("transform"), tensors),
             header=header,
             learning_rates=tensors.get("learning_rates"),
             params={key.removeprefix("params."): t for key, t in tensors.items() if key.startswith("params.")},
         )
+
+
+def _problem(images: np.ndarray, labels: np.ndarray, header: dict[str, Any]) -> str | None:
+    """What keeps these from being a distilled set, if anything does."""
+    for field, kinds in _FIELDS.items():
+        if not isinstance(header.get(field, ...), kinds):
+            return f"{field!r} of its header is {header.get(field)!r}"
+    convention = header["label_convention"]
+    if convention not in LABEL_CONVENTIONS:
+        return f"unknown label convention {convention!r}"
+    hard = convention == "hard"
+    if images.ndim != 4 or labels.ndim != (1 if hard else 2) or len(labels) != len(images) or 0 in images.shape:
+        return f"images of shape {images.shape} with {convention} labels of shape {labels.shape}"
+    if not np.issubdtype(images.dtype, np.floating) or np.issubdtype(labels.dtype, np.integer) != hard:
+        return f"{images.dtype} images with {convention} labels of type {labels.dtype}"
+    if not (np.isfinite(images).all() and np.isfinite(labels).all()):
+        return "some images or labels are not finite"
+    if hard and labels.min() < 0:
+        return f"label {labels.min()} is negative"
+    classes = header["data"].get("num_classes")
+    if classes is not None and (labels.max() >= classes if hard else labels.shape[1] != classes):
+        return f"its labels are not of {classes} classes"
+    return None
 
 
 def _seal(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
@@ -160,7 +196,7 @@ def _parse(content: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndar
         tensors = safetensors.numpy.load(content)
         length = struct.unpack("<Q", content[:8])[0]
         header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise foreign from error
     if not isinstance(header, dict):
         raise foreign

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxdd.data import balanced_choice
+from jaxdd.errors import JaxddError
 from jaxdd.types import Distilled, Key, RealData
 
 Params = dict[str, Array]
@@ -57,13 +58,14 @@ def pixels(ipc: int, *, init: str = "real", learn_labels: bool = False) -> Synth
       learn_labels: whether the labels count as learned: 32 bits an entry instead of one class index an image.
     """
     if init not in ("real", "noise"):
-        raise ValueError(f'init must be "real" or "noise", got {init!r}')
+        raise JaxddError(f'init must be "real" or "noise", got {init!r}.')
 
     def init_fn(key: Key, data: RealData) -> Params:
-        chosen = balanced_choice(key, data.labels, ipc)
+        key_choice, key_noise = jax.random.split(key)
+        chosen = balanced_choice(key_choice, data.labels, ipc)
         images = data.images[chosen]
         if init == "noise":
-            images = jax.random.normal(jax.random.fold_in(key, 1), images.shape, images.dtype)
+            images = jax.random.normal(key_noise, images.shape, images.dtype)
         classes = data.labels.num_classes
         labels = jax.nn.one_hot(data.labels.values[chosen], classes, dtype=images.dtype) - 1 / classes
         return {"images": images, "labels": labels}
@@ -94,12 +96,12 @@ def corrupted(base: SyntheticSet, fraction: float) -> SyntheticSet:
       fraction: ρ in `[0, 1)`.
     """
     if not 0 <= fraction < 1:
-        raise ValueError(f"the corrupted fraction must be in [0, 1), got {fraction}")
+        raise JaxddError(f"the corrupted fraction must be in [0, 1), got {fraction}.")
 
     def init(key: Key, data: RealData) -> Params:
-        params = base.init(key, data)
+        key_base, key_place, key_noise = jax.random.split(key, 3)
+        params = base.init(key_base, data)
         images = params["images"]
-        key_place, key_noise = jax.random.split(jax.random.fold_in(key, 2))
         flat = images.reshape(len(images), -1)
         rank = jnp.argsort(jnp.argsort(jax.random.uniform(key_place, flat.shape), axis=1), axis=1)
         mask = (rank < math.ceil(fraction * flat.shape[1])).reshape(images.shape)
@@ -142,8 +144,8 @@ def moving_average(average: Params, params: Params, decay: float, step: Array) -
     return jax.tree.map(lambda a, p: p + kept * (a - p), average, params)
 
 
-def render(synthetic: SyntheticSet, params: Params) -> Distilled:
-    """What `Method.distilled` returns for a parameterisation with centred labels."""
+def render(synthetic: SyntheticSet, params: Params, **facts: Any) -> Distilled:
+    """What `Method.distilled` returns for a parameterisation with centred labels; `facts` are further fields."""
     rendered, ledger = synthetic.render(params), synthetic.num_bits(params)
     return Distilled(
         images=rendered.images,
@@ -154,4 +156,5 @@ def render(synthetic: SyntheticSet, params: Params) -> Distilled:
         label_regime=synthetic.label_regime,
         decoder=synthetic.decoder,
         num_bits=sum(ledger.values()),
+        **facts,
     )

@@ -28,6 +28,7 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     source = data.load("mnist_5k")
     arrays = {"x_train": source.train.images[::7], "y_train": source.train.labels[::7]}
+    np.savez(folder / "small.npz", x=np.zeros((40, 28, 28, 1), np.uint8), y=np.arange(40) % 4)
     np.savez(folder / "tiny.npz", **arrays, x_test=source.test.images[::10], y_test=source.test.labels[::10])
     return folder
 
@@ -174,6 +175,17 @@ BAD = {
         ["distill", *TINY, "--workdir=DIR", "--config.method.learning_rate=1e38"],
         "not finite in",
     ),
+    "negative log_every": (["distill", *TINY, "--workdir=DIR", "--config.run.log_every=-5"], "at least 1"),
+    "no networks": (["distill", *TINY, "--workdir=DIR", "--config.evaluation.networks=0"], "networks must be"),
+    "huge seed": (["distill", *TINY, "--workdir=DIR", "--config.seed=99999999999999999999"], "2**32"),
+    "empty workdir": (["distill", *TINY, "--workdir="], "--workdir is missing"),
+    "not a config": (["distill", f"--config={__file__}x", "--workdir=DIR"], "unknown config"),
+    "another's path": (["distill", "--config=/nope/configs/kip.py", "--workdir=DIR"], "unknown config"),
+    "no such validation": (["distill", *TINY, "--workdir=DIR", "--config.data.validation=1.5"], "validation"),
+    "no tensorboard": (["distill", *TINY, "--workdir=DIR", "--tensorboard"], "tensorboardX"),
+    "rate is no number": (["evaluate", "FINISHED", "--model=mlp", "--learning_rate=nan"], "learning rate"),
+    "other classes": (["evaluate", "FINISHED", "--model=mlp", "--data=small"], "distilled"),
+    "no such data": (["evaluate", "FINISHED", "--data=nowhere"], "nowhere"),
     "no file": (["show", "DIR/none.safetensors"], "no such file"),
     "two files": (["show", "a", "b"], "exactly one"),
     "not a distilled file": (["show", __file__], "not a distilled set"),
@@ -183,10 +195,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence_and_leaves_nothing(case, tmp_path, capsys):
+def test_bad_input_is_one_sentence_and_leaves_nothing(case, finished, tmp_path, capsys):
     line, message = BAD[case]
     workdir = tmp_path / "run"
-    assert main([argument.replace("DIR", str(workdir)) for argument in line]) == 2
+    line = [argument.replace("DIR", str(workdir)).replace("FINISHED", str(finished)) for argument in line]
+    assert main(line) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("jaxdd: ") and captured.err.count("\n") == 1, captured.err
     assert message in captured.err and "Traceback" not in captured.err
@@ -195,8 +208,21 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(case, tmp_path, capsys):
         assert not workdir.exists()
 
 
-def test_unknown_section_and_missing_method_of_an_own_config(tmp_path, capsys):
+def test_bad_configs_of_ones_own(tmp_path, capsys):
+    (tmp_path / "broken.py").write_text("def get_config(: pass\n")
+    (tmp_path / "imports.py").write_text("import no_such_module\ndef get_config(): pass\n")
+    (tmp_path / "number.py").write_text("def get_config(): return 5\n")
+    for name, message in [("broken", "SyntaxError"), ("imports", "no_such_module"), ("number", "got int")]:
+        assert main(["distill", f"--config={tmp_path / name}.py", f"--workdir={tmp_path / 'run'}"]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err and captured.err.count("\n") == 1
     for body, message in [
+        ("{'method': {'name': 'kip', 'ipc': 'a'}}", "ipc of KIP must be int"),
+        ("{'method': {'name': 'kip'}, 'data': 5}", "config.data must hold fields"),
+        ("{'method': {'name': 'kip'}, 'seed': 'a'}", "seed must be an integer"),
+        ("{'method': {'name': 'kip'}, 'run': {'steps': 2.5}}", "steps must be an integer"),
+        ("{'method': {'name': 'jaxdd.methods:build'}}", "cannot be built"),
+        ("{'method': {'name': 'jaxdd.methods:available'}}", "must return a jaxdd.Method"),
         ("{'metod': {}}", "did you mean 'method'"),
         ("{'method': {}}", "config.method.name is missing"),
         ("{'method': {'name': 'kip'}, 'data': {'nam': 'x'}}", "did you mean 'name'"),
@@ -204,6 +230,21 @@ def test_unknown_section_and_missing_method_of_an_own_config(tmp_path, capsys):
         text = f"from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({body})\n"
         assert main(["distill", config_file(tmp_path, text), f"--workdir={tmp_path / 'run'}"]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path, capsys):
+    for name in ("README.md", "metrics.jsonl"):
+        (tmp_path / name).mkdir()
+        folder = tmp_path / name
+        (folder / name).write_text("MINE")
+        assert main(distill(folder, "--evaluate=none")) == 2
+        assert f"holds {name} but no run" in capsys.readouterr().err
+        assert (folder / name).read_text() == "MINE" and len(list(folder.iterdir())) == 1
+
+
+def test_without_validation_data(tmp_path, capsys):
+    assert main(distill(tmp_path / "run", "--config.data.validation=0.0", "--evaluate=kernel", "--json")) == 0
+    assert "best_step" not in result_of(capsys)
 
 
 def test_directory_of_another_config_is_refused_with_the_difference(finished, capsys):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdd import data
+from jaxdd._files import digest
 from jaxdd.errors import JaxddError
 
 
@@ -65,7 +66,7 @@ def test_validation_may_be_empty():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    counts=st.lists(st.integers(1, 30), min_size=1, max_size=6).filter(lambda c: max(c) > 2),
+    counts=st.lists(st.integers(1, 30), min_size=2, max_size=6).filter(lambda c: max(c) > 2),
     validation=st.floats(0, 0.99),
     test=st.floats(0.01, 0.99),
     seed=st.integers(0, 2**40),
@@ -111,6 +112,7 @@ def test_the_hash_is_of_the_source_not_of_the_cut():
     base = data.from_arrays(x, y, x, y).source_hash
     assert base == data.from_arrays(x[..., 0], y.astype(np.uint8), x, y, validation=0.5, seed=9).source_hash
     assert len(base) == 64
+    assert base == digest([x, y.astype("int32")] * 2)
     changed = x.copy()
     changed[-1, -1, -1, 0] ^= 1
     others = [
@@ -171,6 +173,11 @@ BAD = [
     (put("y", lambda y: np.where(y == 2, 2**31 - 1, y)), "class 2 has no training example"),
     (put("y", lambda y: np.where(y == 2, 2**40, y)), "has the label 1099511627776, which is out of range"),
     (put("y_test", lambda y: y + 1), "class 3 has no training example"),
+    (lambda a: a.update({k: a[k] * 0 for k in ("y", "y_test")}), "all labels are 0, .* needs at least 2 classes"),
+    (
+        lambda a: a.update({k: a[k] * 0 for k in ("y", "y_test")} | {"class_names": ["a"]}),
+        "a data set needs at least 2 classes",
+    ),
     (put("class_names", ["a", "b"]), "label 2 is out of range for 2 class names"),
     (put("class_names", list("abcd")), "class 3 has no training example"),
     (spoil((7, np.nan)), "x_train has 20 NaN or infinite pixels in 1 of 60 images, first in image 7"),

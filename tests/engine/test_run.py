@@ -1,6 +1,7 @@
 """The engine with a small method of its own: it knows the contract and no method."""
 
 import os
+import shutil
 import signal
 import threading
 from typing import NamedTuple
@@ -238,9 +239,52 @@ def test_bad_directories_are_refused_with_the_difference(data, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_best_iterate_ahead_of_the_checkpoint_is_found_again(data, tmp_path):
+    """Killed after a best was saved and before its checkpoint: as if the newer checkpoints were not there."""
+    options = {"validate": score, "validate_every": 2, "steps": 10}
+    whole = run(class_means(), data, workdir=tmp_path / "whole", **options)
+    run(class_means(), data, workdir=tmp_path / "part", **{**options, "steps": 4})
+    shutil.copytree(tmp_path / "part" / "checkpoints", tmp_path / "kept")
+    run(class_means(), data, workdir=tmp_path / "part", resume=True, **options)
+    shutil.rmtree(tmp_path / "part" / "checkpoints")
+    shutil.copytree(tmp_path / "kept", tmp_path / "part" / "checkpoints")
+    part = run(class_means(), data, workdir=tmp_path / "part", resume=True, **options)
+    assert part.resumed_from == 4
+    assert part.best[1:] == whole.best[1:]
+    np.testing.assert_array_equal(part.best[0].images, whole.best[0].images)
+
+
+def test_one_process_at_a_time(data, tmp_path):
+    def second(step, metrics, state):
+        with pytest.raises(JaxddError, match="another process"):
+            run(class_means(), data, workdir=tmp_path, resume=True)
+
+    run(class_means(), data, workdir=tmp_path, steps=5, callback=second)
+
+
+def test_what_cannot_be_traced_leaves_no_directory(data, tmp_path):
+    def update(key, state, batch):
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        run(class_means()._replace(update=update), data, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_state_without_floats_runs(data):
+    method = class_means()._replace(
+        init=lambda key, data: jnp.int32(0),
+        update=lambda key, state, batch: (state + 1, {"loss": state}),
+        distilled=lambda state: Distilled(jnp.zeros((1, 1, 1, 1)), jnp.zeros(1, int)),
+    )
+    assert int(run(method, data).state) == 25
+
+
 def test_steps_must_be_positive_and_a_file_is_no_directory(data, tmp_path):
     with pytest.raises(JaxddError, match="at least 1"):
         run(class_means(), data, steps=0)
+    with pytest.raises(JaxddError, match="checkpoint_seconds"):
+        run(class_means(), data, checkpoint_seconds=float("nan"))
     (tmp_path / "file").write_text("")
     with pytest.raises(JaxddError, match="not a directory"):
         run(class_means(), data, workdir=tmp_path / "file" / "run")

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,18 @@ import pytest
 
 from jaxdd import data, evaluation, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import Protocol, compare, full_data_reference, kernel_accuracy, random_real, verify
+from jaxdd.evaluation import (
+    Protocol,
+    Row,
+    check_fits,
+    compare,
+    comparison,
+    full_data_reference,
+    kernel_accuracy,
+    random_real,
+    score,
+    verify,
+)
 from jaxdd.kernels import ntk
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Batch, Distilled
@@ -86,11 +98,14 @@ def test_comparison_by_regime(mnist, mlp, key):
     train, validation, test = mnist
     full = evaluation.Score((0.9,), 1e-3, "full-data")
     learned = random_real(key, train, 2, like=like(regime="learned"), kernel=ntk)
-    rows = compare(mlp, learned, train, validation, test, SHORT, key=key, num_networks=2, kernel=ntk, full_data=full)
+    options = {"key": key, "num_networks": 2, "kernel": ntk, "full_data": full, "full_bits": 12345}
+    rows = compare(mlp, learned, train, validation, test, SHORT, **options)
     names = ["distilled", "random real, learned labels", "random real, hard labels", "full data"]
     assert [row.name for row in rows] == names
     assert [row.num_images for row in rows] == [20, 20, 20, len(train.images)]
+    assert [row.label_regime for row in rows] == ["learned", "learned", "hard", "hard"]
     assert rows[3].score is full
+    assert rows[3].num_bits == 12345
     assert rows[3].kernel_accuracy is None
     assert rows[1].kernel_accuracy > rows[2].kernel_accuracy
     assert rows[0].num_bits == rows[1].num_bits > rows[2].num_bits
@@ -106,6 +121,66 @@ def test_comparison_by_regime(mnist, mlp, key):
     assert [row.kernel_accuracy for row in rows] == [None, None]
 
 
+def test_comparison_solves_as_it_is_told(mnist, key, monkeypatch):
+    train, _, test = mnist
+    asked = []
+    monkeypatch.setattr(comparison, "kernel_accuracy", lambda *a, **options: asked.append(options) or 0.5)
+    compare(None, like(), train, None, test, key=key, num_networks=2, kernel=ntk, ridge=0.1, float64=True)
+    assert asked == [{"ridge": 0.1, "float64": True}] * 3
+
+
+def test_a_row_as_a_dict():
+    pair = Row("distilled", 10, 320, "learned", evaluation.Score((0.5, 0.7), 0.1, "quick"), 0.8)
+    assert json.loads(json.dumps(pair.as_dict())) == {
+        "name": "distilled",
+        "num_images": 10,
+        "bits": 320,
+        "label_regime": "learned",
+        "kernel_accuracy": 0.8,
+        "accuracy_mean": pytest.approx(0.6),
+        "accuracy_std": pytest.approx(0.02**0.5),
+        "networks": 2,
+        "protocol": "quick",
+        "learning_rate": 0.1,
+    }
+    single = dataclasses.replace(pair, score=evaluation.Score((0.5,), 0.1, "quick")).as_dict()
+    assert (single["accuracy_mean"], single["accuracy_std"], single["networks"]) == (0.5, None, 1)
+    without = dataclasses.replace(pair, score=None).as_dict()
+    assert without.keys() == single.keys()
+    assert all(without[name] is None for name in ("accuracy_mean", "accuracy_std", "networks", "learning_rate"))
+
+
+def test_no_key_serves_two_purposes(mnist, mlp, key, monkeypatch):
+    """Neither the keys of draws and networks nor what either makes of them by splitting coincide."""
+    train, validation, test = mnist
+    draws, networks = [], []
+
+    def recorded(function, into, position):
+        def call(*arguments, **options):
+            into.append(jax.random.key_data(arguments[position]))
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(comparison, "random_real", recorded(random_real, draws, 0))
+    monkeypatch.setattr(score, "train", recorded(score.train, networks, 5))
+    protocol = Protocol("two", "", (1e-3, 3e-3), steps=2)
+    compare(mlp, random_real(key, train, 1, like=like()), train, validation, test, protocol, key=key, num_networks=3)
+    assert len(draws) == 3
+    networks = np.concatenate(networks)
+    distilled, random = np.split(networks, 2)
+    np.testing.assert_array_equal(distilled, random, "all rows train the same networks")
+
+    def family(keys):
+        keys = jax.random.wrap_key_data(jnp.asarray(keys))
+        both = jnp.concatenate([keys, jax.vmap(lambda k: jax.random.split(k, 4))(keys).ravel()])
+        return {tuple(data.tolist()) for data in jax.random.key_data(both)}
+
+    drawn, trained = family(np.stack(draws)), family(np.unique(distilled, axis=0))
+    assert (len(drawn), len(trained)) == (3 * 5, (2 + 3) * 5)
+    assert not drawn & trained
+
+
 def test_full_data_reference_is_cached(mnist, mlp, tmp_path, monkeypatch):
     train, _, test = mnist
     protocol = Protocol("one", "", (1e-2,), epochs=2)
@@ -115,12 +190,17 @@ def test_full_data_reference_is_cached(mnist, mlp, tmp_path, monkeypatch):
 
     first = reference({"data": "abc"})
     assert first.mean > 0.7
+    assert len(first.accuracies) == 5
     (file,) = tmp_path.iterdir()
     monkeypatch.setattr(evaluation.baselines, "evaluate", lambda *a, **k: pytest.fail("trained again"))
     assert reference({"data": "abc"}) == first
-    for other in ({"identity": {"data": "abd"}}, {"identity": {"data": "abc"}, "seed": 1}):
+    same = {"identity": {"data": "abc"}}
+    for other in ({"identity": {"data": "abd"}}, {**same, "seed": 1}, {**same, "cache": False}):
         with pytest.raises(pytest.fail.Exception, match="trained again"):
             reference(**other)
+    with monkeypatch.context() as later, pytest.raises(pytest.fail.Exception, match="trained again"):
+        later.setattr(evaluation.baselines, "__version__", "99")
+        reference(**same)
     file.write_text(file.read_text()[:-20])
     with pytest.raises(pytest.fail.Exception, match="trained again"):
         reference({"data": "abc"})
@@ -137,6 +217,8 @@ def test_cache_directory_from_the_environment_and_unwritable(mnist, mlp, tmp_pat
     monkeypatch.setenv("JAXDD_CACHE_DIR", str(tmp_path / "cache"))
     assert full_data_reference(mlp, train, test, identity={}) == score
     assert len(list((tmp_path / "cache" / "references").iterdir())) == 1
+    assert full_data_reference(mlp, train, test, identity={"own": "code"}, cache=False) == score
+    assert len(list((tmp_path / "cache" / "references").iterdir())) == 1
     (tmp_path / "file").write_text("")
     assert full_data_reference(mlp, train, test, identity={}, cache_dir=tmp_path / "file") == score
 
@@ -144,13 +226,14 @@ def test_cache_directory_from_the_environment_and_unwritable(mnist, mlp, tmp_pat
 @pytest.fixture(scope="module")
 def stored(mnist, dataset, transform):
     distilled = random_real(jax.random.key(0), mnist[0], 1, like=like(regime="learned"), kernel=ntk)
+    kernel = {"name": "ntk", "depth": 1, "activation": "relu", "w_std": 2**0.5, "b_std": 0.1, "ridge": 1e-6}
+    distilled = dataclasses.replace(distilled, kernel=tuple(kernel.items()))
     header = {
         "method": "label solve",
         "config": {},
         "seed": 0,
         "data": {"name": dataset.name, "source_hash": dataset.source_hash, "num_classes": 10},
         "protocol": "quick",
-        "kernel": {"name": "ntk", "depth": 1, "activation": "relu", "w_std": 2**0.5, "b_std": 0.1, "ridge": 1e-6},
     }
     return DistilledDataset.create(distilled, transform, header)
 
@@ -165,7 +248,7 @@ def test_verification(stored, dataset, mnist, tmp_path):
     expected = kernel_accuracy(ntk, stored.distilled(), mnist[2])
     assert found.kernel_accuracy == expected > 0.3
 
-    recorded = {"accuracy_mean": found.score.mean, "kernel_accuracy": found.kernel_accuracy}
+    recorded = Row("distilled", 10, 0, "learned", found.score, found.kernel_accuracy).as_dict()
     assert verify(stored, dataset, recorded=recorded, **options).agrees is True
     wrong = {"accuracy_mean": found.score.mean + 0.5, "kernel_accuracy": found.kernel_accuracy + 0.002}
     refuted = verify(path, dataset, recorded=wrong, **options)
@@ -175,6 +258,42 @@ def test_verification(stored, dataset, mnist, tmp_path):
     assert kernel_only.score is None
     assert kernel_only.agrees is True
     assert kernel_only.compared == ("kernel_accuracy",)
+
+
+def test_verification_solves_as_the_file_says(stored, dataset, monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluation.verification, "kernel_accuracy", lambda *a, **options: asked.append(options) or 0.5)
+    for extra in ({}, {"float64": True}):
+        header = {**stored.header, "kernel": {**stored.header["kernel"], **extra}}
+        verify(dataclasses.replace(stored, header=header), dataset, model=None)
+    assert asked == [{"ridge": 1e-6, "float64": False}, {"ridge": 1e-6, "float64": True}]
+
+
+def test_what_was_not_measured_is_not_compared(stored, dataset):
+    found = verify(stored, dataset, model=None, recorded={"accuracy_mean": None, "kernel_accuracy": None})
+    assert found.agrees is None
+
+
+@pytest.mark.parametrize("convention", ["centred", "hard"])
+def test_a_small_header_is_enough(dataset, transform, mnist, key, convention):
+    """The classes come from the labels where the header does not tell, and no hash is no disagreement."""
+    distilled = random_real(key, mnist[0], 1, like=like(convention))
+    stored = DistilledDataset.create(distilled, transform, {"method": "own", "seed": 0, "data": {"name": "mnist_5k"}})
+    check_fits(stored, dataset)
+    assert verify(stored, dataset, model="mlp", num_networks=1, protocol=SHORT).disagreements == ()
+    fewer = dataclasses.replace(dataset, class_names=dataset.class_names[:9])
+    with pytest.raises(JaxddError, match=r"the distilled set has 10 classes .* has 9 of"):
+        check_fits(stored, fewer)
+    more = dataclasses.replace(dataset, class_names=(*dataset.class_names, "more"))
+    if convention == "hard":
+        check_fits(stored, more)
+        stored.header["data"]["num_classes"] = 10
+    with pytest.raises(JaxddError, match=r"the distilled set has 10 classes .* has 11 of"):
+        check_fits(stored, more)
+    images = np.zeros((30, 14, 14, 1), np.uint8)
+    small = data.from_arrays(images, np.arange(30) % 10)
+    with pytest.raises(JaxddError, match=r"classes of images \(28, 28, 1\), arrays has 10 of \(14, 14, 1\)"):
+        check_fits(stored, small)
 
 
 def test_verification_with_other_data(stored, dataset):

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 
@@ -28,8 +29,10 @@ def test_length_in_epochs_counts_whole_batches():
         ({"optimizer": "adan"}, "unknown optimizer 'adan'; did you mean 'adam'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"loss": "mse"}, "unknown loss 'mse'"),
-        ({"learning_rates": ()}, "needs positive learning rates"),
-        ({"learning_rates": (0.1, -1.0)}, "needs positive learning rates"),
+        ({"learning_rates": ()}, "needs positive, finite learning rates"),
+        ({"learning_rates": (0.1, -1.0)}, "needs positive, finite learning rates"),
+        ({"learning_rates": (0.1, math.nan)}, "needs positive, finite learning rates"),
+        ({"learning_rates": (math.inf,)}, "needs positive, finite learning rates"),
         ({"steps": None}, "either steps or epochs"),
         ({"epochs": 3}, "either steps or epochs"),
         ({"steps": 0}, "either steps or epochs"),

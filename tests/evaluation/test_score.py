@@ -10,7 +10,7 @@ from jaxdd import data, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import Protocol, Score, arrays, evaluate, kernel_accuracy
 from jaxdd.evaluation.train import Trained, accuracy, train
-from jaxdd.kernels import kernel_ridge_predict, ntk
+from jaxdd.kernels import conjugate_kernel, kernel_ridge_predict, ntk
 from jaxdd.types import Batch, Distilled
 
 SHORT = Protocol("short", "", (3e-3,), steps=60)
@@ -103,6 +103,28 @@ def kernel_directly(mnist, test):
     support = some(mnist[0], 1, "centred")
     predictions = kernel_ridge_predict(ntk(test.images, support.images), ntk(support.images), support.labels)
     return float(jnp.mean(predictions.argmax(1) == test.labels))
+
+
+@pytest.mark.parametrize("broken", ["repeated", "diverged"])
+def test_a_kernel_that_cannot_be_solved_is_an_error(mnist, broken):
+    train, _, test = mnist
+    support = some(train, 2, "centred")
+    # Whole numbers and a division by 256: the kernel itself is the same in both precisions.
+    kernel = conjugate_kernel(lambda x: jnp.round(x.reshape(len(x), -1)[:, 264:520]))
+    if broken == "repeated":
+        support = Distilled(
+            jnp.repeat(support.images, 20, 0), jnp.repeat(support.labels, 20, 0), label_convention="centred"
+        )
+    else:
+        support = dataclasses.replace(support, images=support.images.at[3].set(jnp.nan))
+    sentence = "kernel ridge regression failed: .* not positive definite at float32; use a larger ridge or float64"
+    with pytest.raises(JaxddError, match=sentence):
+        kernel_accuracy(kernel, support, test, ridge=1e-9)
+    if broken == "repeated":
+        assert kernel_accuracy(kernel, support, test, ridge=1e-9, float64=True) > 0.2
+    else:
+        with pytest.raises(JaxddError, match=r"not positive definite at float64; use a larger ridge\.$"):
+            kernel_accuracy(kernel, support, test, float64=True)
 
 
 def test_the_best_rate_on_validation_is_taken_and_a_diverging_one_is_no_accident(mnist, mlp, key):

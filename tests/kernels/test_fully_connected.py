@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd.kernels import build, conjugate_kernel, nngp, nngp_and_ntk, ntk
+from jaxdd.kernels import build, conjugate_kernel, kernel_ridge_predict, label_solve, nngp, nngp_and_ntk, ntk
 
 ACTIVATIONS = {"relu": jax.nn.relu, "erf": jax.scipy.special.erf}
 
@@ -166,6 +166,35 @@ def test_deep_relu_keeps_its_diagonal():
         np.testing.assert_allclose(jnp.diag(both.ntk), (depth + 1) * norm, rtol=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_the_diagonal_of_one_set_is_exact(x64, activation, depth):
+    """In float32 the angle between an input and itself is rounding noise; the diagonal must not depend on it."""
+    x = np.random.default_rng(0).normal(size=(40, 784)).astype(np.float32)
+    single = nngp_and_ntk(jnp.asarray(x), depth=depth, activation=activation)
+    with x64():
+        double = nngp_and_ntk(jnp.asarray(x, jnp.float64), depth=depth, activation=activation)
+        pairs = nngp_and_ntk(*[jnp.asarray(x, jnp.float64)] * 2, depth=depth, activation=activation)
+    for kernel, exact, elsewhere in zip(single, double, pairs, strict=True):
+        np.testing.assert_allclose(np.diag(kernel), np.diag(exact), rtol=2e-6)
+        np.testing.assert_allclose(exact, elsewhere, rtol=1e-7)  # the closed form is the limit, and only the diagonal
+
+
+def test_no_product_is_left_to_tf32():
+    """GPUs round the factors of a product to 10 bits unless told otherwise."""
+    x = jnp.ones((3, 4))
+    functions = {
+        "kernel": lambda x: ntk(x, x[:2]),
+        "conjugate": conjugate_kernel(jnp.sin),
+        "predict": lambda x: kernel_ridge_predict(x[:, :3], ntk(x), x),
+        "label solve": lambda x: label_solve(ntk, x[:1], x, x),
+    }
+    for name, function in functions.items():
+        jaxpr = str(jax.make_jaxpr(function)(x))
+        products = jaxpr.count("= dot_general[")
+        assert jaxpr.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products > 0, name
+
+
 def test_linear_model_is_the_linear_kernel():
     x, y = jax.random.normal(jax.random.key(0), (2, 3, 4))
     np.testing.assert_allclose(ntk(x, y, depth=0, w_std=2.0, b_std=0.5), x @ y.T + 0.25, rtol=1e-5)
@@ -195,6 +224,16 @@ def test_gradient_equals_finite_differences_and_is_finite_where_inputs_coincide(
     trace = jax.grad(lambda x: jnp.trace(kernel(x, activation=activation)))(x)
     pairs = jax.grad(lambda x: sum(kernel(x[i : i + 1], activation=activation)[0, 0] for i in range(4)))(x)
     np.testing.assert_allclose(trace, pairs, rtol=1e-5, atol=1e-6)
+    with x64():
+        x = jnp.asarray(x, jnp.float64)
+
+        def diagonal(x):
+            return jnp.sum(jnp.sin(jnp.diag(kernel(x, depth=2, activation=activation))))
+
+        grad = jax.grad(diagonal)(x)
+        for i, j in [(0, 0), (3, 4)]:
+            e = jnp.zeros_like(x).at[i, j].set(step)
+            np.testing.assert_allclose(grad[i, j], (diagonal(x + e) - diagonal(x - e)) / (2 * step), rtol=1e-6)
 
 
 def test_same_values_jitted_vmapped_and_plain():

@@ -70,6 +70,25 @@ def test_label_solve_is_the_minimum(problem, rng):
     assert all(loss(y) < loss(y + 0.1 * rng.normal(size=y.shape).astype(np.float32)) for _ in range(5))
 
 
+def test_label_solve_keeps_every_direction_above_rounding_and_none_below(rng):
+    """Singular values of 1e-4 are signal however many targets there are; a support image twice is not."""
+    basis = np.linalg.qr(rng.normal(size=(3000, 20)))[0]
+    k_ts = jnp.asarray(basis * np.geomspace(1, 1e-4, 20), jnp.float32)
+    y_t = jnp.asarray(basis.sum(1, keepdims=True), jnp.float32)
+    support, targets = jnp.eye(20), k_ts
+
+    def kernel(a, b=None):
+        return a if a is targets else jnp.eye(len(a))
+
+    coefficients = label_solve(kernel, support, targets, y_t, ridge=0.0)
+    np.testing.assert_allclose(k_ts @ coefficients, y_t, atol=1e-4)
+    x = jnp.asarray(rng.normal(size=(12, 5)), jnp.float32)
+    twice = label_solve(ntk, jnp.concatenate([x, x[:2]]), jnp.asarray(rng.normal(size=(2000, 5)), jnp.float32),
+                        jnp.asarray(rng.normal(size=(2000, 1)), jnp.float32))  # fmt: skip
+    np.testing.assert_allclose(twice[12:], twice[:2], rtol=1e-3)
+    assert jnp.abs(twice).max() < 10
+
+
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="k_ss"):
         kernel_ridge_solve(jnp.ones((3, 2)), jnp.ones((3, 1)))

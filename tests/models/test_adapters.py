@@ -57,6 +57,10 @@ def network_factory(image_shape, num_classes):
     return models.from_functions(linear_init, linear_apply)
 
 
+def nnx_factory(image_shape, num_classes):
+    return Nnx(nnx.Rngs(0))
+
+
 def wrong_factory(image_shape, num_classes):
     return 3
 
@@ -116,3 +120,18 @@ def test_dotted_path_takes_options_and_refuses_other_things():
     assert theta["head"]["kernel"].shape == (5, 3)
     with pytest.raises(JaxddError, match="must return a Network, a linen module or an"):
         models.build(f"{__name__}:wrong_factory", SHAPE, 3)
+    with pytest.raises(JaxddError, match=r"got Nnx; if that is a flax.nnx module, wrap it with jaxdd.models.from_nnx"):
+        models.build(f"{__name__}:nnx_factory", SHAPE, 3)
+
+
+def test_random_streams_of_an_nnx_module_are_independent():
+    class Noisy(nnx.Module):
+        def __init__(self, rngs):
+            self.rngs = rngs
+
+        def __call__(self, images):
+            return jnp.stack([jax.random.normal(self.rngs[name](), (4,)) for name in ("default", "dropout")])
+
+    network = models.from_nnx(lambda rngs: Noisy(nnx.Rngs(default=rngs(), dropout=rngs())))
+    first, second = network.apply(*swap(network), train=True, key=jax.random.key(5))[0]
+    assert np.abs(first - second).max() > 0.1

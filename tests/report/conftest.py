@@ -8,6 +8,9 @@ from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled
 
 
+KERNEL = (("depth", 1), ("name", "ntk"), ("ridge", 1e-6))
+
+
 @pytest.fixture(scope="session")
 def mnist():
     return data.load("mnist_5k")
@@ -29,6 +32,7 @@ def make(mnist):
             label_convention="centred" if soft else "hard",
             label_regime="learned" if soft else "hard",
             num_bits=32 * images.size,
+            kernel=KERNEL if soft else None,
         )
         return DistilledDataset.create(distilled, transform, header)
 
@@ -53,6 +57,5 @@ def provenance(mnist):
             "split_seed": 3,
         },
         "protocol": "quick",
-        "kernel": {"name": "ntk", "depth": 1, "ridge": 1e-6},
         "jaxdd_version": "0.1.0",
     }

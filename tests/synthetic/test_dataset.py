@@ -1,5 +1,6 @@
 """The file: equal bytes for equal sets, any change noticed, readable without jaxdd."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -132,6 +133,30 @@ def test_full_disk_leaves_the_old_file_whole(dataset, tmp_path, monkeypatch):
     with pytest.raises(JaxddError, match="disk is full"):
         dataset.write(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.zeros((4, 3), np.float32)}, "not of 2 classes"),
+        ({"labels": np.zeros(4, np.int64)}, "centred labels of shape"),
+        ({"images": np.full((4, 5, 6, 1), np.nan, np.float32)}, "not finite"),
+        ({"images": np.zeros((3, 5, 6, 1), np.float32)}, "images of shape"),
+        ({"header": {"data": "x"}}, "'data' of its header"),
+        ({"header": {"num_bits": "x"}}, "'num_bits' of its header"),
+        ({"header": {"kernel": []}}, "'kernel' of its header"),
+        ({"header": {"label_convention": "odd"}}, "unknown label convention"),
+    ],
+)
+def test_what_is_no_distilled_set_is_neither_made_nor_read(dataset, changes, message):
+    changes = {**changes, "header": {**dataset.header, "data": {"num_classes": 2}, **changes.get("header", {})}}
+    with pytest.raises(JaxddError, match=message):
+        dataclasses.replace(dataset, **changes)
+    sealed = dataclasses.replace(dataset)  # forged: sealed as write() would, behind the check's back
+    for name, value in changes.items():
+        object.__setattr__(sealed, name, value)
+    with pytest.raises(JaxddError, match=message):
+        DistilledDataset.from_bytes(sealed.to_bytes())
 
 
 def test_jax_arrays_and_hard_labels(tmp_path):

@@ -72,7 +72,7 @@ def test_bad_arguments(data, key):
         pixels(11).init(key, data)
     with pytest.raises(JaxddError, match="at least 1"):
         pixels(0).init(key, data)
-    with pytest.raises(ValueError, match="real"):
+    with pytest.raises(JaxddError, match="real"):
         pixels(1, init="reel")
-    with pytest.raises(ValueError, match="fraction"):
+    with pytest.raises(JaxddError, match="fraction"):
         corrupted(pixels(1), 1.0)
