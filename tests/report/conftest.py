@@ -7,7 +7,6 @@ from jaxdd import data
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled
 
-
 KERNEL = (("depth", 1), ("name", "ntk"), ("ridge", 1e-6))
 
 
