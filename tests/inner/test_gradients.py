@@ -1,0 +1,91 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd.inner import balanced_plan, epoch_plan, forward_gradient, fwdrev_grad, implicit_gradient, map_networks
+from jaxdd.losses import cross_entropy
+
+
+def loss(theta, x, y, key):
+    noise = 0.1 * jax.random.normal(key, x.shape)
+    return cross_entropy(jnp.tanh(x + noise) @ theta, y).mean()
+
+
+def test_fwdrev_grad_is_the_gradient_with_the_same_reverse_pass():
+    """With integer labels and a typed key among the arguments, which get no gradient."""
+    theta, x = jax.random.normal(jax.random.key(0), (4, 3)), jax.random.normal(jax.random.key(1), (5, 4))
+    rest = jnp.arange(5) % 3, jax.random.key(2)
+
+    def meta(grad, x, theta):
+        return jnp.sum(jnp.sin(grad(loss)(theta, x, *rest)))
+
+    for argument in (1, 2):
+        ours, plain = (
+            jax.jit(jax.grad(meta, argument), static_argnums=0)(g, x, theta) for g in (fwdrev_grad, jax.grad)
+        )
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_forward_gradient_is_unbiased():
+    """The mean over many directions points where the gradient does; it is exact for a linear function's value."""
+    params = {"a": jnp.arange(6.0), "b": jnp.ones(4)}
+
+    def function(p):
+        return jnp.sum(jnp.sin(p["a"])) + jnp.sum(p["b"] ** 3)
+
+    value, estimate = jax.jit(lambda k: forward_gradient(function, params, k, 4096))(jax.random.key(0))
+    np.testing.assert_allclose(value, function(params), rtol=1e-6)
+    exact, found = (jax.flatten_util.ravel_pytree(t)[0] for t in (jax.grad(function)(params), estimate))
+    assert jnp.vdot(exact, found) / jnp.linalg.norm(exact) / jnp.linalg.norm(found) > 0.98
+    np.testing.assert_allclose(jnp.linalg.norm(found), jnp.linalg.norm(exact), rtol=0.15)
+
+
+def test_implicit_gradient_equals_the_closed_form():
+    """Ridge regression: its minimum and the derivative of it are known."""
+    x, t = jax.random.normal(jax.random.key(0), (8, 3)), jax.random.normal(jax.random.key(1), (6, 3))
+    params = {"y": jax.random.normal(jax.random.key(2), (8,)), "ridge": jnp.float32(0.3)}
+
+    def inner(theta, p):
+        return 0.5 * jnp.sum((x @ theta - p["y"]) ** 2) + 0.5 * p["ridge"] * jnp.sum(theta**2)
+
+    def outer(theta, p):
+        return jnp.sum(jnp.cos(t @ theta)) + 0.1 * p["ridge"]
+
+    def minimum(p):
+        return jnp.linalg.solve(x.T @ x + p["ridge"] * jnp.eye(3), x.T @ p["y"])
+
+    exact = jax.grad(lambda p: outer(minimum(p), p))(params)
+    value, found = implicit_gradient(inner, outer, minimum(params), params)
+    np.testing.assert_allclose(value, outer(minimum(params), params), rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, None])
+def test_one_knob_from_sequential_to_batched(batch_size):
+    keys = jax.random.split(jax.random.key(0), 4)
+
+    def one(key):
+        return jax.value_and_grad(lambda x: jnp.sum(jax.random.normal(key, (3,)) * x**2))(jnp.arange(3.0))
+
+    expected = jax.tree.map(lambda *leaves: sum(leaves) / 4, *[one(key) for key in keys])
+    found = jax.jit(lambda keys: map_networks(one, keys, batch_size=batch_size))(keys)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_plans():
+    plan = np.asarray(epoch_plan(jax.random.key(0), 10, 4, 7))
+    assert plan.shape == (7, 4)
+    for start in range(0, 6, 2):  # two batches an epoch, without repetition
+        assert len(set(plan[start : start + 2].ravel())) == 8
+    np.testing.assert_array_equal(epoch_plan(jax.random.key(0), 3, 3, 2), [[0, 1, 2], [0, 1, 2]])
+    plan = np.asarray(balanced_plan(jax.random.key(0), 3, 5, 2, 4))
+    assert plan.shape == (4, 6)
+    for row in plan:
+        assert len(set(row)) == 6
+        np.testing.assert_array_equal(row // 5, [0, 0, 1, 1, 2, 2])
+    for function, arguments in ((epoch_plan, (10, 11, 1)), (balanced_plan, (3, 5, 6, 1))):
+        with pytest.raises(ValueError, match="between 1 and"):
+            function(jax.random.key(0), *arguments)

@@ -1,0 +1,202 @@
+"""Meta-gradients: against finite differences, and the same in every memory mode."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd.inner import adam, epoch_plan, sgd, unroll
+from jaxdd.losses import cross_entropy
+
+OPTIMIZERS = {
+    "sgd": sgd(),
+    "momentum": sgd(0.9),
+    "nesterov": sgd(0.9, nesterov=True),
+    "adam": adam(),
+}
+STEPS = 7
+
+
+def network(key, dtype, inputs=6, width=5, classes=3):
+    key_a, key_b = jax.random.split(key)
+    return {
+        "a": jax.random.normal(key_a, (inputs, width), dtype) / np.sqrt(inputs),
+        "b": jax.random.normal(key_b, (width, classes), dtype) / np.sqrt(width),
+    }
+
+
+def logits(theta, x):
+    return jnp.tanh(x @ theta["a"]) @ theta["b"]
+
+
+def loss(theta, batch):
+    images, labels = batch
+    return cross_entropy(logits(theta, images), labels).mean()
+
+
+def problem(dtype=jnp.float32):
+    """Synthetic images, soft labels, log learning rates by step; a held-out batch; a plan of mini-batches."""
+    keys = jax.random.split(jax.random.key(0), 5)
+    params = {
+        "images": jax.random.normal(keys[0], (4, 6), dtype),
+        "labels": jax.nn.softmax(jax.random.normal(keys[1], (4, 3), dtype)),
+        "rates": jnp.log(jnp.full((STEPS,), 0.1, dtype)),
+    }
+    real = jax.random.normal(keys[2], (16, 6), dtype), jnp.arange(16) % 3
+    return params, network(keys[3], dtype), real, epoch_plan(keys[4], 4, 2, STEPS)
+
+
+def outer(params, theta0, real, plan, optimizer, steps=STEPS, **options):
+    def feed(t):
+        rows = plan[t]
+        return (params["images"][rows], params["labels"][rows]), jnp.exp(params["rates"][t])
+
+    return loss(unroll(loss, optimizer, theta0, feed, steps, **options).theta, real)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("gradient", ["reverse", "fwdrev"])
+def test_gradients_equal_finite_differences(x64, name, gradient):
+    """In images, labels and learning rates, in float64."""
+    # Adam's first step is the sign of a gradient, smoothed over sqrt(eps_root): make that wider than the differences.
+    optimizer = adam(eps_root=1e-4) if name == "adam" else OPTIMIZERS[name]
+    with x64():
+        params, theta0, real, plan = problem(jnp.float64)
+
+        @jax.jit
+        def function(params):
+            return outer(params, theta0, real, plan, optimizer, gradient=gradient)
+
+        grads = jax.jit(jax.grad(function))(params)
+        for leaf, index in [
+            ("images", (0, 0)),
+            ("images", (3, 5)),
+            ("labels", (1, 2)),
+            ("rates", (0,)),
+            ("rates", (6,)),
+        ]:
+            h = 1e-5
+            up, down = ({**params, leaf: params[leaf].at[index].add(s * h)} for s in (1, -1))
+            expected = (function(up) - function(down)) / (2 * h)
+            np.testing.assert_allclose(grads[leaf][index], expected, rtol=2e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_all_memory_modes_agree(name):
+    params, theta0, real, plan = problem()
+    reference = jax.grad(outer)(params, theta0, real, plan, OPTIMIZERS[name], remat="none")
+    for gradient in ("reverse", "fwdrev"):
+        for remat in ("none", "step", "sqrt"):
+            grads = jax.jit(
+                lambda p, gradient=gradient, remat=remat: jax.grad(outer)(
+                    p, theta0, real, plan, OPTIMIZERS[name], gradient=gradient, remat=remat
+                )
+            )(params)
+            for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(reference), strict=True):
+                assert jnp.abs(a - b).max() <= 1e-5 * jnp.abs(b).max()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_equals_a_python_loop(name):
+    params, theta0, _, plan = problem()
+    optimizer, theta = OPTIMIZERS[name], theta0
+    state = optimizer.init(theta)
+    for t in range(STEPS):
+        batch = params["images"][plan[t]], params["labels"][plan[t]]
+        theta, state = optimizer.step(theta, state, jax.grad(loss)(theta, batch), jnp.exp(params["rates"][t]), t)
+
+    def feed(t):
+        return (params["images"][plan[t]], params["labels"][plan[t]]), jnp.exp(params["rates"][t])
+
+    for prefix in (0, 3):
+        end = unroll(loss, optimizer, theta0, feed, STEPS - prefix, prefix=prefix)
+        chex.assert_trees_all_close(end.theta, theta, rtol=1e-5, atol=1e-6)
+
+
+def test_window_differentiates_only_its_own_steps():
+    """A prefix carries no gradient: the window has the gradient of full backpropagation from the end of the prefix."""
+    params, theta0, real, plan = problem()
+    optimizer = OPTIMIZERS["sgd"]
+    windowed = jax.grad(outer)(params, theta0, real, plan, optimizer, 4, prefix=3)
+    middle = unroll(loss, optimizer, theta0, lambda t: ((params["images"][plan[t]], params["labels"][plan[t]]), 0.1), 3)
+
+    def rest(params):
+        def feed(t):
+            return (params["images"][plan[t + 3]], params["labels"][plan[t + 3]]), jnp.exp(params["rates"][t + 3])
+
+        return loss(unroll(loss, optimizer, middle.theta, feed, 4).theta, real)
+
+    chex.assert_trees_all_close(windowed, jax.grad(rest)(params), rtol=1e-4, atol=1e-6)
+    assert not jnp.any(windowed["rates"][:3]) and jnp.all(windowed["rates"][3:] != 0)
+
+
+def test_window_of_full_length_is_full_backpropagation():
+    params, theta0, real, plan = problem()
+    full = jax.grad(outer)(params, theta0, real, plan, OPTIMIZERS["adam"])
+    traced = jax.jit(jax.grad(lambda p, n: outer(p, theta0, real, plan, OPTIMIZERS["adam"], prefix=n)))(params, 0)
+    chex.assert_trees_all_close(traced, full, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("gradient", ["reverse", "fwdrev"])
+def test_one_trace_for_all_window_positions(gradient):
+    params, theta0, real, plan = problem()
+
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def grads(params, prefix):
+        return jax.grad(outer)(params, theta0, real, plan, OPTIMIZERS["momentum"], 3, prefix=prefix, gradient=gradient)
+
+    chex.clear_trace_counter()
+    results = [grads(params, prefix)["images"] for prefix in range(5)]
+    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(results))
+
+
+def test_forward_mode_through_reverse_gradients():
+    params, theta0, real, plan = problem()
+    direction = jax.tree.map(jnp.ones_like, params)
+
+    def function(p):
+        return outer(p, theta0, real, plan, OPTIMIZERS["adam"])
+
+    _, slope = jax.jvp(function, (params,), (direction,))
+    expected = sum(jnp.sum(g) for g in jax.tree.leaves(jax.grad(function)(params)))
+    np.testing.assert_allclose(slope, expected, rtol=1e-4)
+
+
+def test_adam_is_finite_through_a_gradient_of_zero():
+    """A dead unit has no gradient; without `eps_root` the meta-gradient through it is NaN."""
+    theta0, data = jnp.ones(2), jnp.array([1.0, 0.0])
+
+    def function(x, optimizer):
+        end = unroll(lambda theta, batch: jnp.sum(theta * batch), optimizer, theta0, lambda t: (x * data, 0.1), 2)
+        return jnp.sum(end.theta**2)
+
+    assert jnp.all(jnp.isfinite(jax.grad(function)(jnp.ones(2), adam())))
+    assert not jnp.all(jnp.isfinite(jax.grad(function)(jnp.ones(2), adam(eps_root=0.0))))
+
+
+def test_memory_grows_with_the_root_of_the_steps():
+    def temp(steps, remat):
+        theta0 = network(jax.random.key(0), jnp.float32, 64, 256, 10)
+        real = jnp.ones((4, 64)), jnp.zeros(4, int)
+
+        def function(x):
+            end = unroll(loss, sgd(), theta0, lambda t: ((x, jnp.zeros(4, int)), 0.1), steps, remat=remat)
+            return loss(end.theta, real)
+
+        compiled = jax.jit(jax.grad(function)).lower(jnp.ones((4, 64))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    step, root = (temp(400, remat) / temp(25, remat) for remat in ("step", "sqrt"))
+    assert step > 8  # one set of parameters for each step
+    assert root < 5  # 4 times as many segments and steps in a segment
+
+
+@pytest.mark.parametrize("options", [{"gradient": "forward"}, {"remat": "all"}, {"steps": 0}])
+def test_bad_arguments(options):
+    params, theta0, real, plan = problem()
+    with pytest.raises(ValueError, match=r"must be one of|at least one step"):
+        outer(params, theta0, real, plan, sgd(), **options)
