@@ -21,6 +21,7 @@ __all__ = [
     "engine",
     "errors",
     "evaluation",
+    "inner",
     "kernels",
     "losses",
     "methods",
@@ -32,7 +33,20 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from jaxdd import data, engine, errors, evaluation, kernels, losses, methods, models, report, synthetic, types
+    from jaxdd import (
+        data,
+        engine,
+        errors,
+        evaluation,
+        inner,
+        kernels,
+        losses,
+        methods,
+        models,
+        report,
+        synthetic,
+        types,
+    )
     from jaxdd.engine import run
     from jaxdd.errors import JaxddError
     from jaxdd.synthetic import DistilledDataset
