@@ -25,7 +25,8 @@ def test_touching_every_room_loads_no_tensorflow_tfds_matplotlib_or_orbax():
 @pytest.mark.parametrize("room", ["losses", "kernels", "types"])
 def test_losses_and_kernels_need_jax_and_optax_alone(room):
     """A stranger has neither flax nor the rest: everything of ours that is installed beside them is hidden."""
-    python(f"""
+    assert (
+        python(f"""
 import sys
 hidden = {{"flax", "orbax", "tensorflow_datasets", "jaxtyping", "ml_collections", "safetensors", "tqdm", "rich",
           "jinja2", "PIL", "threadpoolctl"}}
@@ -35,7 +36,10 @@ class Hide:
             raise ImportError(name)
 sys.meta_path.insert(0, Hide())
 import jaxdd.{room}
-""")
+print("jaxdd.{room}" in sys.modules)
+""").strip()
+        == "True"
+    )
 
 
 def test_unknown_attribute():

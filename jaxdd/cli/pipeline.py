@@ -19,7 +19,7 @@ from jaxdd._dotted import is_dotted
 from jaxdd._files import write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Batch, Distilled, Network, RealData
+from jaxdd.types import Batch, Distilled, Method, Network, RealData
 
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
@@ -160,14 +160,6 @@ def distill(
     _check_free(workdir)
     real = _Real.load(str(chosen["name"]), chosen, validation=chosen["validation"], seed=chosen["split_seed"])
     _build_model(settings["model"], real.dataset)  # a misspelt name must not cost a run
-    kept = jax.eval_shape(lambda key, train: method.distilled(method.init(key, train)), jax.random.key(0), real.train)
-    predictor, held_out = _Predictor.of(kept), real.validation
-
-    def validate(distilled: Distilled) -> dict[str, float]:
-        assert predictor is not None and held_out is not None
-        accuracy = evaluation.kernel_accuracy(predictor.kernel, distilled, _batch(held_out), **predictor.solver)
-        return {"kernel_accuracy": accuracy}
-
     # Not the data's name: its content is part of every run's identity, wherever it lies.
     identity = {
         "data": {field: value for field, value in chosen.items() if field != "name"},
@@ -180,29 +172,11 @@ def distill(
         workdir=workdir,
         resume=resume,
         config=identity,
-        validate=validate if predictor and held_out else None,
+        validate=_validator(method, real),
         tensorboard=tensorboard,
         **full["run"],
     )
-    # The file says which data set, not where it lay, so that equal runs give equal bytes.
-    stored = {**identity, "data": {**chosen, "name": real.dataset.name}, "steps": outcome.step}
-    header = {
-        "method": name,
-        "config": stored,
-        "seed": full["seed"],
-        "data": {
-            "name": real.dataset.name,
-            "source_hash": real.dataset.source_hash,
-            "class_names": list(real.dataset.class_names),
-            "num_classes": real.dataset.num_classes,
-            "license": real.dataset.license,
-            "pixel_range": list(real.dataset.pixel_range),
-            "validation": chosen["validation"],
-            "split_seed": chosen["split_seed"],
-        },
-        "protocol": full["evaluation"]["protocol"],
-        "jaxdd_version": jaxdd.__version__,
-    }
+    header = _provenance(name, full, real, steps=outcome.step)
     dataset = DistilledDataset.create(outcome.distilled, real.transform, header)
     dataset.write(workdir / FILE)
     result: dict[str, Any] = {
@@ -220,9 +194,8 @@ def distill(
     if outcome.best is not None:
         best, step, score = outcome.best
         result |= {"best_step": step, "best_validation_kernel_accuracy": score}
-        DistilledDataset.create(best, real.transform, {**header, "selected_on": "validation", "step": step}).write(
-            workdir / BEST
-        )
+        header |= {"selected_on": "validation", "step": step}
+        DistilledDataset.create(best, real.transform, header).write(workdir / BEST)
     rows: list[dict[str, Any]] = []
     if evaluate != "none":
         try:
@@ -242,6 +215,46 @@ def distill(
     write_atomically(workdir / RESULTS, json.dumps({"result": result, "rows": rows}, indent=2) + "\n")
     report.write_report(workdir, dataset, history=outcome.history, rows=rows, result=result, command=command)
     return Outcome(workdir / FILE, result, rows, _summary(dataset))
+
+
+def _validator(method: Method, real: _Real) -> Callable[[Distilled], dict[str, float]] | None:
+    """Kernel accuracy on the validation split, for methods that predict with a kernel."""
+    kept = jax.eval_shape(lambda key, train: method.distilled(method.init(key, train)), jax.random.key(0), real.train)
+    predictor, held_out = _Predictor.of(kept), real.validation
+    if predictor is None or held_out is None:
+        return None
+
+    def validate(distilled: Distilled) -> dict[str, float]:
+        accuracy = evaluation.kernel_accuracy(predictor.kernel, distilled, _batch(held_out), **predictor.solver)
+        return {"kernel_accuracy": accuracy}
+
+    return validate
+
+
+def _provenance(name: str, full: Mapping[str, Any], real: _Real, *, steps: int) -> dict[str, Any]:
+    """The header of a distilled file: which data set, not where it lay, so that equal runs give equal bytes."""
+    dataset, chosen = real.dataset, full["data"]
+    return {
+        "method": name,
+        "config": {
+            "data": {**chosen, "name": dataset.name},
+            "method": {"name": name, **full["method"]},
+            "steps": steps,
+        },
+        "seed": full["seed"],
+        "data": {
+            "name": dataset.name,
+            "source_hash": dataset.source_hash,
+            "class_names": list(dataset.class_names),
+            "num_classes": dataset.num_classes,
+            "license": dataset.license,
+            "pixel_range": list(dataset.pixel_range),
+            "validation": chosen["validation"],
+            "split_seed": chosen["split_seed"],
+        },
+        "protocol": full["evaluation"]["protocol"],
+        "jaxdd_version": jaxdd.__version__,
+    }
 
 
 def evaluate(

@@ -109,7 +109,8 @@ def test_real_8_bit_images_survive_unchanged(make, mnist):
 
 
 def test_constant_range_and_other_channels_still_make_a_picture(make):
-    grid_image(make(1, channels=2, data={"pixel_range": [0.5, 0.5]}))
+    picture = grid_image(make(1, channels=2, data={"pixel_range": [0.5, 0.5]}))
+    assert picture.size == grid_image(make(1)).size
 
 
 @pytest.mark.parametrize("arguments", [{"columns_per_class": 0}, {"scale": 0}])
