@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from jaxdd import data, methods
 from jaxdd.data import load
+from jaxdd.engine import one_blas_thread
 from jaxdd.errors import JaxddError
 from jaxdd.types import Batch
 
@@ -88,9 +89,10 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
     rows = []
-    for row in SUITES[arguments.suite](arguments.repeats):
-        rows.append(row)
-        print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
+    with one_blas_thread():  # as in a run
+        for row in SUITES[arguments.suite](arguments.repeats):
+            rows.append(row)
+            print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
     if arguments.json:
         report = {"backend": jax.default_backend(), "devices": jax.device_count(), "jax": jax.__version__, "rows": rows}
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")

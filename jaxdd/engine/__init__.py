@@ -1,5 +1,5 @@
 """The run: compile, shard, checkpoint, resume, log. Knows the `Method` contract and no method."""
 
-from jaxdd.engine.run import RunResult, run
+from jaxdd.engine.run import RunResult, one_blas_thread, run
 
-__all__ = ["RunResult", "run"]
+__all__ = ["RunResult", "one_blas_thread", "run"]

@@ -121,7 +121,7 @@ def run(
     compile_seconds = time.perf_counter() - began
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_signals())
-        stack.enter_context(_one_blas_thread())
+        stack.enter_context(one_blas_thread())
         saved = best = None
         if directory is not None:
             stack.enter_context(claim(directory, identity, resume=resume))
@@ -274,7 +274,7 @@ def _give_up(step: int, finite: Mapping[str, Any], saved: Checkpoints | None, st
     )
 
 
-def _one_blas_thread() -> contextlib.AbstractContextManager:
+def one_blas_thread() -> contextlib.AbstractContextManager:
     """On CPU, XLA hands factorisations to SciPy's OpenBLAS, whose waiting threads spin on the cores XLA's need.
 
     Measured on two busy cores, n = 500: Cholesky 268 ms with two threads, 5 ms with one.
