@@ -279,7 +279,7 @@ def sha256(workdir):
 
 
 @pytest.mark.slow
-def test_killed_at_five_random_moments_gives_the_same_hash(tmp_path):
+def test_killed_at_random_moments_gives_the_same_hash(tmp_path):
     often = ["--config.run.checkpoint_seconds=0.0", "--config.run.log_every=5", "--resume"]
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
     draw, kills = random.Random(0), 0
