@@ -65,6 +65,11 @@ class RealData(NamedTuple):
     images: Array
     labels: Labels
 
+    @property
+    def batch(self) -> Batch:
+        """All of it, without the index by class."""
+        return Batch(self.images, self.labels.values)
+
 
 class Batch(NamedTuple):
     """Some real examples: images float32 `(b, h, w, c)`, hard labels int32 `(b,)`."""

@@ -19,7 +19,7 @@ from jaxdd._dotted import is_dotted
 from jaxdd._files import write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Batch, Distilled, Method, Network, RealData
+from jaxdd.types import Distilled, Method, Network, RealData
 
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
@@ -104,10 +104,6 @@ def check_seed(seed: Any, name: str = "seed") -> int:
     return seed
 
 
-def _batch(real: RealData) -> Batch:
-    return Batch(real.images, real.labels.values)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Predictor:
     """What a kernel method predicts with."""
@@ -149,6 +145,8 @@ def distill(
       JaxddError: for anything wrong in the config, the data or the directory.
       RunInterrupted: after a signal; what was done is saved.
     """
+    if evaluate not in _EVALUATIONS:
+        raise unknown("level of evaluation", evaluate, _EVALUATIONS)
     full = _complete(config)
     workdir = pathlib.Path(workdir)
     chosen, settings = full["data"], full["evaluation"] | _EVALUATIONS[evaluate]
@@ -225,7 +223,7 @@ def _validator(method: Method, real: _Real) -> Callable[[Distilled], dict[str, f
         return None
 
     def validate(distilled: Distilled) -> dict[str, float]:
-        accuracy = evaluation.kernel_accuracy(predictor.kernel, distilled, _batch(held_out), **predictor.solver)
+        accuracy = evaluation.kernel_accuracy(predictor.kernel, distilled, held_out.batch, **predictor.solver)
         return {"kernel_accuracy": accuracy}
 
     return validate
@@ -363,15 +361,15 @@ def _measure(
             "model": model,
         }
         full = evaluation.full_data_reference(
-            network, real.train, _batch(real.test), identity=identity, seed=seed, cache=not is_dotted(str(model))
+            network, real.train, real.test.batch, identity=identity, seed=seed, cache=not is_dotted(str(model))
         )
     predictor = _Predictor.of(distilled)
     compared = evaluation.compare(
         network,
         distilled,
         real.train,
-        None if real.validation is None else _batch(real.validation),
-        _batch(real.test),
+        None if real.validation is None else real.validation.batch,
+        real.test.batch,
         protocol,
         # Another stream than the engine's, which starts from key(seed).
         key=jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM),

@@ -96,8 +96,7 @@ def verify(
     header, distilled = stored.header, stored.distilled()
 
     def batch(split: Split) -> Batch:
-        real = real_data(split, stored.transform, dataset.num_classes)
-        return Batch(real.images, real.labels.values)
+        return real_data(split, stored.transform, dataset.num_classes).batch
 
     test = batch(dataset.test)
     score = kernel_found = None

@@ -1,4 +1,4 @@
-"""Many networks in one step: one knob from sequential to batched, and their split over devices."""
+"""Many networks in one step: one knob from sequential to batched."""
 
 from __future__ import annotations
 

@@ -15,8 +15,7 @@ from jaxdd.types import Array, PyTree
 class InnerOptimizer(NamedTuple):
     """An optimiser that can be differentiated through, in its state, its gradients and its learning rate.
 
-    Any `optax` transformation of directions fits by `from_optax`; what is here keeps no scalars in the carry of a
-    scan, which reverse mode pays for.
+    The step's number is an argument, too: scalars in the carry of a scan are what reverse mode pays for.
     """
 
     init: Callable[[PyTree], PyTree]
