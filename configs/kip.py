@@ -46,6 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "log_every": 10,
                 "validate_every": 200,
                 "checkpoint_seconds": 30.0,
+                "precision": "default",  # or float32, bfloat16
             },
             "evaluation": {
                 "model": "convnet",  # of `--evaluate=full`; quick is always an MLP

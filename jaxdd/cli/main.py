@@ -61,7 +61,16 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"{run.__doc__}\n\n{values.get_help()}")
         return 0
     run(values, configs.parse(values, name, rest), shlex.join(["jaxdd", *arguments]))
+    _advise()
     return 0
+
+
+def _advise() -> None:
+    if "jaxdd.models" in sys.modules:  # some commands import no JAX
+        from jaxdd.models.conv import advice
+
+        if line := advice():
+            print(line, file=sys.stderr)
 
 
 def _usage() -> str:

@@ -152,7 +152,7 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
         method = methods.build(name, **{**hyper, **options})
         # Only the first that fits is run.
         allowed = budget if recommended is None else 0
-        cost = engine.plan(method, real.train, seed=full["seed"], budget=allowed)
+        cost = engine.plan(method, real.train, seed=full["seed"], precision=full["run"]["precision"], budget=allowed)
         settings.append(Setting(options, cost, cost.peak_bytes <= budget))
         if recommended is None and settings[-1].fits:
             recommended = settings[-1]

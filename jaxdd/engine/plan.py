@@ -15,6 +15,7 @@ from jaxdd.engine.chunk import compile_chunk, keys_of
 from jaxdd.engine.placement import make_mesh, replicated
 from jaxdd.engine.run import one_blas_thread
 from jaxdd.errors import JaxddError
+from jaxdd.models import matmul_precision
 from jaxdd.types import Method, PyTree, RealData
 
 _MEASURED_STEPS = 2
@@ -61,13 +62,14 @@ def plan(
     data: RealData,
     *,
     seed: int = 0,
+    precision: str = "default",
     devices: Sequence[Any] | None = None,
     budget: float = math.inf,
 ) -> Plan:
     """Compile what `run` would run, ask what it needs, and time a few steps. Writes nothing.
 
     Args:
-      method, data, seed, devices: as for `run`.
+      method, data, seed, precision, devices: as for `run`.
       budget: bytes on each device; steps are run only if they fit. 0 only compiles.
 
     Raises:
@@ -80,7 +82,8 @@ def plan(
     state = jax.eval_shape(init, keys.init, data)
     distilled = jax.eval_shape(method.distilled, state)
     began = time.perf_counter()
-    chunk = compile_chunk(method, mesh, state, keys, data)
+    with matmul_precision(precision):
+        chunk = compile_chunk(method, mesh, state, keys, data)
     compile_seconds = time.perf_counter() - began
     memory, device = chunk.memory_analysis(), mesh.devices.flat[0].device_kind
     if memory is None:

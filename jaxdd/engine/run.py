@@ -21,6 +21,7 @@ from jaxdd.engine.chunk import compile_chunk, keys_of
 from jaxdd.engine.log import MetricsLog, progress_bar, require_tensorboard
 from jaxdd.engine.placement import make_mesh, replicated
 from jaxdd.errors import JaxddError, RunInterrupted
+from jaxdd.models import matmul_precision
 from jaxdd.types import Distilled, Method, Metrics, RealData, State
 
 Callback = Callable[[int, Mapping[str, float], State], None]
@@ -70,6 +71,7 @@ def run(
     log_every: int | None = None,
     validate_every: int | None = None,
     checkpoint_seconds: float = 30.0,
+    precision: str = "default",
     devices: Sequence[Any] | None = None,
     progress: bool = True,
     tensorboard: bool = False,
@@ -88,6 +90,7 @@ def run(
       callback: called as `callback(step, metrics, state)` at every logged step; its state outlives the run.
       log_every, validate_every: steps between; by default a hundredth and a tenth of `steps`.
       checkpoint_seconds: at most so much work is lost by a kill.
+      precision: of products and convolutions, see `models.matmul_precision`.
       devices: to split each real batch over; by default all.
       progress: show a progress bar where there is somebody to see it.
       tensorboard: also write TensorBoard files (needs the extra `tensorboard`).
@@ -115,9 +118,12 @@ def run(
     identity = {}
     if directory is not None:
         identity = {"config": dict(config or {}), "seed": int(seed), "data": digest([data.images, data.labels.values])}
+        if precision != "default":
+            identity["precision"] = precision
         check(directory, identity, resume=resume)
     began = time.perf_counter()
-    chunk = compile_chunk(method, mesh, abstract, keys, data)  # whatever cannot be traced fails before a file is made
+    with matmul_precision(precision):  # whatever cannot be traced fails before a file is made
+        chunk = compile_chunk(method, mesh, abstract, keys, data)
     compile_seconds = time.perf_counter() - began
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_signals())

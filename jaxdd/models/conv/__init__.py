@@ -13,6 +13,7 @@ them is ever differentiated.
 """
 
 from jaxdd.models.conv.implementations import IMPLEMENTATIONS
+from jaxdd.models.conv.onednn import advice
 from jaxdd.models.conv.primitives import conv2d
 
-__all__ = ["IMPLEMENTATIONS", "conv2d"]
+__all__ = ["IMPLEMENTATIONS", "advice", "conv2d"]

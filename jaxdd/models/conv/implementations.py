@@ -6,35 +6,17 @@ import functools
 import itertools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdd.models.conv import onednn
+from jaxdd.models.conv.geometry import Geometry
 from jaxdd.types import Array
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 8  # images of a weight gradient at a time, so that what they are gathered into stays in cache
-_FEW_CHANNELS = 4  # up to here the columns of im2col cost less than XLA's convolution loses
-
-
-class Geometry(NamedTuple):
-    """What the three operations of one convolution share; a pair is (vertical, horizontal)."""
-
-    image: tuple[int, ...]
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    precision: Any
-
-    @property
-    def maps(self) -> tuple[int, ...]:
-        """Height and width of what `conv` returns; zero or less if the kernel does not fit."""
-        return tuple(
-            (size + sum(pad) - (k - 1) * d - 1) // s + 1
-            for size, pad, k, d, s in zip(self.image, self.pads, self.kernel, self.dilation, self.strides, strict=True)
-        )
 
 
 class Implementation(NamedTuple):
@@ -50,14 +32,14 @@ class Implementation(NamedTuple):
 # form here.
 
 
-def _canonical(images: Array, kernel: Array, strides, pads, dilation, precision, spread=(1, 1)) -> Array:
+def _canonical(images, kernel, strides, pads, dilation, precision, spread=(1, 1), **groups: int) -> Array:
     # XLA:CPU reads beyond its arrays, or aborts, in some convolutions that crop or spread their images, and takes slow
     # code where the kernel is larger than they are.
     larger = any(k > size for k, size in zip(kernel.shape[:2], images.shape[1:3], strict=True))
     if min(*pads[0], *pads[1]) < 0 or spread != (1, 1) or larger:
         images, pads = _padded(images, pads, spread), ((0, 0), (0, 0))
     return lax.conv_general_dilated(
-        images, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=NHWC, precision=precision
+        images, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=NHWC, precision=precision, **groups
     )
 
 
@@ -68,7 +50,8 @@ def _padded(images: Array, pads, spread=(1, 1)) -> Array:
 
 
 def _xla_conv(x: Array, w: Array, geometry: Geometry) -> Array:
-    return _canonical(x, w, geometry.strides, geometry.pads, geometry.dilation, geometry.precision)
+    groups = {"feature_group_count": geometry.groups}
+    return _canonical(x, w, geometry.strides, geometry.pads, geometry.dilation, geometry.precision, **groups)
 
 
 def _xla_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
@@ -79,8 +62,11 @@ def _xla_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
     ):
         low = (k - 1) * d - pad[0]
         pads.append((low, size + (k - 1) * d - (maps - 1) * s - 1 - low))
-    turned = w[::-1, ::-1].transpose(0, 1, 3, 2)
-    return _canonical(g, turned, (1, 1), pads, geometry.dilation, geometry.precision, spread=geometry.strides)
+    kh, kw, inputs, outputs = w.shape
+    turned = w[::-1, ::-1].reshape(kh, kw, inputs, geometry.groups, outputs // geometry.groups)
+    turned = turned.transpose(0, 1, 4, 3, 2).reshape(kh, kw, outputs // geometry.groups, inputs * geometry.groups)
+    groups = {"feature_group_count": geometry.groups}
+    return _canonical(g, turned, (1, 1), pads, geometry.dilation, geometry.precision, geometry.strides, **groups)
 
 
 def _xla_weight_grad(x: Array, g: Array, geometry: Geometry) -> Array:
@@ -119,6 +105,7 @@ def _xla_weight_grad_block(x: Array, g: Array, geometry: Geometry) -> Array:
         pads,
         geometry.strides,
         geometry.precision,
+        batch_group_count=geometry.groups,
     )
     return weights.transpose(1, 2, 0, 3)
 
@@ -170,18 +157,39 @@ def _im2col_weight_grad(x: Array, g: Array, geometry: Geometry) -> Array:
     return weights.reshape(*geometry.kernel, x.shape[3], g.shape[3])
 
 
-_XLA = Implementation(_xla_conv, _xla_input_grad, _xla_weight_grad)
-_IM2COL = Implementation(_im2col_conv, _im2col_input_grad, _im2col_weight_grad)
+def _each(operation: Callable[[Array, Array, Geometry], Array]) -> Callable[[Array, Array, Geometry], Array]:
+    """The operation for operands with an axis of networks in front, one after the other.
+
+    XLA:CPU has only slow code for what would otherwise be a grouped convolution.
+    """
+
+    def compute(a: Array, b: Array, geometry: Geometry) -> Array:
+        if a.ndim == 4:
+            return operation(a, b, geometry)
+        return lax.map(lambda pair: operation(*pair, geometry), (a, b))
+
+    return compute
 
 
-def _best(channels: int, geometry: Geometry) -> Implementation:
-    """The fastest on a CPU, by the channels of the images."""
-    return _IM2COL if channels <= _FEW_CHANNELS or geometry.kernel == (1, 1) else _XLA
+_XLA = Implementation(*map(_each, (_xla_conv, _xla_input_grad, _xla_weight_grad)))
+_IM2COL = Implementation(*map(_each, (_im2col_conv, _im2col_input_grad, _im2col_weight_grad)))
 
 
-_AUTO = Implementation(
-    lambda x, w, geometry: _best(x.shape[3], geometry).conv(x, w, geometry),
-    lambda g, w, geometry: _best(w.shape[2], geometry).input_grad(g, w, geometry),
-    lambda x, g, geometry: _best(x.shape[3], geometry).weight_grad(x, g, geometry),
-)
-IMPLEMENTATIONS = {"auto": _AUTO, "xla": _XLA, "im2col": _IM2COL}
+def _fastest(operation: str, of_one_channel: Implementation) -> Callable[[Array, Array, Geometry], Array]:
+    """What is fastest on a CPU; without oneDNN the second for images of one channel."""
+
+    def compute(a: Array, b: Array, geometry: Geometry) -> Array:
+        if onednn.obstacle(a.dtype, geometry) is None:
+            best = _ONEDNN
+        elif geometry.groups == 1 and geometry.kernel == (1, 1):
+            best = _IM2COL
+        else:
+            best = of_one_channel if geometry.channels(operation, a, b) == 1 else _XLA
+        return getattr(best, operation)(a, b, geometry)
+
+    return compute
+
+
+_ONEDNN = Implementation(*map(onednn.operation, Implementation._fields))
+_AUTO = Implementation(_fastest("conv", _IM2COL), _fastest("input_grad", _IM2COL), _fastest("weight_grad", _XLA))
+IMPLEMENTATIONS = {"auto": _AUTO, "xla": _XLA, "im2col": _IM2COL, "onednn": _ONEDNN}

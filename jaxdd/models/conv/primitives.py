@@ -13,8 +13,10 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxdd.errors import unknown
-from jaxdd.models.conv.implementations import IMPLEMENTATIONS, NHWC, Geometry
+from jaxdd.errors import JaxddError, unknown
+from jaxdd.models.conv import onednn
+from jaxdd.models.conv.geometry import Geometry
+from jaxdd.models.conv.implementations import IMPLEMENTATIONS, NHWC
 from jaxdd.types import Array
 
 
@@ -23,7 +25,8 @@ def _primitive(operation: str, free_axes: tuple[tuple[int, int], tuple[int, int]
 
     Args:
       free_axes: for each operand the axis that the other one lacks, and where the result has it. A batch of one
-        operand folds into it: more images, or a kernel with more outputs.
+        operand folds into it: more images, or a kernel with more outputs. A batch of both becomes an axis of networks
+        in front of them.
     """
     primitive = Primitive(f"jaxdd_{operation}")
     of = operator.attrgetter(operation)
@@ -40,12 +43,20 @@ def _primitive(operation: str, free_axes: tuple[tuple[int, int], tuple[int, int]
         return jax.jit(functools.partial(primitive.bind, **params))
 
     def batch(operands, dims, **params):
-        if None not in dims:
-            # One after the other: XLA:CPU has only slow code for what would be a grouped convolution.
-            fronted = tuple(jnp.moveaxis(operand, dim, 0) for operand, dim in zip(operands, dims, strict=True))
-            return lax.map(lambda pair: primitive.bind(*pair, **params), fronted), 0
+        if None in dims and params["geometry"].groups == 1:
+            return fold(operands, dims, **params)
+        size = next(operand.shape[dim] for operand, dim in zip(operands, dims, strict=True) if dim is not None)
+        fronted = [
+            jnp.broadcast_to(operand, (size, *operand.shape)) if dim is None else jnp.moveaxis(operand, dim, 0)
+            for operand, dim in zip(operands, dims, strict=True)
+        ]
+        networks = fronted[0].shape[:-4]
+        result = primitive.bind(*(operand.reshape(-1, *operand.shape[-4:]) for operand in fronted), **params)
+        return result.reshape(*networks, *result.shape[1:]), 0
+
+    def fold(operands, dims, **params):
         which = int(dims[0] is None)
-        axis, result_axis = free_axes[which]
+        axis, result_axis = (axis + operands[0 if which else 1].ndim - 4 for axis in free_axes[which])
         batched = jnp.moveaxis(operands[which], dims[which], axis)
         size, shape = batched.shape[axis], list(batched.shape)
         shape[axis : axis + 2] = [-1]
@@ -98,16 +109,18 @@ def conv2d(
 ) -> Array:
     """Convolve images `(n, h, w, c)` with a kernel `(kh, kw, c, o)` into `(n, h', w', o)`.
 
-    The rest of the signature is that of `lax.conv_general_dilated`. Grouped convolutions, dilated inputs, other layouts
-    than NHWC/HWIO and empty results have no form of their own here and go to it. Off CPU so do "auto" and "xla".
+    The rest of the signature is that of `lax.conv_general_dilated`. Dilated inputs, other layouts than NHWC/HWIO and
+    empty results have no form of their own here and go to it; so do, off CPU, "auto" and "xla".
 
     Args:
-      impl: on a CPU "xla" is the native convolution, with both gradients in the form that is fast inside of loops too;
-        "im2col" is shifted slices and one matrix product; "auto" takes im2col for images of up to 4 channels and for
-        1x1 kernels and else "xla".
+      precision: as JAX has it. Of the implementations on a CPU only oneDNN has another than float32: with "bfloat16",
+        also by `jax.default_matmul_precision`, it multiplies in bfloat16 and adds in float32, and so do its gradients.
+      impl: on a CPU "onednn" is oneDNN's, which the package jaxdd-onednn brings; "xla" the native convolution, with
+        both gradients in the form that is fast inside of loops too; "im2col" shifted slices and one matrix product,
+        without groups; "auto" the fastest of these for each operation, oneDNN for nearly all if it is installed.
 
     Raises:
-      JaxddError: for an unknown `impl`.
+      JaxddError: for an unknown `impl`, and for "onednn" where there is none.
     """
     if impl not in IMPLEMENTATIONS:
         raise unknown("convolution", impl, IMPLEMENTATIONS)
@@ -126,7 +139,7 @@ def conv2d(
     if (
         lhs.ndim != 4
         or rhs.ndim != 4
-        or feature_group_count != 1
+        or (feature_group_count != 1 and impl == "im2col")
         or any(d != 1 for d in lhs_dilation or ())
         or (impl in ("auto", "xla") and jax.default_backend() != "cpu")
     ):
@@ -137,10 +150,14 @@ def conv2d(
         extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]
         padding = lax.padtype_to_pads(lhs.shape[1:3], extent, strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
+    if precision is None:
+        precision = jax.config.jax_default_matmul_precision  # as it is here, not when the primitive is lowered
     precision = tuple(precision) if isinstance(precision, list) else precision
-    geometry = Geometry(lhs.shape[1:3], rhs.shape[:2], strides, pads, dilation, precision)
+    geometry = Geometry(lhs.shape[1:3], rhs.shape[:2], strides, pads, dilation, feature_group_count, precision)
     if layout != ours or min(*geometry.maps, *lhs.shape, *rhs.shape) < 1:
         return native()
+    if impl == "onednn" and (why := onednn.obstacle(jnp.result_type(lhs, rhs), geometry)):
+        raise JaxddError(f'convolution "onednn" {why}.')
     return _conv.bind(*_alike(lhs, rhs), impl=impl, geometry=geometry)
 
 
