@@ -1,5 +1,9 @@
+import contextlib
 import functools
+import importlib.util
 import re
+import sys
+import types
 
 import flax.linen as nn
 import jax
@@ -9,22 +13,35 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
+from jaxdd import inner
 from jaxdd.errors import JaxddError
+from jaxdd.inner.networks import share_networks
 from jaxdd.models import conv2d
+from jaxdd.models.conv import onednn
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="the forms chosen for CPUs")
+with_onednn = pytest.mark.skipif(onednn.target() is None, reason="jaxdd-onednn is not installed")
+ONEDNN = pytest.param("onednn", marks=with_onednn)
+IMPLS = ["auto", "xla", "im2col", ONEDNN]
+WITH_GROUPS = ["auto", "xla", ONEDNN]
 
 
 @pytest.fixture(scope="module")
 def operands():
-    """Five channels: enough for "auto" to be the native convolution, but in input gradients."""
+    """Six channels: enough for "auto" to be the native convolution without oneDNN, and two groups of three."""
     key_x, key_w = jax.random.split(jax.random.key(0))
-    return jax.random.normal(key_x, (2, 7, 6, 5)), jax.random.normal(key_w, (3, 3, 5, 4)) / 5
+    return jax.random.normal(key_x, (2, 7, 6, 6)), jax.random.normal(key_w, (3, 3, 6, 4)) / 5
 
 
-def native(x, w, strides=(1, 1), padding="SAME", rhs_dilation=(1, 1)):
-    return lax.conv_general_dilated(x, w, strides, padding, rhs_dilation=rhs_dilation, dimension_numbers=NHWC)
+@pytest.fixture
+def without_onednn(monkeypatch):
+    """Functions must be new to JAX under it: what is compiled already stays."""
+    monkeypatch.setattr(onednn, "target", lambda: None)
+
+
+def native(x, w, strides=(1, 1), padding="SAME", **options):
+    return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=NHWC, **options)
 
 
 def assert_same(got, expected, tolerance=1e-5):
@@ -48,11 +65,25 @@ def value_and_gradients(convolve, x, w, g):
     return value, *transpose(g)
 
 
-def by_definition(x, w, strides, pads, dilation):
+def by_definition(x, w, strides, pads, dilation, groups=1):
     """Convolution and, for maps `g` of its shape, both gradients, kernel position by kernel position in float64.
 
     Not `lax`: XLA:CPU's own gradients read beyond their arrays where they have to crop.
     """
+    if groups > 1:
+        values, functions = zip(
+            *(
+                by_definition(*pair, strides, pads, dilation)
+                for pair in zip(np.split(x, groups, -1), np.split(w, groups, -1), strict=True)
+            ),
+            strict=True,
+        )
+
+        def of_groups(g):
+            parts = (f(part) for f, part in zip(functions, np.split(g, groups, -1), strict=True))
+            return tuple(np.concatenate(part, -1) for part in zip(*parts, strict=True))
+
+        return np.concatenate(values, -1), of_groups
     low = [max(0, pad) for pair in pads for pad in pair]
     crop = tuple(slice(max(0, -lo), size - max(0, -hi)) for (lo, hi), size in zip(pads, x.shape[1:3], strict=True))
     padded = np.pad(x[:, crop[0], crop[1]].astype("d"), ((0, 0), low[:2], low[2:], (0, 0)))
@@ -72,7 +103,7 @@ def by_definition(x, w, strides, pads, dilation):
         to_padded, to_w = np.zeros_like(padded), np.zeros(w.shape)
         for at, window in windows.items():
             to_padded[window] += g @ w[at].T
-            to_w[at] = np.einsum("nhwc,nhwo->co", padded[window], g)
+            to_w[at] = np.tensordot(padded[window], g, ((0, 1, 2), (0, 1, 2)))
         to_x = np.zeros(x.shape)
         to_x[:, crop[0], crop[1]] = to_padded[:, low[0] : to_padded.shape[1] - low[1], low[2] :][
             :, :, : to_padded.shape[2] - low[2] - low[3]
@@ -82,42 +113,71 @@ def by_definition(x, w, strides, pads, dilation):
     return sum(padded[window] @ w[at] for at, window in windows.items()), gradients
 
 
-def random_cases():
-    rng = np.random.default_rng(0)
-    for case in range(40):
-        kernel, strides, dilation = (tuple(map(int, rng.integers(1, high, 2))) for high in (6, 4, 3))
+def random_cases(count, batches, channels, outputs, paddings, seed=0):
+    """Kernels of 1x1 to 7x7, strides and groups of 1 to 3, dilations of 1 and 2."""
+    rng = np.random.default_rng(seed)
+    for case in range(count):
+        kernel, strides, dilation = (tuple(map(int, rng.integers(1, high, 2))) for high in (8, 4, 3))
         extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-        padding = [
-            "SAME",
-            "VALID",
-            "SAME_LOWER",
-            tuple((int(low), int(high)) for low, high in rng.integers(0, 5, (2, 2))),
-            tuple((int(low), int(high)) for low, high in rng.integers(-1, 2, (2, 2))),
-        ][case % 5]
+        padding = paddings[case % len(paddings)]
+        if isinstance(padding, int):  # explicit, from there on
+            padding = tuple((int(low), int(high)) for low, high in rng.integers(padding, 3, (2, 2)))
         size = [int(rng.integers(e + 2, e + 7)) for e in extent]
-        n, c, o = (int(rng.choice(sizes)) for sizes in ([1, 2, 19], [1, 3, 5, 6], [1, 2, 7]))
-        yield (n, *size, c), (*kernel, c, o), strides, padding, dilation
-    yield (2, 9, 43, 3), (3, 2, 3, 8), (2, 2), ((1, 0), (-1, 1)), (2, 3)
-    yield (2, 9, 9, 5), (7, 7, 5, 3), (2, 2), "SAME", (1, 1)
-    yield (2, 6, 28, 1), (3, 5, 1, 16), (1, 1), "SAME", (1, 1)
-    yield (10, 8, 8, 8), (3, 3, 8, 8), (1, 1), ((3, 3), (3, 3)), (1, 1)
+        n, c, o = (int(rng.choice(sizes)) for sizes in (batches, channels, outputs))
+        groups = int(rng.choice([1, 1, 2, 3]))
+        yield (n, *size, groups * c), (*kernel, c, groups * o), strides, padding, dilation, groups
 
 
-@pytest.mark.parametrize("case", list(random_cases()))
-def test_values_and_gradients_of_any_shape(rng, case):
-    x, w, strides, padding, dilation = case
+def special_cases():
+    yield (2, 9, 43, 3), (3, 2, 3, 8), (2, 2), ((1, 0), (-1, 1)), (2, 3), 1
+    yield (2, 9, 9, 5), (7, 7, 5, 3), (2, 2), "SAME", (1, 1), 1
+    yield (2, 6, 28, 1), (3, 5, 1, 16), (1, 1), "SAME", (1, 1), 1
+    yield (10, 8, 8, 8), (3, 3, 8, 8), (1, 1), ((3, 3), (3, 3)), (1, 1), 1
+
+
+def exact_and_computed(rng, case, impls):
+    """Value and both gradients of a case by definition, and a function that computes them, with its arguments."""
+    x, w, strides, padding, dilation, groups = case
     x, w = (rng.normal(size=shape).astype("f") for shape in (x, w))
     extent = [(k - 1) * d + 1 for k, d in zip(w.shape[:2], dilation, strict=True)]
     pads = lax.padtype_to_pads(x.shape[1:3], extent, strides, padding) if isinstance(padding, str) else padding
-    value, gradients = by_definition(x, w, strides, pads, dilation)
+    value, gradients = by_definition(x, w, strides, pads, dilation, groups)
     g = rng.normal(size=value.shape).astype("f")
-    impls = ("xla", "im2col")
+    options = {
+        "window_strides": strides,
+        "padding": padding,
+        "rhs_dilation": dilation,
+        "feature_group_count": groups,
+    }
 
     def ours(x, w, g):
-        options = {"window_strides": strides, "padding": padding, "rhs_dilation": dilation}
         return [value_and_gradients(functools.partial(conv2d, impl=impl, **options), x, w, g) for impl in impls]
 
-    assert_same(compiled(ours, x, w, g), [(value, *gradients(g))] * len(impls))
+    return [(value, *gradients(g))] * len(impls), ours, (x, w, g)
+
+
+ANY_PADDING = ["SAME", "VALID", "SAME_LOWER", 0, -1]
+FEW = list(random_cases(30, [1, 2, 19], [1, 3, 5, 6], [1, 2, 7], ANY_PADDING))
+
+
+@pytest.mark.parametrize("case", [*FEW, *special_cases()])
+def test_values_and_gradients_of_any_shape(rng, case):
+    expected, ours, arguments = exact_and_computed(rng, case, ("xla",) if case[-1] > 1 else ("xla", "im2col"))
+    assert_same(compiled(ours, *arguments), expected)
+
+
+@with_onednn
+@pytest.mark.parametrize("seed", range(8))
+def test_onednn_for_200_random_shapes(rng, seed):
+    """In one program, with channels that fill oneDNN's blocks of 16 and others that do not."""
+    sizes = [1, 2, 9], [1, 3, 7, 16, 32], [1, 6, 16, 33]
+    cases = random_cases(25, *sizes, ["SAME", "VALID", "SAME_LOWER", 0], seed)
+    expected, functions, arguments = zip(*(exact_and_computed(rng, case, ("onednn",)) for case in cases), strict=True)
+
+    def all_of_them(arguments):
+        return [f(*own) for f, own in zip(functions, arguments, strict=True)]
+
+    assert_same(compiled(all_of_them, arguments), list(expected))
 
 
 def second_order(convolve, x, w, g):
@@ -131,8 +191,7 @@ def every_order(convolve, x, w):
     def loss(w, x):
         return jnp.mean(jnp.tanh(convolve(x, w)) ** 2)
 
-    def trained(x, wrap=lambda step: step):
-        step = wrap(jax.grad(loss))
+    def trained(x, step):
         return lax.scan(lambda w, _: (w - 0.5 * step(w, x), None), w, None, length=3)[0]
 
     def square(w, x):
@@ -145,8 +204,9 @@ def every_order(convolve, x, w):
         "forward over reverse": jax.jvp(lambda w: jax.grad(loss)(w, x), (w,), (ones,))[1],
         "third": jax.jvp(lambda w: jax.jvp(jax.grad(loss), (w, x), (ones, x))[1], (w,), (ones,))[1],
         "third in reverse": jax.grad(lambda x: jax.jvp(lambda w: square(w, x), (w,), (ones,))[1])(x),
-        "unrolled": jax.grad(lambda x: loss(trained(x), x))(x),
-        "checkpointed": jax.grad(lambda x: loss(trained(x, jax.checkpoint), x))(x),
+        "unrolled": jax.grad(lambda x: loss(trained(x, jax.grad(loss)), x))(x),
+        "checkpointed": jax.grad(lambda x: loss(trained(x, jax.checkpoint(jax.grad(loss))), x))(x),
+        "fwdrev": jax.grad(lambda x: loss(trained(x, inner.fwdrev_grad(loss)), x))(x),
         "fori_loop": lax.fori_loop(0, 3, lambda _, w: w - jax.grad(loss)(w, x), w),
         "mapped": lax.map(lambda s: jax.grad(loss)(s * w, x), scales),
         "gradient of a map": jax.grad(lambda w: lax.map(lambda s: loss(s * w, x), scales).sum())(w),
@@ -159,25 +219,59 @@ def expected_of_every_order(operands):
     return compiled(functools.partial(every_order, native), *operands)
 
 
-@pytest.mark.parametrize("impl", ["auto", "im2col"])
+@pytest.mark.parametrize("impl", IMPLS)
 def test_every_order_and_transformation_agrees(operands, expected_of_every_order, impl):
     got = compiled(functools.partial(every_order, functools.partial(conv2d, impl=impl)), *operands)
     assert_same(got, expected_of_every_order, 2e-5)
 
 
-@pytest.mark.parametrize(("x_axis", "w_axis"), [(0, None), (3, None), (None, 0), (None, 4), (0, 4), (3, 0)])
-def test_a_batch_of_images_of_kernels_and_of_both(operands, x_axis, w_axis):
-    x, w = (
-        a if axis is None else jnp.stack([scale * a for scale in (1, 2, 3)], axis)
-        for a, axis in zip(operands, (x_axis, w_axis), strict=True)
+# Where images and kernels have their axis of three, outermost vmap first.
+BATCHES = {
+    "none": [],
+    "images": [(3, None)],
+    "kernels": [(None, 4)],
+    "both": [(0, 4)],
+    "both twice": [(3, 0), (1, 4)],
+    "images in kernels": [(None, 0), (0, None)],
+    "kernels in images": [(0, None), (None, 1)],
+    "both in images": [(1, None), (0, 0)],
+    "both in kernels": [(None, 5), (0, 0)],
+}
+
+
+def of_groups(operands, groups):
+    x, w = operands
+    return x, w[:, :, : x.shape[-1] // groups]
+
+
+def batched(batches, x, w, groups, convolve):
+    """All operations and their derivatives, with further axes made of the operands times 1 to 3."""
+    convolve = functools.partial(convolve, feature_group_count=groups)
+    function = functools.partial(second_order, convolve, g=jnp.cos(convolve(x, w)))
+    for axes in reversed(batches):
+        x, w = (
+            a if axis is None else jnp.stack([scale * a for scale in (1, 2, 3)], axis)
+            for a, axis in zip((x, w), axes, strict=True)
+        )
+        function = jax.vmap(function, in_axes=axes, out_axes=-1)
+    return function(x, w)
+
+
+@pytest.fixture(scope="module")
+def expected_of_batches(operands):
+    return functools.cache(
+        lambda batches, groups: compiled(
+            functools.partial(batched, BATCHES[batches], groups=groups, convolve=native), *of_groups(operands, groups)
+        )
     )
 
-    def vmapped(x, w, convolve):
-        g = convolve(*operands)
-        return jax.vmap(lambda x, w: second_order(convolve, x, w, g), in_axes=(x_axis, w_axis), out_axes=-1)(x, w)
 
-    got, expected = (compiled(functools.partial(vmapped, convolve=c), x, w) for c in (conv2d, native))
-    assert_same(got, expected, 2e-5)
+@pytest.mark.parametrize("impl", WITH_GROUPS)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("batches", BATCHES)
+def test_a_batch_of_images_of_kernels_and_of_both(operands, expected_of_batches, batches, groups, impl):
+    ours = functools.partial(batched, BATCHES[batches], groups=groups, convolve=functools.partial(conv2d, impl=impl))
+    assert_same(compiled(ours, *of_groups(operands, groups)), expected_of_batches(batches, groups), 2e-5)
 
 
 @on_cpu
@@ -185,7 +279,7 @@ def test_no_batch_makes_a_grouped_convolution(operands):
     x, w = (jnp.stack([a, a]) for a in operands)
 
     def gradients(x, w):
-        return jax.vmap(jax.grad(lambda x, w: conv2d(x, w).sum(), (0, 1)))(x, w)
+        return jax.vmap(jax.grad(lambda x, w: conv2d(x, w, impl="xla").sum(), (0, 1)))(x, w)
 
     groups = re.findall(r"(?:feature|batch)_group_count = (\d+)", jax.jit(gradients).lower(x, w).as_text())
     assert groups
@@ -207,7 +301,7 @@ def test_derivatives_take_the_form_that_is_fast_in_loops(operands):
         return jax.grad(lambda x, w: jnp.sum(jax.grad(lambda w: jnp.sum(convolve(x, w) ** 3))(w) ** 2), (0, 1))
 
     fast = "[b,0,1,f]x[0,1,i,o]->[b,0,1,f]"
-    layouts, reversals = forms(meta_gradient(conv2d), *operands)
+    layouts, reversals = forms(meta_gradient(functools.partial(conv2d, impl="xla")), *operands)
     assert len(layouts) >= 4
     assert set(layouts) == {fast}
     assert "true" not in ",".join(reversals)
@@ -215,40 +309,72 @@ def test_derivatives_take_the_form_that_is_fast_in_loops(operands):
     assert set(layouts) != {fast}
 
 
+def value_and_sum_gradients(x, w, **options):
+    return jax.value_and_grad(lambda x, w: conv2d(x, w, **options).sum(), (0, 1))(x, w)
+
+
 @on_cpu
-@pytest.mark.parametrize(("channels", "kernel"), [(1, 3), (4, 3), (8, 1)])
-def test_few_channels_and_single_pixels_take_columns(channels, kernel):
+@pytest.mark.parametrize(("channels", "kernel", "convolutions"), [(1, 3, 1), (2, 3, 3), (8, 1, 0)])
+def test_without_onednn_auto_takes_columns_where_they_are_faster(without_onednn, channels, kernel, convolutions):
+    """For single pixels, and for images of one channel except in weight gradients."""
     x, w = jnp.ones((2, 6, 6, channels)), jnp.ones((kernel, kernel, channels, 4))
-    gradients = jax.grad(lambda x, w: conv2d(x, w).sum(), (0, 1))
-    assert forms(gradients, x, w)[0] == []
-    assert forms(conv2d, x, w)[0] == []
+    assert len(forms(functools.partial(value_and_sum_gradients), x, w)[0]) == convolutions
 
 
-def test_gradients_under_shard_map_are_those_of_one_device(operands):
+@with_onednn
+@pytest.mark.parametrize(("channels", "kernel", "groups"), [(1, 3, 1), (8, 1, 1), (8, 3, 1), (8, 3, 4)])
+def test_with_onednn_auto_takes_it(channels, kernel, groups):
+    x, w = jnp.ones((2, 6, 6, channels)), jnp.ones((kernel, kernel, channels // groups, 4))
+    gradients = functools.partial(value_and_sum_gradients, feature_group_count=groups)
+    text = jax.jit(gradients).lower(x, w).as_text()
+    assert text.count(f"@{onednn.target()}") == 3
+    assert "stablehlo.convolution" not in text
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_gradients_under_shard_map_are_those_of_one_device(operands, impl):
     """A replicated kernel's gradient is summed over the devices that share the images."""
     x, w = operands
     x = jnp.concatenate([x, 2 * x])
     mesh = jax.make_mesh((4,), ("devices",), axis_types=(AxisType.Auto,))
     split, whole = PartitionSpec("devices"), PartitionSpec()
-    for impl in ("xla", "im2col"):
 
-        def loss(x, w, impl=impl):
-            return jnp.sum(jnp.tanh(conv2d(x, w, impl=impl)) ** 2)
+    def loss(convolve, x, w):
+        return jnp.sum(jnp.tanh(convolve(x, w)) ** 2)
 
-        def shared(x, w, loss=loss):
-            return lax.psum(loss(x, w), "devices")
+    def shared(x, w):
+        return lax.psum(loss(functools.partial(conv2d, impl=impl), x, w), "devices")
 
-        shared = jax.shard_map(shared, mesh=mesh, in_specs=(split, whole), out_specs=whole)
-        assert_same(jax.jit(jax.grad(shared, (0, 1)))(x, w), jax.grad(loss, (0, 1))(x, w), 2e-5)
+    shared = jax.shard_map(shared, mesh=mesh, in_specs=(split, whole), out_specs=whole)
+    expected = jax.grad(functools.partial(loss, native), (0, 1))(x, w)
+    assert_same(jax.jit(jax.grad(shared, (0, 1)))(x, w), expected, 2e-5)
+
+
+@pytest.mark.parametrize("impl", WITH_GROUPS)
+def test_networks_shared_by_devices_and_side_by_side(operands, impl):
+    """Four devices with two networks each, all at once."""
+    x, w = operands
+
+    def update(x, ws, convolve):
+        def trained(w):
+            loss = inner.fwdrev_grad(lambda w, x: jnp.mean(jnp.tanh(convolve(x, w)) ** 2))
+            return lax.scan(lambda w, _: (w - 0.5 * loss(w, x), None), w, None, length=3)[0]
+
+        return inner.map_networks(trained, ws)
+
+    ws = jnp.stack([scale * w for scale in np.linspace(0.5, 2, 8, dtype="f")])
+    mesh = jax.make_mesh((4,), ("devices",), axis_types=(AxisType.Auto,))
+    ours = share_networks(functools.partial(update, convolve=functools.partial(conv2d, impl=impl)), mesh)
+    assert_same(jax.jit(ours)(x, ws), update(x, ws, native))
 
 
 def test_precision_and_half_precision_are_kept(operands):
     half = [a.astype(jnp.bfloat16) for a in operands]
     assert conv2d(*half).dtype == jnp.bfloat16
-    assert "HIGHEST" in jax.jit(functools.partial(conv2d, precision="highest")).lower(*operands).as_text()
+    assert "HIGHEST" in jax.jit(functools.partial(conv2d, precision="highest", impl="xla")).lower(*operands).as_text()
 
 
-@pytest.mark.parametrize("options", [{"feature_group_count": 5}, {"padding": "CIRCULAR"}, {"strides": 2}])
+@pytest.mark.parametrize("options", [{"feature_group_count": 2}, {"padding": "CIRCULAR"}, {"strides": 2}])
 def test_drops_into_linen_conv(operands, options):
     x, _ = operands
     ours = nn.Conv(10, (3, 3), conv_general_dilated=conv2d, **options)
@@ -284,16 +410,120 @@ def test_what_has_no_form_here_is_left_to_lax(operands, options):
 def test_unknown_implementation_suggests_the_nearest(operands):
     with pytest.raises(JaxddError, match="unknown convolution 'im2cool'; did you mean 'im2col'"):
         conv2d(*operands, impl="im2cool")
+    with pytest.raises(JaxddError, match="unknown convolution 'onedn'; did you mean 'onednn'"):
+        conv2d(*operands, impl="onedn")
 
 
+@on_cpu
 @pytest.mark.parametrize(
-    ("w", "sentence"),
+    ("x64_on", "installed", "options", "sentence"),
     [
-        (jnp.ones((3, 3, 4, 2)), "feature"),
-        (jnp.ones((3, 3, 5, 2), jnp.bfloat16), "same dtypes"),
+        pytest.param(True, True, {}, 'convolution "onednn" computes in float32, not in float64.', marks=with_onednn),
+        (False, True, {"padding": ((-1, 1), (0, 2))}, "has no negative padding, as in ((-1, 1), (0, 2))."),
+        (False, False, {}, 'convolution "onednn" is not installed: `pip install ./native` in the repository.'),
     ],
 )
-@pytest.mark.parametrize("impl", ["auto", "im2col"])
-def test_operands_that_do_not_match_raise_as_in_lax(operands, impl, w, sentence):
-    with pytest.raises((TypeError, ValueError), match=sentence):
-        conv2d(operands[0], w, impl=impl)
+def test_what_onednn_cannot_do_raises(operands, x64, monkeypatch, x64_on, installed, options, sentence):
+    if not installed:
+        monkeypatch.setattr(onednn, "target", lambda: None)
+    with x64() if x64_on else contextlib.nullcontext():
+        x, w = (np.asarray(a, "d" if x64_on else "f") for a in operands)
+        with pytest.raises(JaxddError, match=re.escape(sentence)):
+            conv2d(x, w, impl="onednn", **options)
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """What stands in for jaxdd-onednn, None for nothing, as if the process had not looked for it yet."""
+    find_spec = importlib.util.find_spec
+
+    def install(module):
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name, *rest: module if name == "jaxdd_onednn" else find_spec(name, *rest),
+        )
+        monkeypatch.setitem(sys.modules, "jaxdd_onednn", module)
+        onednn.target.cache_clear()
+
+    yield install
+    onednn.target.cache_clear()
+
+
+@on_cpu
+def test_a_broken_install_warns_once_and_computes_without(operands, package):
+    def register(interface):
+        raise ImportError("libdnnl.so.3 is missing")
+
+    package(types.SimpleNamespace(register=register))
+    with pytest.warns(UserWarning, match=r"jaxdd-onednn cannot be used.*: libdnnl\.so\.3 is missing") as caught:
+        got = [jax.jit(functools.partial(conv2d, padding=padding))(*operands) for padding in ("SAME", "VALID")]
+    assert len(caught) == 1
+    assert_same(got, [native(*operands, padding=padding) for padding in ("SAME", "VALID")])
+    with pytest.raises(JaxddError, match="is not installed"):
+        conv2d(*operands, impl="onednn")
+
+
+@on_cpu
+@pytest.mark.parametrize(("machine", "sentences"), [("x86_64", 1), ("arm64", 0)])
+def test_advice_is_for_whom_it_would_help(operands, package, monkeypatch, machine, sentences):
+    """Only after convolutions, and only where the package can be built."""
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    package(None)
+    assert onednn.advice() is None
+    jax.jit(functools.partial(conv2d))(*operands)
+    assert (onednn.advice() or "").count("faster with the optional package jaxdd-onednn: `pip install") == sentences
+
+
+def in_bfloat16(x, w, g):
+    """What bf16 arithmetic gives: operands are rounded, products and sums are not."""
+    x, w, g = (a.astype(jnp.bfloat16).astype(a.dtype) for a in (x, w, g))
+    return value_and_gradients(native, x, w, g)
+
+
+@with_onednn
+@pytest.mark.parametrize("how", ["argument", "context", "float32"])
+@pytest.mark.parametrize("impl", ["auto", "onednn"])
+def test_bfloat16_arithmetic_is_asked_for(operands, impl, how):
+    """By argument or context, for gradients too, where the context counts that the convolution was written in."""
+    x, w = operands
+    g = jnp.cos(native(x, w))
+    options = {"precision": "bfloat16"} if how == "argument" else {}
+    convolve = functools.partial(conv2d, impl=impl, **options)
+    with jax.default_matmul_precision("bfloat16") if how == "context" else contextlib.nullcontext():
+        value, transpose = jax.vjp(convolve, x, w)
+        traced = jax.jit(functools.partial(value_and_gradients, convolve)).trace(x, w, g)
+    eager, later = (value, *transpose(g)), traced.lower().compile()(x, w, g)
+    exact = value_and_gradients(native, x, w, g)
+    for got in (eager, later):
+        if how == "float32":
+            assert_same(got, exact)
+            continue
+        assert_same(got, in_bfloat16(x, w, g))
+        for a, b in zip(got, exact, strict=True):
+            assert 1e-4 < np.abs(a - b).max() / np.abs(b).max() < 1e-2
+
+
+@with_onednn
+def test_precision_of_a_context_counts_where_a_function_is_traced(operands):
+    x, w = operands
+    exact, convolve = native(x, w), jax.jit(functools.partial(conv2d, impl="onednn"))
+    with jax.default_matmul_precision("bfloat16"):
+        rounded = convolve(x, w)
+    assert np.abs(rounded - exact).max() > 1e-4 * np.abs(exact).max()
+    assert_same(convolve(x, w), exact)
+
+
+@with_onednn
+def test_bfloat16_keeps_to_second_derivatives_and_networks(operands):
+    x, w = operands
+
+    def slope(x, **options):
+        def loss(w, x):
+            return jnp.mean(jnp.tanh(conv2d(x, w, impl="onednn", **options)) ** 2)
+
+        return jax.vmap(lambda w: jnp.sum(jax.grad(loss)(w, x) ** 2))(jnp.stack([w, 2 * w])).sum()
+
+    rounded, exact = (compiled(jax.grad(functools.partial(slope, **o)), x) for o in ({"precision": "bfloat16"}, {}))
+    assert 1e-4 < np.abs(rounded - exact).max() / np.abs(exact).max() < 5e-2

@@ -43,7 +43,8 @@ def _primitive(operation: str, free_axes: tuple[tuple[int, int], tuple[int, int]
         return jax.jit(functools.partial(primitive.bind, **params))
 
     def batch(operands, dims, **params):
-        if None in dims and params["geometry"].groups == 1:
+        # Channels of several groups are not next to each other, images are.
+        if None in dims and (params["geometry"].groups == 1 or free_axes[int(dims[0] is None)][0] == 0):
             return fold(operands, dims, **params)
         size = next(operand.shape[dim] for operand, dim in zip(operands, dims, strict=True) if dim is not None)
         fronted = [
