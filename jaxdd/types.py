@@ -78,6 +78,9 @@ class Batch(NamedTuple):
     labels: Array
 
 
+TRAINED_FEATURES, RANDOM_FEATURES = "trained_features", "random_features"
+"""Names in `Distilled.kernel` of conjugate kernels of networks: trained on the set, or with random weights."""
+
 LABEL_CONVENTIONS = ("hard", "probability", "raw", "centred")
 
 
@@ -97,7 +100,9 @@ class Distilled:
       label_convention: "hard"; "probability" (rows sum to one); "raw" (any vectors, used in cross-entropy as they are);
         "centred" (one-hot minus 1/classes is the origin of learning, squared error is the loss they are meant for).
       label_regime: "hard" or "learned": what a fair baseline is allowed to do with its labels.
-      kernel: of a kernel method, pairs of option and value: what `jaxdd.kernels.build` needs, `ridge` and `float64`.
+      kernel: of a kernel method, pairs of option and value: what `evaluation.Predictor` needs: the options of
+        `kernels.build` (or `TRAINED_FEATURES`, or `RANDOM_FEATURES` with `model`, `networks`, `seed`, `w_std` and
+        `b_std`), `ridge` and `float64`.
       iterate: "last", or "average" if it is a moving average of the iterates up to the last.
       decoder: name of the parameterisation.
       num_bits: what storing `params` costs.

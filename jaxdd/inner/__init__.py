@@ -1,11 +1,12 @@
 """Training a network inside the computation, and differentiating through it."""
 
-from jaxdd.inner.feeds import classification, mean_over_blocks, planned
+from jaxdd.inner.feeds import classification, map_blocks, mean_over_blocks, planned
 from jaxdd.inner.gradients import forward_gradient, fwdrev_grad, implicit_gradient
-from jaxdd.inner.networks import map_networks
+from jaxdd.inner.networks import each_network, map_networks
 from jaxdd.inner.optimizers import InnerOptimizer, adam, sgd
 from jaxdd.inner.plans import balanced_plan, epoch_plan, ordered_plan
-from jaxdd.inner.sources import Source, Start, among, fixed, fresh
+from jaxdd.inner.pool import Pool, Slots, pool
+from jaxdd.inner.sources import Source, Start, among, fixed, fresh, interpolated
 from jaxdd.inner.unroll import GRADIENTS, REMATS, WINDOWS, Trained, unroll, window_start
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "REMATS",
     "WINDOWS",
     "InnerOptimizer",
+    "Pool",
+    "Slots",
     "Source",
     "Start",
     "Trained",
@@ -20,16 +23,20 @@ __all__ = [
     "among",
     "balanced_plan",
     "classification",
+    "each_network",
     "epoch_plan",
     "fixed",
     "forward_gradient",
     "fresh",
     "fwdrev_grad",
     "implicit_gradient",
+    "interpolated",
+    "map_blocks",
     "map_networks",
     "mean_over_blocks",
     "ordered_plan",
     "planned",
+    "pool",
     "sgd",
     "unroll",
     "window_start",

@@ -90,6 +90,28 @@ def mean_over_blocks(
     return mean(theta, dealt)
 
 
+def map_blocks(function: Callable[[PyTree], PyTree], data: PyTree, block: int | None) -> PyTree:
+    """`function` of all of `data`, block by block, the results in the order of the examples.
+
+    What `mean_over_blocks` is for means, for functions of each example by itself: features of real images.
+
+    Args:
+      function: from rows to results whose leaves have one row for each.
+      data: a pytree whose leaves share their first axis.
+      block: examples in a block; None takes all at once. The last block may be smaller.
+    """
+    count = len(jax.tree.leaves(data)[0])
+    if block is None or block >= count:
+        return function(data)
+    whole = count // block * block
+    blocks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, block, *leaf.shape[1:]), data)
+    results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(function, blocks))
+    if whole == count:
+        return results
+    rest = function(jax.tree.map(lambda leaf: leaf[whole:], data))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), results, rest)
+
+
 def _no_cotangent(leaf: Array) -> Array | np.ndarray:
     if jnp.issubdtype(leaf.dtype, jnp.floating):
         return jnp.zeros_like(leaf)

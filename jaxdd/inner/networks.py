@@ -37,28 +37,38 @@ def map_networks(
         all at once, the fast choice on an accelerator.
       axis_name: of a `jax.pmap` or `jax.vmap(axis_name=..)` around the caller: the mean is then over that axis too.
     """
+
+    def mean(results: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True), results)
+
+    result = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _map(function, over, batch_size, mean))
+    return result if axis_name is None else jax.lax.pmean(result, axis_name)
+
+
+def each_network(function: Callable[[PyTree], PyTree], over: PyTree, *, batch_size: int | None = None) -> PyTree:
+    """The results of `function` over the leading axis of `over`, stacked: `map_networks` without the mean."""
+    return _map(function, over, batch_size, lambda results: results)
+
+
+def _map(function, over: PyTree, batch_size: int | None, reduce: Callable[[PyTree], PyTree]) -> PyTree:
+    """What each device makes of its networks' results, one device after the other along the first axis."""
     mesh: Mesh | None = _MESH.value
     if mesh is not None and len(jax.tree.leaves(over)[0]) % mesh.size:
         mesh = None
 
-    def mean(over: PyTree) -> PyTree:
+    def on_device(over: PyTree) -> PyTree:
         if batch_size is None or batch_size >= len(jax.tree.leaves(over)[0]):
-            results = jax.vmap(function)(over)
-        else:
-            results = jax.lax.map(function, over, batch_size=batch_size if batch_size > 1 else None)
-        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=mesh is not None), results)
+            return reduce(jax.vmap(function)(over))
+        return reduce(jax.lax.map(function, over, batch_size=batch_size if batch_size > 1 else None))
 
     if mesh is None:
-        result = mean(over)
-    else:
-        # The device axis is the outer one, because the partitioner gathers `lax.map`, blocked convolutions and FFI
-        # calls and runs them whole on every device. `check_vma` would turn gradients that are taken inside into sums
-        # over the devices.
-        split = PartitionSpec(mesh.axis_names)
-        with _MESH(None):  # networks inside of `function` have one device
-            means = jax.shard_map(mean, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(over)
-        result = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), means)
-    return result if axis_name is None else jax.lax.pmean(result, axis_name)
+        return on_device(over)
+    # The device axis is the outer one, because the partitioner gathers `lax.map`, blocked convolutions and FFI
+    # calls and runs them whole on every device. `check_vma` would turn gradients that are taken inside into sums
+    # over the devices.
+    split = PartitionSpec(mesh.axis_names)
+    with _MESH(None):  # networks inside of `function` have one device
+        return jax.shard_map(on_device, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(over)
 
 
 def share_networks(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:

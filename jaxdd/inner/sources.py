@@ -32,6 +32,25 @@ def fixed(network: Network) -> Source:
     return Source(init=network.init, draw=lambda kept, key: kept)
 
 
+def interpolated(first: Source, second: Source) -> Source:
+    """Between a draw of one source and a draw of another, at a uniform place on the straight line that joins them.
+
+    With `fixed` and `among`, for one, or with `fresh` networks and trained ones; both must draw the same network.
+    """
+
+    def init(key: Key) -> PyTree:
+        key_first, key_second = jax.random.split(key)
+        return first.init(key_first), second.init(key_second)
+
+    def draw(kept: PyTree, key: Key) -> Start:
+        key_first, key_second, key_place = jax.random.split(key, 3)
+        place = jax.random.uniform(key_place)
+        starts = first.draw(kept[0], key_first), second.draw(kept[1], key_second)
+        return jax.tree.map(lambda a, b: a + place * (b - a), *starts)
+
+    return Source(init=init, draw=draw)
+
+
 def among(starts: Start) -> Source:
     """A uniform draw among given networks, trained ones for example, stacked along the first axis of every leaf."""
     count = len(jax.tree.leaves(starts)[0])

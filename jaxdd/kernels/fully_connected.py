@@ -1,8 +1,8 @@
 """NNGP and NTK of infinitely wide fully-connected networks.
 
 `depth` hidden layers in the NTK parameterisation, `z = W_std / sqrt(fan_in) * W h + b_std * b` with standard normal
-`W` and `b`, then one linear read-out of the same kind. Sources: Cho & Saul (2009) for the arc-cosine expectations,
-Williams (1996) for erf, Lee et al. (2018) for the NNGP, Jacot et al. (2018) for the NTK.
+`W` and `b`, then one linear read-out of the same kind. Sources: Lee et al. (2018) for the NNGP, Jacot et al. (2018)
+for the NTK.
 """
 
 from __future__ import annotations
@@ -13,62 +13,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdd.kernels.expectations import expectations
+
 
 class Kernels(NamedTuple):
     """NNGP and NTK between the same two sets, each `(n, m)`."""
 
     nngp: jax.Array
     ntk: jax.Array
-
-
-def _sqrt(x):
-    """Square root with derivative 0 at 0: the symmetric choice where two inputs coincide, instead of inf * 0 = NaN."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
-
-
-def _divide(a, b):
-    """a / b, and 0 where b is not positive."""
-    positive = b > 0
-    return jnp.where(positive, a / jnp.where(positive, b, 1.0), 0.0)
-
-
-@jax.custom_jvp
-def _relu(k, q1, q2):
-    """E[relu(u) relu(v)] and E[step(u) step(v)] for (u, v) ~ N(0, [[q1, k], [k, q2]]).
-
-    The angle comes from `arctan2`, not `arccos`, whose derivative is infinite at coincident inputs.
-    """
-    sine = _sqrt(q1 * q2 - jnp.square(k))
-    step = (math.pi - jnp.arctan2(sine, k)) / (2 * math.pi)
-    return sine / (2 * math.pi) + k * step, step
-
-
-@_relu.defjvp
-def _relu_jvp(primals, tangents):
-    # Written by hand because the first expectation's slope in k is the second one: two passes over memory less.
-    k, q1, q2 = primals
-    dk, dq1, dq2 = tangents
-    value, step = _relu(k, q1, q2)
-    sine = _sqrt(q1 * q2 - jnp.square(k))
-    relative = (_divide(dq1, q1) + _divide(dq2, q2)) / 2
-    return (value, step), (
-        step * dk + sine / (2 * math.pi) * relative,
-        _divide(dk - k * relative, 2 * math.pi * sine),
-    )
-
-
-def _erf(k, q1, q2):
-    """E[erf(u) erf(v)] and E[erf'(u) erf'(v)] (Williams 1996, eq. 11)."""
-    product = (1 + 2 * q1) * (1 + 2 * q2)
-    return 2 / math.pi * jnp.arcsin(2 * k / jnp.sqrt(product)), 4 / math.pi / jnp.sqrt(product - jnp.square(2 * k))
-
-
-# Of each activation: the two expectations, between inputs and at coincident ones.
-_EXPECTATIONS = {
-    "relu": (_relu, lambda q: (q / 2, 0.5)),
-    "erf": (_erf, lambda q: (2 / math.pi * jnp.arcsin(2 * q / (1 + 2 * q)), 4 / math.pi / jnp.sqrt(1 + 4 * q))),
-}
 
 
 def nngp_and_ntk(
@@ -98,8 +50,7 @@ def nngp_and_ntk(
     Raises:
       ValueError: for an unknown activation, a negative depth, or inputs of different size.
     """
-    if activation not in _EXPECTATIONS:
-        raise ValueError(f"activation must be one of {sorted(_EXPECTATIONS)}, got {activation!r}")
+    between, coincident = expectations(activation)
     if depth < 0:
         raise ValueError(f"depth must be at least 0, got {depth}")
     square = x2 is None
@@ -107,7 +58,6 @@ def nngp_and_ntk(
     x2 = x1 if x2 is None else x2.reshape(len(x2), -1)
     if x1.shape[1] != x2.shape[1]:
         raise ValueError(f"inputs must have the same size, got {x1.shape[1]} and {x2.shape[1]}")
-    expectation, coincident = _EXPECTATIONS[activation]
     w, b = w_std**2, b_std**2
 
     def scale(x):
@@ -118,7 +68,7 @@ def nngp_and_ntk(
     # At full precision: with the TF32 of GPUs the NTK of three layers would be off by up to 1 %.
     nngp = ntk = w / x1.shape[1] * jnp.matmul(x1, x2.T, precision="highest") + b
     for _ in range(depth):
-        value, slope = expectation(nngp, q1[:, None], q2[None, :])
+        value, slope = between(nngp, q1[:, None], q2[None, :])
         nngp = w * value + b
         ntk = nngp + w * ntk * slope
         (value1, slope1), (value2, _) = coincident(q1), coincident(q2)

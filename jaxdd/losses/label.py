@@ -50,3 +50,31 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
         f"labels must be integers of shape {logits.shape[:-1]} or floats of shape {logits.shape}, "
         f"got {labels.dtype} of shape {labels.shape}"
     )
+
+
+def centred_one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
+    """One-hot minus 1/classes: hard labels as kernel-ridge distillation regresses on them (Nguyen et al. 2021).
+
+    Args:
+      labels: integers in `[0, num_classes)`.
+
+    Returns:
+      float32 `(*labels.shape, num_classes)`.
+    """
+    return jax.nn.one_hot(labels, num_classes) - 1 / num_classes
+
+
+def margin(labels: jax.Array, bound: float) -> jax.Array:
+    """`-min(largest - second largest, bound)`: keeps learned labels from losing their class.
+
+    Not in FRePo's paper (Zhou, Nezhadarya & Ba 2022) but in its authors' code, with `bound` 1/classes; RCIG has half.
+
+    Args:
+      labels: `(..., classes)`, at least two.
+      bound: the margin from which on there is nothing to gain.
+
+    Returns:
+      One loss per example, `(...)`, in `[-bound, 0]`.
+    """
+    largest = jax.lax.top_k(labels, 2)[0]
+    return -jnp.minimum(largest[..., 0] - largest[..., 1], bound)

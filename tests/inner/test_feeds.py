@@ -80,3 +80,18 @@ def test_leaves_by_path_name_every_leaf():
     network = models.build("mlp(width=4, depth=1)", (2, 2, 1), 3)
     theta, _ = network.init(jax.random.key(0))
     assert sorted(leaves_by_path(theta)) == ["dense_0/bias", "dense_0/kernel", "head/bias", "head/kernel"]
+
+
+@pytest.mark.parametrize("block", [None, 1, 3, 4, 7, 9])
+def test_blocks_map_to_the_same_as_all_at_once(block):
+    images, labels = jnp.arange(28.0).reshape(7, 4), jnp.arange(7)
+    traced = []
+
+    def function(rows):
+        images, labels = rows
+        traced.append(len(images))
+        return {"sum": images.sum(1) + labels}
+
+    got = inner.map_blocks(function, (images, labels), block)
+    np.testing.assert_array_equal(got["sum"], images.sum(1) + labels)
+    assert max(traced) <= (block or 7)

@@ -1,0 +1,124 @@
+"""A pool of networks: who is trained, who is renewed, and nothing depends on placement."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdd import inner, models
+from jaxdd.engine.placement import make_mesh
+from jaxdd.errors import JaxddError
+from jaxdd.inner.networks import share_networks
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, images, train: bool = False):
+        hidden = nn.Dense(5, use_bias=False)(images.reshape(len(images), -1))
+        return nn.Dense(3)(nn.BatchNorm(use_running_average=not train, momentum=0.5)(hidden))
+
+
+NETWORK = models.from_linen(Normed(), (2, 2, 1))
+IMAGES = jax.random.normal(jax.random.key(7), (6, 2, 2, 1))
+TARGETS = jax.nn.one_hot(jnp.arange(6) % 3, 3)
+
+
+def loss(theta, stats):
+    outputs, stats = NETWORK.apply(theta, IMAGES, stats, train=True)
+    return jnp.mean((outputs - TARGETS) ** 2), stats
+
+
+def same(a, b):
+    return all(bool(jnp.array_equal(x, y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def slot(slots, i):
+    return jax.tree.map(lambda leaf: leaf[i], slots)
+
+
+def make(size=4, max_age=10):
+    pool = inner.pool(NETWORK, optax.adam(0.1), size=size, max_age=max_age)
+    return pool, pool.init(jax.random.key(0))
+
+
+def test_first_ages_are_spread_and_networks_differ():
+    _, slots = make(size=4, max_age=10)
+    np.testing.assert_array_equal(slots.age, [0, 2, 5, 7])
+    assert not same(slot(slots.theta, 0), slot(slots.theta, 1))
+
+
+def test_only_the_chosen_advance_by_steps_of_their_own_optimiser():
+    pool, slots = make()
+    after = jax.jit(lambda slots, steps: pool.advance(slots, jnp.array([2]), jax.random.key(1), loss, steps=steps))(
+        slots, 3
+    )
+    for i in (0, 1, 3):
+        assert same(slot(after, i), slot(slots, i))
+    theta, stats = pool.start(slots, jnp.int32(2))
+    optimizer, opt_state = optax.adam(0.1), optax.adam(0.1).init(theta)
+    for _ in range(3):
+        grads, stats = jax.grad(loss, has_aux=True)(theta, stats)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        theta = optax.apply_updates(theta, updates)
+    got = slot(after, 2)
+    for a, b in zip(jax.tree.leaves(got[:3]), jax.tree.leaves((theta, stats, opt_state)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert got.age == slots.age[2] + 3
+
+
+def test_the_old_are_renewed_and_not_trained():
+    pool, slots = make(max_age=3)
+    chosen = jnp.array([1, 3])
+    slots = slots._replace(age=jnp.array([3, 3, 0, 2]))
+    after = pool.advance(slots, chosen, jax.random.key(1), loss)
+    np.testing.assert_array_equal(after.age, [3, 0, 0, 3])
+    keys = jax.random.split(jax.random.key(1), 2)
+    assert same(slot(after.theta, 1), NETWORK.init(keys[0])[0])
+    assert same(slot(after.opt_state, 1), optax.adam(0.1).init(NETWORK.init(keys[0])[0]))
+
+
+def test_choices_are_distinct_and_reach_every_slot():
+    pool, _ = make()
+    choose = jax.jit(pool.choose, static_argnums=1)
+    drawn = np.array([choose(jax.random.key(i), 2) for i in range(60)])
+    assert (drawn[:, 0] != drawn[:, 1]).all()
+    assert set(drawn.ravel()) == {0, 1, 2, 3} == {int(choose(jax.random.key(i), 1)[0]) for i in range(60)}
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_placement_changes_nothing(devices, batch_size):
+    pool, slots = make(size=6, max_age=4)
+    chosen, key = jnp.array([0, 5, 3, 2]), jax.random.key(1)
+
+    def advance(slots):
+        return pool.advance(slots, chosen, key, loss, batch_size=batch_size)
+
+    alone = jax.jit(advance)(slots)
+    shared = jax.jit(share_networks(advance, make_mesh(jax.devices()[:devices])))(slots)
+    for a, b in zip(jax.tree.leaves(shared), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_pool_that_cannot_be():
+    with pytest.raises(JaxddError, match="at least 1 network"):
+        inner.pool(NETWORK, optax.adam(0.1), size=0)
+    with pytest.raises(JaxddError, match="5 networks of a pool of 4"):
+        make()[0].choose(jax.random.key(0), 5)
+
+
+def test_interpolated_networks_lie_between_their_ends():
+    ends = [inner.fixed(NETWORK), inner.fixed(NETWORK)]
+    source = inner.interpolated(*ends)
+    kept = source.init(jax.random.key(0))
+    places = []
+    for i in range(3):
+        between = source.draw(kept, jax.random.key(i))
+        a, b, c = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(t[0])]) for t in (*kept, between))
+        place = (c - a) @ (b - a) / ((b - a) @ (b - a))
+        np.testing.assert_allclose(c, a + place * (b - a), atol=1e-5)
+        places.append(float(place))
+    assert len(set(places)) == 3
+    assert all(0 <= p <= 1 for p in places)
