@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 import jaxdd
-from jaxdd import data, engine, evaluation, kernels, methods, models, report
+from jaxdd import data, engine, evaluation, methods, models, report
 from jaxdd._dotted import is_dotted
 from jaxdd._files import write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
@@ -30,7 +30,13 @@ _EVALUATION_STREAM = 0x6576616C  # "eval"; far from the small numbers that split
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "data": {"name": "mnist_5k", "validation": 0.1, "split_seed": 0, "transform": "standardize", "zca_ridge": 0.1},
     "method": {},
-    "run": {"steps": 1000, "log_every": None, "validate_every": None, "checkpoint_seconds": 30.0},
+    "run": {
+        "steps": 1000,
+        "log_every": None,
+        "validate_every": None,
+        "checkpoint_seconds": 30.0,
+        "precision": "default",
+    },
     "evaluation": {"model": None, "protocol": "default", "networks": 5},
 }
 
@@ -96,22 +102,6 @@ def check_seed(seed: Any, name: str = "seed") -> int:
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise JaxddError(f"{name} must be an integer from 0 to 2**32 - 1, got {seed!r}.")
     return seed
-
-
-@dataclasses.dataclass(frozen=True)
-class _Predictor:
-    """What a kernel method predicts with."""
-
-    kernel: Callable
-    solver: dict[str, Any]
-
-    @classmethod
-    def of(cls, distilled: Distilled) -> _Predictor | None:
-        if distilled.kernel is None:
-            return None
-        options = dict(distilled.kernel)
-        solver = {name: options.pop(name) for name in ("ridge", "float64") if name in options}
-        return cls(kernels.build(**options), solver)
 
 
 def distill(
@@ -225,14 +215,14 @@ def _settings(section: Mapping[str, Any], level: str, *, trains_networks: bool) 
 
 
 def _validator(kept: Distilled, real: Real) -> Callable[[Distilled], dict[str, float]] | None:
-    """Kernel accuracy on the validation split, for methods that predict with a kernel."""
-    predictor, held_out = _Predictor.of(kept), real.validation
-    if predictor is None or held_out is None:
+    """Kernel accuracy on the validation split, for methods that predict with a kernel in closed form."""
+    predictor, held_out = _predictor(kept, real.dataset), real.validation
+    if predictor is None or not predictor.closed or held_out is None:
         return None
+    kernel, solver = predictor.kernel, {"ridge": predictor.ridge, "float64": predictor.float64}
 
     def validate(distilled: Distilled) -> dict[str, float]:
-        accuracy = evaluation.kernel_accuracy(predictor.kernel, distilled, held_out.batch, **predictor.solver)
-        return {"kernel_accuracy": accuracy}
+        return {"kernel_accuracy": evaluation.kernel_accuracy(kernel, distilled, held_out.batch, **solver)}
 
     return validate
 
@@ -374,7 +364,12 @@ def _measure(
         full = evaluation.full_data_reference(
             network, real.train, real.test.batch, identity=identity, seed=seed, cache=not own
         )
-    predictor = _Predictor.of(distilled)
+    predictor = _predictor(distilled, real.dataset)
+    solver = {}
+    if predictor is not None and predictor.kernel is None:
+        solver = {"feature_ridge": predictor.ridge}
+    elif predictor is not None:
+        solver = {"kernel": predictor.kernel, "ridge": predictor.ridge, "float64": predictor.float64}
     compared = evaluation.compare(
         network,
         distilled,
@@ -385,8 +380,7 @@ def _measure(
         # Another stream than the engine's, which starts from key(seed).
         key=jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM),
         num_networks=networks,
-        kernel=predictor and predictor.kernel,
-        **(predictor.solver if predictor else {}),
+        **solver,
         full_data=full,
         full_bits=_bits(real.dataset),
     )
@@ -403,7 +397,7 @@ def _measure(
             "protocol": ours["protocol"],
             "networks": ours["networks"],
         }
-    if predictor is not None:
+    if ours["kernel_accuracy"] is not None:
         scores |= {
             "kernel_accuracy": ours["kernel_accuracy"],
             "random_real_kernel_accuracy": baseline["kernel_accuracy"],
@@ -413,6 +407,11 @@ def _measure(
 
 def _build_model(name: str | None, dataset: data.Dataset) -> Network | None:
     return None if name is None else models.build(name, dataset.image_shape, dataset.num_classes)
+
+
+def _predictor(distilled: Distilled, dataset: data.Dataset) -> evaluation.Predictor | None:
+    facts = None if distilled.kernel is None else dict(distilled.kernel)
+    return evaluation.Predictor.of(facts, dataset.image_shape, dataset.num_classes)
 
 
 def _bits(dataset: data.Dataset) -> int:

@@ -3,13 +3,14 @@
 from jaxdd.evaluation import protocols
 from jaxdd.evaluation.baselines import full_data_reference, random_real
 from jaxdd.evaluation.comparison import Row, compare
-from jaxdd.evaluation.kernel import kernel_accuracy
+from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.evaluation.train import check_trainable
 from jaxdd.evaluation.verification import Verification, check_fits, verify
 
 __all__ = [
+    "Predictor",
     "Protocol",
     "Row",
     "Score",

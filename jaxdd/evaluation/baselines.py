@@ -180,7 +180,7 @@ def full_data_reference(
     path = pathlib.Path(cache_dir) / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(path.read_text())["score"]
-        return Score(**{**stored, "accuracies": tuple(stored["accuracies"]), "selection": ()})
+        return Score(**{**stored, "accuracies": tuple(stored["accuracies"]), "selection": (), "kernel_accuracies": ()})
     score = compute()
     with contextlib.suppress(JaxddError):
         write_atomically(path, json.dumps({"score": dataclasses.asdict(score), "of": facts}, indent=2) + "\n")

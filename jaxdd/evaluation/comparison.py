@@ -72,6 +72,7 @@ def compare(
     kernel: Callable[..., Array] | None = None,
     ridge: float = 1e-6,
     float64: bool = False,
+    feature_ridge: float | None = None,
     full_data: Score | None = None,
     full_bits: int | None = None,
     networks_per_batch: int | None = None,
@@ -87,6 +88,7 @@ def compare(
       network: what to train; None leaves only kernel accuracies.
       train, validation, test: real data in the set's space.
       kernel, ridge, float64: those of a kernel method, or None.
+      feature_ridge: of a method whose kernel is that of the networks trained on the set, or None, see `evaluate`.
       full_data: a score from `full_data_reference`, to be put in the last row.
       full_bits: what storing all the training data costs, for that row.
 
@@ -109,7 +111,10 @@ def compare(
                 num_networks=num_networks,
                 key=key_evaluate,
                 networks_per_batch=networks_per_batch,
+                feature_ridge=feature_ridge,
             )
+            if score.kernel_accuracies:
+                kernel_mean = float(np.mean(score.kernel_accuracies))
         if kernel is not None:
             accuracies = [kernel_accuracy(kernel, one, test, ridge=ridge, float64=float64) for one in sets]
             kernel_mean = float(np.mean(accuracies))

@@ -3,16 +3,56 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd import kernels, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks, centred
 from jaxdd.kernels import kernel_ridge_solve
-from jaxdd.types import Array, Batch, Distilled
+from jaxdd.types import RANDOM_FEATURES, TRAINED_FEATURES, Array, Batch, Distilled, Key
+
+
+class Predictor(NamedTuple):
+    """How a kernel method predicts: by kernel ridge regression from the distilled set.
+
+    Attributes:
+      kernel: `kernel(x1, x2=None) -> (n, m)`; None if it is that of the features of networks trained on the set.
+      ridge, float64: as in `kernels.kernel_ridge_solve`.
+      closed: whether the kernel is one of `jaxdd.kernels`, in closed form.
+    """
+
+    kernel: Callable[..., Array] | None
+    ridge: float
+    float64: bool = False
+    closed: bool = True
+
+    @classmethod
+    def of(
+        cls, facts: Mapping[str, Any] | None, image_shape: tuple[int, int, int], num_classes: int
+    ) -> Predictor | None:
+        """From `Distilled.kernel` or the header of a file; None for a set of no kernel method."""
+        if not facts:
+            return None
+        options = dict(facts)
+        solver = {name: options.pop(name) for name in ("ridge", "float64") if name in options}
+        name = options.pop("name")
+        if name == TRAINED_FEATURES:
+            return cls(None, **solver, closed=False)
+        if name != RANDOM_FEATURES:
+            return cls(kernels.build(name, **options), **solver)
+        network = models.build(options.pop("model"), image_shape, num_classes)
+        keys = jax.random.split(jax.random.key(options.pop("seed")), options.pop("networks"))
+
+        def features(key: Key, images: Array) -> Array:
+            theta, stats = network.init(key)
+            return network.features(theta, images, stats)[0]
+
+        return cls(kernels.conjugate_kernel(features, keys, **options), **solver, closed=False)
 
 
 def kernel_accuracy(

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
+from jaxdd.evaluation.arrays import centred
 from jaxdd.evaluation.protocols import Protocol
-from jaxdd.evaluation.train import accuracy, train, train_as_distilled
+from jaxdd.evaluation.train import accuracy, feature_regression, train, train_as_distilled
 from jaxdd.types import Batch, Distilled, Key, Network
 
 # Enough to tell learning rates apart (standard error 1 % and shared by all of them), a third of a usual split.
@@ -30,6 +31,7 @@ class Score:
       protocol: its name.
       selected_on: "validation" if the learning rate was chosen there, "none" if the protocol fixes it.
       selection: `(learning rate, mean validation accuracy)` of each candidate.
+      kernel_accuracies: of kernel ridge regression on the features of the same networks, if it was asked for.
     """
 
     accuracies: tuple[float, ...]
@@ -37,6 +39,7 @@ class Score:
     protocol: str
     selected_on: str = "none"
     selection: tuple[tuple[float, float], ...] = ()
+    kernel_accuracies: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -63,6 +66,7 @@ def evaluate(
     num_networks: int = 5,
     key: Key,
     networks_per_batch: int | None = None,
+    feature_ridge: float | None = None,
 ) -> Score:
     """Train fresh networks on a set and measure them on test data, both in the space the set is in.
 
@@ -75,6 +79,7 @@ def evaluate(
       validation: held-out real data, never test data.
       num_networks: networks that are measured.
       networks_per_batch: how many train side by side; one on CPUs and all on accelerators by default.
+      feature_ridge: also measure kernel ridge regression on the trained networks' features, with this relative ridge.
 
     Raises:
       JaxddError: for an unknown protocol, a protocol that has to select without `validation`, or sets and test data
@@ -87,8 +92,11 @@ def evaluate(
         num_networks = min(num_networks, len(sets))  # one initialisation and no chance: once for each set
     images = jnp.stack([jnp.asarray(s.images, jnp.float32) for s in sets])
     labels = jnp.stack([jnp.asarray(s.labels) for s in sets])
+    num_classes = labels.shape[2] if labels.ndim == 3 else int(max(labels.max(), np.max(test.labels))) + 1
 
-    def measure(rate: float, keys: Key, data: Batch) -> np.ndarray:
+    regressed = []
+
+    def measure(rate: float, keys: Key, data: Batch, ridge: float | None = None) -> np.ndarray:
         """Accuracies `(len(keys),)`, a batch of networks after the other."""
         per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
         accuracies = []
@@ -110,6 +118,9 @@ def evaluate(
                     sets=chosen,
                 )
             accuracies.append(accuracy(network, trained, data))
+            if ridge is not None:
+                fitted = centred(labels[chosen], sets[0].label_convention, num_classes)
+                regressed.append(feature_regression(network, trained, images[chosen], fitted, data, ridge=ridge))
         return np.concatenate(accuracies)[: len(keys)]
 
     key_selection, key_measured = jax.random.split(key)
@@ -126,13 +137,14 @@ def evaluate(
         keys = jax.random.split(key_selection, protocol.selection_networks)
         means = [float(measure(rate, keys, held_out).mean()) for rate in rates]
         best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))
-    accuracies = measure(best, jax.random.split(key_measured, num_networks), test)
+    accuracies = measure(best, jax.random.split(key_measured, num_networks), test, feature_ridge)
     return Score(
         accuracies=tuple(float(a) for a in accuracies),
         learning_rate=best,
         protocol=protocol.name,
         selected_on="validation" if selection else "none",
         selection=selection,
+        kernel_accuracies=tuple(float(a) for a in np.concatenate(regressed)[:num_networks]) if regressed else (),
     )
 
 

@@ -13,7 +13,7 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxdd import inner, losses
+from jaxdd import inner, kernels, losses
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks, centred
 from jaxdd.evaluation.protocols import Protocol
@@ -147,6 +147,26 @@ def accuracy(network: Network, trained: Trained, test: Batch) -> np.ndarray:
     return correct / len(test.labels)
 
 
+def feature_regression(
+    network: Network, trained: Trained, images: Array, labels: Array, test: Batch, *, ridge: float
+) -> np.ndarray:
+    """Accuracy of kernel ridge regression on the features of trained networks (Zhou, Nezhadarya & Ba 2022).
+
+    Args:
+      trained: `k` networks.
+      images, labels: `(k, m, h, w, c)` and `(k, m, classes)`, what each was trained on; labels around zero.
+      ridge: relative to the mean diagonal of the support's conjugate kernel.
+
+    Returns:
+      float64 `(k,)`.
+    """
+    support, coefficients = _regress(trained, images, labels, ridge, network=network)
+    correct = np.zeros(len(images), np.int64)
+    for block in blocks(test):
+        correct += np.asarray(_count_regressed(trained, support, coefficients, *block, network=network), np.int64)
+    return correct / len(test.labels)
+
+
 def _map(function: Callable, arguments: PyTree) -> PyTree:
     """`vmap`, except over a single network: a vmapped convolution is a grouped one, slow on CPUs."""
     if len(jax.tree.leaves(arguments)[0]) == 1:
@@ -225,3 +245,24 @@ def _count_correct(trained, images, labels, *, network):
         return (logits.argmax(-1) == labels).sum()
 
     return _map(count, trained)
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _regress(trained, images, labels, ridge, *, network):
+    def solve(arguments):
+        one, images, labels = arguments
+        support, _ = network.features(one.theta, images, one.stats)
+        return support, kernels.kernel_ridge_solve(kernels.feature_kernel(support), labels, ridge=ridge)
+
+    return _map(solve, (trained, images, labels))
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _count_regressed(trained, support, coefficients, images, labels, *, network):
+    def count(arguments):
+        one, support, coefficients = arguments
+        targets, _ = network.features(one.theta, images, one.stats)
+        predictions = jnp.matmul(kernels.feature_kernel(targets, support), coefficients, precision="highest")
+        return (predictions.argmax(-1) == labels).sum()
+
+    return _map(count, (trained, support, coefficients))

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
-from jaxdd import kernels, models
+from jaxdd import models
 from jaxdd.data import Dataset, Split, real_data
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.kernel import kernel_accuracy
+from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.synthetic import DistilledDataset
@@ -100,6 +101,7 @@ def verify(
 
     test = batch(dataset.test)
     score = kernel_found = None
+    predictor = Predictor.of(header.get("kernel"), dataset.image_shape, dataset.num_classes)
     if model is not None:
         network = models.build(model, dataset.image_shape, dataset.num_classes, **(model_options or {}))
         score = evaluate(
@@ -111,11 +113,14 @@ def verify(
             num_networks=num_networks,
             key=jax.random.key(seed),
             networks_per_batch=networks_per_batch,
+            feature_ridge=predictor.ridge if predictor and predictor.kernel is None else None,
         )
-    if header.get("kernel"):
-        options = dict(header["kernel"])
-        solve = {"ridge": options.pop("ridge"), "float64": options.pop("float64", False)}
-        kernel_found = kernel_accuracy(kernels.build(**options), distilled, test, **solve)
+        if score.kernel_accuracies:
+            kernel_found = float(np.mean(score.kernel_accuracies))
+    if predictor and predictor.kernel:
+        kernel_found = kernel_accuracy(
+            predictor.kernel, distilled, test, ridge=predictor.ridge, float64=predictor.float64
+        )
 
     recorded = {name: value for name, value in (recorded or {}).items() if value is not None}
     disagreements, compared = [], []

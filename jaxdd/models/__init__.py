@@ -2,18 +2,22 @@
 
 from jaxdd.models.adapters import from_functions, from_linen, from_nnx
 from jaxdd.models.conv import conv2d
+from jaxdd.models.precision import PRECISIONS, matmul_precision
 from jaxdd.models.registry import available, build
-from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet
+from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, WideConvNet
 
 __all__ = [
     "MLP",
+    "PRECISIONS",
     "AlexCifarNet",
     "ConvNet",
     "LeNet",
+    "WideConvNet",
     "available",
     "build",
     "conv2d",
     "from_functions",
     "from_linen",
     "from_nnx",
+    "matmul_precision",
 ]

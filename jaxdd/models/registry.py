@@ -12,10 +12,16 @@ import flax.linen as nn
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.adapters import as_network
-from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet
+from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, WideConvNet
 from jaxdd.types import Network
 
-_ZOO: dict[str, type[nn.Module]] = {"alexcifarnet": AlexCifarNet, "convnet": ConvNet, "lenet": LeNet, "mlp": MLP}
+_ZOO: dict[str, type[nn.Module]] = {
+    "alexcifarnet": AlexCifarNet,
+    "convnet": ConvNet,
+    "lenet": LeNet,
+    "mlp": MLP,
+    "wide_convnet": WideConvNet,
+}
 _LINEN_FIELDS = {"name", "parent", "num_classes"}
 
 

@@ -16,7 +16,7 @@ from jaxdd.models.conv import conv2d
 from jaxdd.types import Array
 
 NORMS = ("instance", "group", "none")
-INITIALIZERS = ("torch", "xavier")
+INITIALIZERS = ("torch", "xavier", "he", "lecun")
 
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -51,9 +51,17 @@ def _conv(features: int, size: int, pad: int, name: str, inputs: Array, conv: st
 
 
 def _initializers(name: str, fan_in: int) -> tuple[nn.initializers.Initializer, nn.initializers.Initializer]:
-    """Of a layer's weights and biases: PyTorch's default, or Glorot & Bengio (2010), normal, and zero."""
+    """Of a layer's weights and biases.
+
+    PyTorch's default; Glorot & Bengio (2010), normal, and zero; He et al. (2015), normal, and N(0, 0.1²), which the
+    networks of kernels have (b_std = 0.1); flax's default, LeCun et al. (1998), truncated normal, and zero.
+    """
     if name not in INITIALIZERS:
         raise unknown("initializer", name, INITIALIZERS)
+    if name == "he":
+        return nn.initializers.variance_scaling(2.0, "fan_in", "normal"), nn.initializers.normal(0.1)
+    if name == "lecun":
+        return nn.initializers.lecun_normal(), nn.initializers.zeros_init()
     if name == "xavier":  # flax's own xavier_normal is truncated, PyTorch's is not
         return nn.initializers.variance_scaling(1.0, "fan_avg", "normal"), nn.initializers.zeros_init()
     return torch_uniform(fan_in), torch_uniform(fan_in)
@@ -89,6 +97,7 @@ class ConvNet(nn.Module):
 
     Attributes:
       norm: "instance" (affine), "group" (GroupNorm of 4 groups) or "none".
+      initializer: "torch"; or "he", for random features (Loo et al. 2022), "xavier", "lecun".
       conv: implementation of the convolutions, see `conv2d`.
     """
 
@@ -96,6 +105,7 @@ class ConvNet(nn.Module):
     depth: int = 3
     width: int = 128
     norm: str = "instance"
+    initializer: str = "torch"
     conv: str = "auto"
 
     @nn.compact
@@ -108,7 +118,7 @@ class ConvNet(nn.Module):
         x = images
         for i in range(self.depth):
             pad = 3 if i == 0 and images.shape[-1] == 1 else 1
-            x = _conv(self.width, 3, pad, f"conv_{i}", x, self.conv)
+            x = _conv(self.width, 3, pad, f"conv_{i}", x, self.conv, self.initializer)
             if self.norm == "instance":
                 x = _InstanceNorm(name=f"norm_{i}")(x)
             elif self.norm == "group":
@@ -119,7 +129,45 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """`(n, h, w, c)` to logits `(n, num_classes)`."""
-        return _dense(self.num_classes, "head", self.features(images))
+        return _dense(self.num_classes, "head", self.features(images), self.initializer)
+
+
+class WideConvNet(nn.Module):
+    """ConvNet whose width doubles with every block, 128-256-512, as FRePo uses it (Zhou, Nezhadarya & Ba 2022).
+
+    `depth` blocks of normalisation (not in the first), 3x3 convolution, ReLU and 2x2 average pooling, then a linear
+    head; initialised as flax does by default. The first convolution of a one-channel network has padding 3.
+
+    Attributes:
+      width: of the first block.
+      norm: "batch" (the running statistics move by nine tenths with each step, as in the authors' code) or "none",
+        with which they train networks on the distilled set.
+      conv: implementation of the convolutions, see `conv2d`.
+    """
+
+    num_classes: int
+    depth: int = 3
+    width: int = 128
+    norm: str = "batch"
+    conv: str = "auto"
+
+    @nn.compact
+    def features(self, images: Array, train: bool = False) -> Array:
+        """`(n, h, w, c)` to `(n, h' * w' * width * 2**(depth - 1))`."""
+        if self.norm not in ("batch", "none"):
+            raise unknown("norm", self.norm, ("batch", "none"))
+        x = images
+        for i in range(self.depth):
+            if i and self.norm == "batch":
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.1, name=f"norm_{i}")(x)
+            pad = 3 if i == 0 and images.shape[-1] == 1 else 1
+            x = _average_pool(nn.relu(_conv(self.width * 2**i, 3, pad, f"conv_{i}", x, self.conv, "lecun")))
+        return x.reshape(len(x), -1)
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> Array:
+        """`(n, h, w, c)` to logits `(n, num_classes)`."""
+        return _dense(self.num_classes, "head", self.features(images, train), "lecun")
 
 
 class _InstanceNorm(nn.Module):

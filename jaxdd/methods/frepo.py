@@ -1,0 +1,144 @@
+"""FRePo (Zhou, Nezhadarya & Ba 2022, "Dataset Distillation using Neural Feature Regression", arXiv:2206.00719)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd import inner, kernels, losses, models
+from jaxdd.data import uniform_sampler
+from jaxdd.methods._registry import method, positive, require
+from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render
+from jaxdd.types import TRAINED_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, PyTree, RealData
+
+
+@dataclasses.dataclass(frozen=True)
+class FRePo:
+    """Hyper-parameters of FRePo; the authors' for every data set, but for `flip` and `target_block`.
+
+    Attributes:
+      ipc: images per class.
+      model: network whose features are regressed on, see `models.build`.
+      pool, max_age: networks in the pool, and updates after which one is replaced, see `inner.pool`.
+      pool_learning_rate: Adam's, for the networks.
+      networks: of the pool, that an update uses; its gradient is their mean.
+      networks_per_batch: how many of them side by side, see `inner.map_networks`; None for all.
+      target_batch: real examples an update.
+      target_block: real examples of one forward pass, which bounds the memory; None for all.
+      precision: of the forward pass of the real examples, see `models.matmul_precision`.
+      learning_rate: LAMB's, for images and labels.
+      decay_steps: updates over which it falls to a tenth, by a cosine: the length of the run.
+      flip: the support is also seen mirrored (CIFAR and larger).
+      ridge: relative to the mean diagonal of the support's kernel.
+    """
+
+    ipc: int = 1
+    model: str | Network = "wide_convnet"
+    pool: int = 10
+    max_age: int = 100
+    pool_learning_rate: float = 3e-4
+    networks: int = 1
+    networks_per_batch: int | None = 1
+    target_batch: int = 1024
+    target_block: int | None = 64
+    precision: str = "default"
+    learning_rate: float = 3e-4
+    decay_steps: int = 500_000
+    flip: bool = False
+    ridge: float = 1e-6
+
+    def __post_init__(self):
+        require(
+            self,
+            ipc=(self.ipc >= 1, "at least 1"),
+            pool=(self.pool >= 1, "at least 1"),
+            max_age=(self.max_age >= 1, "at least 1"),
+            pool_learning_rate=positive(self.pool_learning_rate),
+            networks=(1 <= self.networks <= self.pool, "at least 1 and at most the pool"),
+            networks_per_batch=(self.networks_per_batch is None or self.networks_per_batch >= 1, "at least 1 or None"),
+            target_batch=(self.target_batch >= 1, "at least 1"),
+            target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),
+            precision=(self.precision in models.PRECISIONS, f"one of {', '.join(models.PRECISIONS)}"),
+            learning_rate=positive(self.learning_rate),
+            decay_steps=(self.decay_steps >= 1, "at least 1"),
+            ridge=(self.ridge >= 0, "at least 0"),
+        )
+
+
+class FRePoState(NamedTuple):
+    params: dict[str, Array]
+    """`images` (m, h, w, c), `labels` (m, classes)."""
+    opt_state: optax.OptState
+    pool: inner.Slots
+
+
+@method(FRePo)
+def frepo(config: FRePo) -> Method:
+    """FRePo: kernel ridge regression on the features of networks that are trained on the set as it is learned.
+
+    Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` (eq. 4) with the conjugate kernel of a network from a pool,
+    then trains that network for one step on the synthetic set.
+    """
+    synthetic = learned_labels(pixels(config.ipc, init="real", labels="centred"), "centred")
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps, alpha=0.1)
+    optimizer = per_leaf({leaf: optax.lamb(schedule) for leaf in synthetic.learned})
+    predict = functools.partial(kernels.kernel_ridge_predict, ridge=config.ridge)
+
+    def pool_of(images: Array, num_classes: int) -> tuple[Network, inner.Pool]:
+        network = models.build(config.model, images.shape[1:], num_classes)
+        adam = optax.adam(config.pool_learning_rate)
+        return network, inner.pool(network, adam, size=config.pool, max_age=config.max_age)
+
+    def init(key: Key, data: RealData) -> FRePoState:
+        key_params, key_pool = jax.random.split(key)
+        params = synthetic.init(key_params, data)
+        classes = data.labels.num_classes
+        params["labels"] = params["labels"] / math.sqrt(classes / 10)
+        return FRePoState(params, optimizer.init(params), pool_of(data.images, classes)[1].init(key_pool))
+
+    def objective(params: dict[str, Array], network: Network, start: inner.Start, batch: Batch) -> tuple[Array, Array]:
+        images, labels, _ = synthetic.render(params)
+        penalty = losses.margin(labels, 1 / labels.shape[1]).mean()
+        if config.flip:
+            images, labels = jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([labels, labels])
+
+        def features(images: Array) -> Array:
+            return network.features(start[0], images, start[1])[0]
+
+        with models.matmul_precision(config.precision):
+            targets = inner.map_blocks(features, batch.images, config.target_block)
+        support = features(images)
+        predictions = predict(kernels.feature_kernel(targets, support), kernels.feature_kernel(support), labels)
+        loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, labels.shape[1])).mean()
+        return loss + penalty, jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
+
+    def update(key: Key, state: FRePoState, batch: Batch) -> tuple[FRePoState, Metrics]:
+        key_choose, key_advance = jax.random.split(key)
+        network, pool = pool_of(batch.images, state.params["labels"].shape[1])
+        chosen = pool.choose(key_choose, config.networks)
+
+        def one(slot: Array):
+            start = pool.start(state.pool, slot)
+            return jax.value_and_grad(objective, has_aux=True)(state.params, network, start, batch)
+
+        (loss, accuracy), grads = inner.map_networks(one, chosen, batch_size=config.networks_per_batch)
+        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
+        images, labels, _ = synthetic.render(params)
+
+        def on_synthetic(theta: PyTree, stats: PyTree) -> tuple[Array, PyTree]:
+            outputs, stats = network.apply(theta, images, stats, train=True)
+            return losses.squared_error(outputs, labels).mean(), stats
+
+        slots = pool.advance(state.pool, chosen, key_advance, on_synthetic, batch_size=config.networks_per_batch)
+        return FRePoState(params, opt_state, slots), {"loss": loss, "batch_accuracy": accuracy}
+
+    def distilled(state: FRePoState) -> Distilled:
+        return render(synthetic, state.params, kernel=(("name", TRAINED_FEATURES), ("ridge", config.ridge)))
+
+    return Method(init=init, sample=uniform_sampler(config.target_batch), update=update, distilled=distilled)

@@ -1,0 +1,133 @@
+"""RFAD (Loo, Hasani, Amini & Rus 2022, "Efficient Dataset Distillation Using Random Feature Approximation")."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd import inner, kernels, losses, models
+from jaxdd.data import balanced_sampler
+from jaxdd.methods._registry import method, positive, require
+from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render
+from jaxdd.types import RANDOM_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, RealData
+
+
+@dataclasses.dataclass(frozen=True)
+class RFAD:
+    """Hyper-parameters of RFAD; the paper's, without its learned linear map of the pixels.
+
+    Attributes:
+      ipc: images per class.
+      model: network whose features are taken, with new random weights in every update, see `models.build`.
+      networks: how many.
+      target_batch: real examples an update, class-balanced.
+      target_block: of them in one forward pass, which bounds the memory; None for all.
+      precision: of that forward pass, see `models.matmul_precision`.
+      loss: "cross_entropy" of the predictions times a learned scale (Platt), or "squared_error".
+      learning_rate: AdaBelief's, for images and labels.
+      scale_learning_rate: AdaBelief's, for the logarithm of the scale.
+      w_std, b_std: of the last layer, see `kernels.feature_kernel`.
+      ridge: relative to the mean diagonal of the support's kernel.
+      float64: solve in float64.
+    """
+
+    ipc: int = 1
+    model: str | Network = "convnet(width=256, norm='none', initializer='he')"
+    networks: int = 8
+    target_batch: int = 5120
+    target_block: int | None = 64
+    precision: str = "default"
+    loss: str = "cross_entropy"
+    learning_rate: float = 1e-3
+    scale_learning_rate: float = 1e-2
+    w_std: float = 2**0.5
+    b_std: float = 0.1
+    ridge: float = 5e-3
+    float64: bool = True
+
+    def __post_init__(self):
+        require(
+            self,
+            ipc=(self.ipc >= 1, "at least 1"),
+            networks=(self.networks >= 1, "at least 1"),
+            target_batch=(self.target_batch >= 1, "at least 1"),
+            target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),
+            precision=(self.precision in models.PRECISIONS, f"one of {', '.join(models.PRECISIONS)}"),
+            loss=(self.loss in ("cross_entropy", "squared_error"), '"cross_entropy" or "squared_error"'),
+            learning_rate=positive(self.learning_rate),
+            scale_learning_rate=positive(self.scale_learning_rate),
+            ridge=(self.ridge >= 0, "at least 0"),
+        )
+
+
+class RFADState(NamedTuple):
+    params: dict[str, Array]
+    """`images` (m, h, w, c), `labels` (m, classes)."""
+    opt_state: optax.OptState
+    log_scale: Array
+    """Of the predictions, in cross-entropy."""
+    scale_state: optax.OptState
+
+
+@method(RFAD)
+def rfad(config: RFAD) -> Method:
+    """Random Feature Approximation: kernel ridge regression with the NNGP kernel of random finite networks.
+
+    Minimises the cross-entropy of `exp(s) K_ts (K_ss + λI)^-1 y_s`, where K is the mean conjugate kernel of networks
+    that are drawn anew for every update (sections 3.1 and 3.2).
+    """
+    synthetic = learned_labels(pixels(config.ipc, init="real", labels="centred"), "centred")
+    adabelief = functools.partial(optax.adabelief, eps=1e-16)
+    optimizer = per_leaf({leaf: adabelief(config.learning_rate) for leaf in synthetic.learned})
+    scale_optimizer = adabelief(config.scale_learning_rate)
+    kernel = functools.partial(kernels.feature_kernel, w_std=config.w_std, b_std=config.b_std)
+    predict = functools.partial(kernels.kernel_ridge_predict, ridge=config.ridge, float64=config.float64)
+
+    def init(key: Key, data: RealData) -> RFADState:
+        params, log_scale = synthetic.init(key, data), jnp.zeros(())
+        return RFADState(params, optimizer.init(params), log_scale, scale_optimizer.init(log_scale))
+
+    def objective(learned: tuple[dict[str, Array], Array], network: Network, keys: Key, batch: Batch):
+        params, log_scale = learned
+        images, labels, _ = synthetic.render(params)
+
+        def features(key: Key, images: Array, block: int | None = None) -> Array:
+            theta, stats = network.init(key)
+            return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, block)
+
+        # Networks one after the other, and the support's features once more on the way back: one network's memory.
+        support = kernels.random_features(jax.checkpoint(features), keys)(images)
+        with models.matmul_precision(config.precision):
+            of_targets = functools.partial(features, block=config.target_block)
+            targets = kernels.random_features(of_targets, keys)(batch.images)
+        predictions = predict(kernel(targets, support), kernel(support), labels)
+        if config.loss == "cross_entropy":
+            loss = losses.cross_entropy(jnp.exp(log_scale) * predictions, batch.labels)
+        else:
+            loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, labels.shape[1]))
+        return loss.mean(), jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
+
+    def update(key: Key, state: RFADState, batch: Batch) -> tuple[RFADState, Metrics]:
+        num_classes = state.params["labels"].shape[1]
+        network = models.build(config.model, batch.images.shape[1:], num_classes)
+        (loss, accuracy), (grads, slope) = jax.value_and_grad(objective, has_aux=True)(
+            (state.params, state.log_scale), network, jax.random.split(key, config.networks), batch
+        )
+        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
+        change, scale_state = scale_optimizer.update(slope, state.scale_state)
+        metrics = {"loss": loss, "batch_accuracy": accuracy}
+        return RFADState(params, opt_state, state.log_scale + change, scale_state), metrics
+
+    def distilled(state: RFADState) -> Distilled:
+        facts: dict[str, Any] = {"w_std": config.w_std, "b_std": config.b_std}
+        facts |= {"ridge": config.ridge, "float64": config.float64}
+        # To be measured with more networks than one update sees, and always the same.
+        facts |= {"name": RANDOM_FEATURES, "model": config.model, "networks": 4 * config.networks, "seed": 0}
+        return render(synthetic, state.params, kernel=tuple(sorted(facts.items())))
+
+    return Method(init=init, sample=balanced_sampler(config.target_batch), update=update, distilled=distilled)
