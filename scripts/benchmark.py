@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """What one step costs, beside the machine's own matmul rate in the same run.
 
-    python scripts/benchmark.py --suite kernels [--json FILE]
+    python scripts/benchmark.py --suite conv [--json FILE]
+    python scripts/benchmark.py --suite features [--json FILE]
     python scripts/benchmark.py --suite inner [--json FILE]
+    python scripts/benchmark.py --suite kernels [--json FILE]
 
-Seconds are medians, and CPU-seconds (all threads) are the figure to compare on shared machines. The inner loops stand
-beside the same arithmetic in PyTorch (`peers.py`; `pip install "jaxdd[bench]"`), which runs afterwards, in a process
-of its own.
+Seconds are medians, and CPU-seconds (all threads) are the figure to compare on shared machines. Convolutions and inner
+loops stand beside the same arithmetic in PyTorch (`peers.py`; `pip install "jaxdd[bench]"`), which runs afterwards, in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -34,7 +36,7 @@ from jaxdd import data, inner, methods, models
 from jaxdd.data import load
 from jaxdd.engine import one_blas_thread
 from jaxdd.errors import JaxddError
-from jaxdd.types import Array, Batch, PyTree, RealData
+from jaxdd.types import Array, Batch, Method, PyTree, RealData
 
 Row = dict[str, Any]
 PEERS = pathlib.Path(__file__).with_name("peers.py")
@@ -76,29 +78,47 @@ def real_images() -> tuple[str, RealData]:
     return dataset.name, data.real_data(dataset.train, transform, dataset.num_classes)
 
 
+def update(name: str, method: Method, repeats: int, **facts: Any) -> tuple[Row, float]:
+    """What an update of a method costs, and its seconds."""
+    data_name, real = real_images()
+    key = jax.random.key(0)
+    state = jax.jit(method.init)(key, real)
+    chosen = method.sample(key, real.labels)
+    batch = Batch(real.images[chosen], real.labels.values[chosen])
+    step = jax.jit(method.update).lower(key, state, batch).compile()
+    seconds, cpu = timed(step, key, state, batch, repeats=repeats)
+    row = {"name": name, "data": data_name, **facts, "seconds": seconds, "cpu_seconds": cpu}
+    return row | {"peak_bytes": peak_bytes(step), "convolution": convolution_of(step)}, seconds
+
+
 def kernels(repeats: int) -> Iterator[Row]:
     """One KIP step with the shipped defaults and 10, 100 and 500 images."""
-    name, real = real_images()
     for ipc in (1, 10, 50):
         config = methods.KIP(ipc=ipc)
-        method, key = methods.kip(config), jax.random.key(0)
-        state = jax.jit(method.init)(key, real)
-        chosen = method.sample(key, real.labels)
-        batch = Batch(real.images[chosen], real.labels.values[chosen])
-        step = jax.jit(method.update).lower(key, state, batch).compile()
-        seconds, cpu = timed(step, key, state, batch, repeats=repeats)
-        support, targets, size = ipc * real.labels.num_classes, config.target_batch, real.images[0].size
+        support, targets, size = 10 * ipc, config.target_batch, 28 * 28
+        row, seconds = update(f"kip_{support}", methods.kip(config), repeats, target_batch=targets)
         # Target kernel forward and backward in the support; support kernel forward, and backward on both sides.
         flops = 2 * size * (2 * targets * support + 3 * support * support)
-        yield {
-            "name": f"kip_{support}",
-            "data": name,
-            "target_batch": targets,
-            "seconds": seconds,
-            "cpu_seconds": cpu,
-            "peak_bytes": peak_bytes(step),
-            "matmul_share": flops / seconds / matmul_rate(),
-        }
+        del row["convolution"]
+        yield row | {"matmul_share": flops / seconds / matmul_rate()}
+
+
+def features(repeats: int) -> Iterator[Row]:
+    """One update of the methods that regress on networks' features: FRePo's defaults, a small network, RFAD's kernel.
+
+    FRePo's own code takes 4.2, 5.7 (`frepo_ipc10`) and 0.42 CPU-seconds (`frepo_w32_ipc10`) on two cores.
+    """
+    small = {"ipc": 10, "model": "wide_convnet(width=32)", "target_batch": 256}
+    for name, options in {
+        "frepo_ipc1": {"ipc": 1},
+        "frepo_ipc10": {"ipc": 10},
+        "frepo_ipc10_bf16": {"ipc": 10, "precision": "bfloat16"},
+        "frepo_w32_ipc10": small,
+        "frepo_w32_ipc10_pool1": {**small, "pool": 1},
+    }.items():
+        yield update(name, methods.build("frepo", **options), repeats, **options)[0]
+    options = {"ipc": 1, "target_batch": 512}
+    yield update("rfad_ipc1", methods.build("rfad", **options), max(1, repeats // 4), **options)[0]
 
 
 IMAGE, CLASSES = (28, 28, 1), 10
@@ -163,17 +183,28 @@ def difference(ours: Any, theirs: np.ndarray) -> float:
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
-def compared(row: Row, ours: dict[str, Array], theirs: dict[str, np.ndarray]) -> Row:
-    """The row with how far PyTorch's results are: float32 gradients differ by a few ReLUs that switch, losses do not.
+# Gradients of a float32 network differ by a few ReLUs that switch, losses do not.
+SAME_LOSS = {"loss": 1e-3, "gradient": np.inf}
+
+
+def compared(row: Row, ours: dict[str, Array], theirs: dict[str, np.ndarray], tolerances: Mapping[str, float]) -> Row:
+    """The row with how far PyTorch's results are at most, of those that have a tolerance.
 
     Raises:
       JaxddError: if it did not compute the same thing.
     """
     if not theirs:
         return row
-    if difference(ours["loss"], theirs["loss"]) > 1e-3:
-        raise JaxddError(f"{row['name']} is not what its peer computes: loss {ours['loss']} and {theirs['loss']}.")
-    return row | {"peer_difference": difference(ours["gradient"], theirs["gradient"])}
+    differences = {name: difference(ours[name], theirs[name]) for name in tolerances}
+    for name, tolerance in tolerances.items():
+        if not differences[name] <= tolerance:
+            raise JaxddError(f"{row['name']} is not what its peer computes: {name} differs by {differences[name]:.2g}.")
+    return row | {"peer_difference": max(differences.values())}
+
+
+def convolution_of(compiled: Any) -> str:
+    """Whose convolutions "auto" has taken."""
+    return "onednn" if "jaxdd_onednn" in compiled.as_text() else "xla"
 
 
 def meta_gradient(width: int, steps: int, repeats: int, *, images: int = 10, real: int = 256) -> Row:
@@ -198,13 +229,14 @@ def meta_gradient(width: int, steps: int, repeats: int, *, images: int = 10, rea
         "images": images,
         "real_batch": real,
         **choice,
+        "convolution": convolution_of(step),
         "seconds": seconds,
         "cpu_seconds": cpu,
         **took,
         "peak_bytes": peak_bytes(step),
         "matmul_share": flops * (DIFFERENTIATED * steps * images + TRAINED * real) / seconds / matmul_rate(),
     }
-    return compared(row, {"loss": value, "gradient": grads["images"]}, theirs)
+    return compared(row, {"loss": value, "gradient": grads["images"]}, theirs, SAME_LOSS)
 
 
 def memory(width: int, steps: int, images: int, *, real: int = 256, block: int = 64) -> Row:
@@ -280,36 +312,129 @@ def rat_bptt(
         "real_batch": real,
         "real_block": block,
         **choice,
+        "convolution": convolution_of(step),
         "seconds": seconds,
         "cpu_seconds": cpu,
         **took,
         "peak_bytes": peak_bytes(step),
         "matmul_share": work / seconds / matmul_rate(),
     }
-    return compared(row, step(*arguments)[0], theirs)
+    return compared(row, step(*arguments)[0], theirs, SAME_LOSS)
 
 
 def inner_loops(repeats: int) -> Iterator[Row]:
     """Meta-gradients through a ConvNet's training, their memory, and a step of RaT-BPTT."""
-    if importlib.util.find_spec("torch") is None:
-        print('No peers: PyTorch is not installed (pip install "jaxdd[bench]").', file=sys.stderr)
     yield meta_gradient(32, 20, repeats)
     yield meta_gradient(128, 10, repeats)
     yield rat_bptt(128, repeats)
     yield memory(128, 50, 100)
 
 
+Arrays = dict[str, Array]
+Convolve = Callable[..., Array]
+
+
+def conv_fwd(at: Arrays, convolve: Convolve) -> Arrays:
+    return {"maps": convolve(at["images"], at["kernel"])}
+
+
+def conv_dx(at: Arrays, convolve: Convolve) -> Arrays:
+    return {"to_images": jax.vjp(lambda x: convolve(x, at["kernel"]), at["images"])[1](at["to_maps"])[0]}
+
+
+def conv_dw(at: Arrays, convolve: Convolve) -> Arrays:
+    return {"to_kernel": jax.vjp(lambda w: convolve(at["images"], w), at["kernel"])[1](at["to_maps"])[0]}
+
+
+def conv_dw_in_scan(at: Arrays, convolve: Convolve, steps: int = 5) -> Arrays:
+    """Both operands change with every gradient, and all of it is summed: nothing can leave the loop or be left out."""
+
+    def step(carry: tuple[Arrays, Array], _: None):
+        at, total = carry
+        weights = conv_dw(at, convolve)["to_kernel"]
+        changed = {name: at[name].at[0, 0, 0, 0].add(1e-6 * weights[0, 0, 0, 0]) for name in ("images", "to_maps")}
+        return ({**at, **changed}, total + weights), None
+
+    return {"to_kernel": jax.lax.scan(step, (at, jnp.zeros_like(at["kernel"])), None, length=steps)[0][1]}
+
+
+def conv_grouped(at: Arrays, convolve: Convolve) -> Arrays:
+    """Forward and both gradients of several networks."""
+    return jax.vmap(lambda at: conv_fwd(at, convolve) | conv_dx(at, convolve) | conv_dw(at, convolve))(at)
+
+
+def convolution(
+    name: str,
+    operation: Callable[[Arrays, Convolve], Arrays],
+    repeats: int,
+    *,
+    images: tuple[int, ...] = (64, 32, 32, 128),
+    products: int = 1,
+    precision: str | None = None,
+    tolerance: float = 1e-5,
+) -> Row:
+    """A convolution 3x3 with as many outputs as channels.
+
+    Args:
+      images: their shape, perhaps with networks in front.
+      products: how many of its three operations are computed.
+      tolerance: of the results' relative difference from PyTorch's, both in this precision.
+    """
+    *networks, n, height, width, channels = images
+    key_x, key_w, key_g = jax.random.split(jax.random.key(0), 3)
+    at = {
+        "images": jax.random.normal(key_x, images),
+        "kernel": jax.random.normal(key_w, (*networks, 3, 3, channels, channels)) / (9 * channels) ** 0.5,
+        "to_maps": jax.random.normal(key_g, images),
+    }
+    convolve = functools.partial(models.conv2d, precision=precision)
+    step = jax.jit(functools.partial(operation, convolve=convolve)).lower(at).compile()
+    seconds, cpu = timed(step, at, repeats=repeats)
+    took, theirs = peer(name, {}, at, repeats)
+    work = products * 2 * int(np.prod(networks)) * n * height * width * 9 * channels**2
+    row = {
+        "name": name,
+        "images": "x".join(map(str, images)),
+        "convolution": convolution_of(step),
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        **took,
+        "gflop_per_cpu_second": work / cpu / 1e9,
+    }
+    if took:
+        row["peer_gflop_per_cpu_second"] = work / took["peer_cpu_seconds"] / 1e9
+    return compared(row, step(at), theirs, dict.fromkeys(theirs, tolerance))
+
+
+def convolutions(repeats: int) -> Iterator[Row]:
+    """The three operations of a convolution, alone, in a loop, for several networks, and in a whole meta-gradient."""
+    yield convolution("conv_fwd", conv_fwd, repeats)
+    yield convolution("conv_dx", conv_dx, repeats)
+    yield convolution("conv_dw", conv_dw, repeats)
+    yield convolution("conv_dw_in_scan", conv_dw_in_scan, max(1, repeats // 4), products=5)
+    yield convolution("conv_grouped_4", conv_grouped, repeats, images=(4, 10, 16, 16, 128), products=3)
+    yield convolution("conv_fwd_bf16", conv_fwd, repeats, precision="bfloat16", tolerance=1e-2)
+    yield meta_gradient(128, 10, max(1, repeats // 4))
+
+
 # Each with how often it repeats.
-SUITES: dict[str, tuple[Callable[[int], Iterator[Row]], int]] = {"inner": (inner_loops, 10), "kernels": (kernels, 20)}
+SUITES: dict[str, tuple[Callable[[int], Iterator[Row]], int]] = {
+    "conv": (convolutions, 20),
+    "features": (features, 5),
+    "inner": (inner_loops, 10),
+    "kernels": (kernels, 20),
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=sorted(SUITES), required=True)
     parser.add_argument("--json", type=pathlib.Path, help="write the rows here as well")
-    parser.add_argument("--repeats", type=int, help="10 for inner, 20 for kernels if not given")
+    parser.add_argument("--repeats", type=int, help="5 for features, 10 for inner, 20 for the others if not given")
     arguments = parser.parse_args()
     suite, repeats = SUITES[arguments.suite]
+    if suite in (convolutions, inner_loops) and importlib.util.find_spec("torch") is None:
+        print('No peers: PyTorch is not installed (pip install "jaxdd[bench]").', file=sys.stderr)
     rows = []
     with one_blas_thread():  # as in a run
         for row in suite(arguments.repeats or repeats):

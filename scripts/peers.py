@@ -3,20 +3,22 @@
 
     python scripts/peers.py meta_gradient INPUT.npz OUTPUT.npz --repeats 10
 
-INPUT holds the arrays of the step as jaxdd has them; OUTPUT gets its results, in jaxdd's layout, to be compared. One
-line of JSON on standard output says what it took. Needs PyTorch, nothing of jaxdd and no JAX, so that no other
-library's threads are about.
+INPUT holds the arrays of the step as jaxdd has them; OUTPUT gets its results, in jaxdd's layout, to be compared. Where
+PyTorch has several ways to compute a convolution, its fastest is taken. One line of JSON on standard output says what
+it took. Needs PyTorch, nothing of jaxdd and no JAX, so that no other library's threads are about.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
 import os
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before PyTorch: waiting threads are not to count as work
 
@@ -27,6 +29,7 @@ from torch import Tensor
 
 Arrays = Mapping[str, np.ndarray]
 Theta = dict[str, Tensor]
+Results = Mapping[str, "Tensor | tuple[Tensor, ...]"]
 DEPTH = 3
 
 
@@ -132,7 +135,128 @@ def peak_bytes() -> dict[str, int]:
     return {"peer_peak_bytes": int(fields["VmHWM"].split()[0]) * 1024}
 
 
-TASKS = {"meta_gradient": meta_gradient, "rat_bptt": rat_bptt}
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+Convolution = tuple[Tensor, Tensor, Tensor]  # images, kernel, gradient in the maps
+
+
+def fastest(ways: Iterator[Callable[[], Results]]) -> Callable[[], Results]:
+    def seconds(run: Callable[[], Results]) -> float:
+        run()
+        start = time.process_time()
+        for _ in range(3):
+            run()
+        return time.process_time() - start
+
+    return min(ways, key=seconds)
+
+
+def operands_from_jaxdd(arrays: Arrays, layout: torch.memory_format) -> Convolution:
+    images, maps = (images_from_jaxdd(arrays[name]) for name in ("images", "to_maps"))
+    kernel = torch.from_numpy(arrays["kernel"].copy()).permute(3, 2, 0, 1)
+    return tuple(operand.contiguous(memory_format=layout) for operand in (images, kernel, maps))
+
+
+def images_to_jaxdd(images: Tensor) -> Tensor:
+    return images.permute(0, 2, 3, 1)
+
+
+def kernel_to_jaxdd(kernel: Tensor) -> Tensor:
+    return kernel.permute(2, 3, 1, 0)
+
+
+def backward(operands: Convolution, *, images: bool = False, kernel: bool = False, groups: int = 1) -> list[Tensor]:
+    """The gradients that are wanted and no others, as autograd computes them."""
+    x, w, g = operands
+    one, none = (1, 1), (0, 0)
+    wanted = (images, kernel, False)
+    return torch.ops.aten.convolution_backward(g, x, w, None, one, one, one, False, none, groups, wanted)
+
+
+def conv_fwd(operands: Convolution) -> Results:
+    return {"maps": images_to_jaxdd(F.conv2d(*operands[:2], padding=1))}
+
+
+def conv_dx(operands: Convolution) -> Results:
+    return {"to_images": images_to_jaxdd(backward(operands, images=True)[0])}
+
+
+def conv_dw(operands: Convolution) -> Results:
+    return {"to_kernel": kernel_to_jaxdd(backward(operands, kernel=True)[1])}
+
+
+def conv_dw_in_scan(operands: Convolution, steps: int = 5) -> Results:
+    x, w, g = operands
+    x, g, total = x.clone(), g.clone(), torch.zeros_like(w)
+    for _ in range(steps):
+        weights = backward((x, w, g), kernel=True)[1]
+        total += weights
+        for changed in (x, g):
+            changed[0, 0, 0, 0] += 1e-6 * weights[0, 0, 0, 0]
+    return {"to_kernel": kernel_to_jaxdd(total)}
+
+
+def in_each_layout(operation: Callable[[Convolution], Results], arrays: Arrays) -> Callable[[], Results]:
+    return fastest(functools.partial(operation, operands_from_jaxdd(arrays, layout)) for layout in LAYOUTS)
+
+
+def conv_fwd_bf16(arrays: Arrays) -> Callable[[], Results]:
+    """From float32 to float32: by autocast, or by oneDNN's own switch."""
+
+    def by_autocast(operands: Convolution) -> Results:
+        with torch.autocast("cpu", torch.bfloat16):
+            maps = conv_fwd(operands)["maps"]
+        return {"maps": maps.float()}
+
+    def by_switch(operands: Convolution) -> Results:
+        setting = torch.backends.mkldnn.conv
+        before, setting.fp32_precision = setting.fp32_precision, "bf16"
+        try:
+            return conv_fwd(operands)
+        finally:
+            setting.fp32_precision = before
+
+    ways = [by_autocast, *([by_switch] if hasattr(torch.backends.mkldnn, "conv") else [])]
+    return fastest(
+        functools.partial(way, operands_from_jaxdd(arrays, layout)) for way, layout in itertools.product(ways, LAYOUTS)
+    )
+
+
+def conv_grouped(arrays: Arrays) -> Callable[[], Results]:
+    """Forward and both gradients of several networks: as one grouped convolution, or one network after the other."""
+    count = len(arrays["kernel"])
+    each = [{name: array[i] for name, array in arrays.items()} for i in range(count)]
+
+    def one_after_the_other(networks: list[Convolution]) -> Results:
+        all_three = [{**conv_fwd(at), **conv_dx(at), **conv_dw(at)} for at in networks]
+        return {name: tuple(result[name] for result in all_three) for name in all_three[0]}
+
+    def grouped(operands: Convolution) -> Results:
+        maps = F.conv2d(*operands[:2], padding=1, groups=count)
+        to_images, to_kernel, _ = backward(operands, images=True, kernel=True, groups=count)
+        return {
+            "maps": tuple(map(images_to_jaxdd, maps.chunk(count, 1))),
+            "to_images": tuple(map(images_to_jaxdd, to_images.chunk(count, 1))),
+            "to_kernel": tuple(map(kernel_to_jaxdd, to_kernel.chunk(count, 0))),
+        }
+
+    def ways() -> Iterator[Callable[[], Results]]:
+        for layout in LAYOUTS:
+            networks = [operands_from_jaxdd(network, layout) for network in each]
+            yield functools.partial(one_after_the_other, networks)
+            images, kernels, maps = zip(*networks, strict=True)
+            side_by_side = (torch.cat(images, 1), torch.cat(kernels, 0), torch.cat(maps, 1))
+            yield functools.partial(grouped, tuple(a.contiguous(memory_format=layout) for a in side_by_side))
+
+    return fastest(ways())
+
+
+TASKS = {
+    **{f.__name__: functools.partial(in_each_layout, f) for f in (conv_fwd, conv_dx, conv_dw, conv_dw_in_scan)},
+    "conv_fwd_bf16": conv_fwd_bf16,
+    "conv_grouped_4": conv_grouped,
+    "meta_gradient": meta_gradient,
+    "rat_bptt": rat_bptt,
+}
 
 
 def main() -> None:
@@ -145,7 +269,11 @@ def main() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     with np.load(options.input) as arrays:
         run = TASKS[options.task](dict(arrays))
-    np.savez(options.output, **{name: value.numpy() for name, value in run().items()})  # and it is warm now
+    results = run()  # and it is warm now
+    np.savez(
+        options.output,
+        **{name: np.stack(value) if isinstance(value, tuple) else value.numpy() for name, value in results.items()},
+    )
     walls, cpus = [], []
     for _ in range(options.repeats):
         wall, cpu = time.perf_counter(), time.process_time()
