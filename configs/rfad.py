@@ -5,8 +5,8 @@ without their learned linear map of the pixels; up to 100,000 updates, with earl
 
     jaxdd distill --config=rfad --config.data.name=fashion_mnist --evaluate=kernel --workdir=runs/rfad
 
-What the `cpu` settings give is in docs/results/features.md. The kernel that the file names, and by which it is measured,
-has four times as many networks as an update sees.
+What the `cpu` settings give is in docs/results/features.md. The kernel that the file names, and by which it is
+measured, has four times as many networks as an update sees.
 """
 
 from jaxdd.cli import preset, template

@@ -55,6 +55,12 @@ _FASHION = [
     "--config.evaluation.protocol=linba",
     "--config.evaluation.networks=3",
 ]
+_FREPO = [
+    "--config=frepo",
+    "--config.data.name=fashion_mnist",
+    "--evaluate=full",
+    "--config.evaluation.networks=3",
+]
 _POISON = ["scripts/poison.py", "--data=mnist", "--attacked=0", "--target=1"]
 TABLES = {
     "kip": Table(
@@ -73,6 +79,37 @@ TABLES = {
             f"kip_{data}_{10 * ipc}": [*_KIP, f"--config.data.name={data}", f"--config.method.ipc={ipc}"]
             for data in ("fashion_mnist", "mnist", "cifar10")
             for ipc in (1, 10, 50)
+        },
+    ),
+    "features": Table(
+        "Test accuracy in percent of the last iterate. Networks: mean over networks, then mean ± std over seeds. "
+        "Kernel: ridge regression on the features of these networks (FRePo), or of 32 random ones (RFAD). Random real "
+        "images are treated the same way, their labels given by a teacher (FRePo) or solved for under the kernel (RFAD). "
+        "Seconds are of distilling, without compilation, on a shared machine.",
+        (
+            ("images", "num_images", "x"),
+            ("updates", "steps", "x"),
+            ("kernel", "kernel_accuracy", "%"),
+            ("random, kernel", "random_real_kernel_accuracy", "%"),
+            ("networks", "accuracy_mean", "%"),
+            ("std over networks", "accuracy_std", "%"),
+            ("random, networks", "random_real_mean", "%"),
+            ("seconds", "seconds", "s"),
+        ),
+        {
+            "frepo_fashion_mnist_10": [*_FREPO],
+            "frepo_fashion_mnist_100": [
+                *_FREPO,
+                "--config.method.ipc=10",
+                "--config.run.steps=1000",
+                "--config.method.decay_steps=1000",
+            ],
+            "rfad_fashion_mnist_10": [
+                "--config=rfad",
+                "--config.data.name=fashion_mnist",
+                "--evaluate=kernel",
+                "--config.evaluation.networks=2",
+            ],
         },
     ),
     "meta": Table(

@@ -4,15 +4,19 @@ from jaxdd.methods._registry import available, build, fields
 from jaxdd.methods.bilevel import Bilevel, Inner, bilevel
 from jaxdd.methods.bptt import BPTT, LinBa, bptt, linba
 from jaxdd.methods.dd import DD, dd
+from jaxdd.methods.frepo import FRePo, frepo
 from jaxdd.methods.kip import KIP, kip
 from jaxdd.methods.rat_bptt import RaTBPTT, rat_bptt
+from jaxdd.methods.rfad import RFAD, rfad
 from jaxdd.methods.soft_label_dd import SoftLabelDD, soft_label_dd
 
 __all__ = [
     "BPTT",
     "DD",
     "KIP",
+    "RFAD",
     "Bilevel",
+    "FRePo",
     "Inner",
     "LinBa",
     "RaTBPTT",
@@ -23,8 +27,10 @@ __all__ = [
     "build",
     "dd",
     "fields",
+    "frepo",
     "kip",
     "linba",
     "rat_bptt",
+    "rfad",
     "soft_label_dd",
 ]

@@ -297,3 +297,21 @@ def test_damaged_checkpoint_is_named(data, tmp_path):
             path.write_bytes(b"")
     with pytest.raises(JaxddError, match="cannot be read"):
         run(class_means(), data, workdir=tmp_path, resume=True)
+
+
+def test_precision_is_that_of_the_trace_and_part_of_the_run(data, tmp_path):
+    base = class_means()
+
+    def update(key, state, batch):
+        state, _ = base.update(key, state, batch)
+        return state, {"loss": jnp.float32(jax.config.jax_default_matmul_precision == "bfloat16")}
+
+    method = base._replace(update=update)
+    assert run(method, data, steps=5).history[-1]["loss"] == 0
+    reduced = run(method, data, steps=5, precision="bfloat16", workdir=tmp_path)
+    assert reduced.history[-1]["loss"] == 1
+    assert jax.config.jax_default_matmul_precision is None
+    with pytest.raises(JaxddError, match="precision is 'bfloat16' there and 'absent' here"):
+        run(method, data, steps=5, workdir=tmp_path, resume=True)
+    with pytest.raises(JaxddError, match=r"bfloat16"):
+        run(method, data, steps=5, precision="bfloat")
