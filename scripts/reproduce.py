@@ -84,7 +84,7 @@ TABLES = {
     "features": Table(
         "Test accuracy in percent of the last iterate. Networks: mean over networks, then mean ± std over seeds. "
         "Kernel: ridge regression on the features of these networks (FRePo), or of 32 random ones (RFAD). Random real "
-        "images are treated the same way, their labels given by a teacher (FRePo) or solved for under the kernel (RFAD). "
+        "images are treated the same way, their labels by a teacher (FRePo) or solved for under the kernel (RFAD). "
         "Seconds are of distilling, without compilation, on a shared machine.",
         (
             ("images", "num_images", "x"),
