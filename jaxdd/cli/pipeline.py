@@ -145,6 +145,9 @@ def distill(
     _check_free(workdir)
     real = Real.load(str(chosen["name"]), chosen, validation=chosen["validation"], seed=chosen["split_seed"])
     kept = jax.eval_shape(lambda key, train: method.distilled(method.init(key, train)), jax.random.key(0), real.train)
+    predictor = _predictor(kept, real.dataset)
+    if evaluate == "kernel" and (predictor is None or predictor.kernel is None):
+        raise JaxddError(f"method {name!r} has no kernel that could be evaluated without training; use quick or full.")
     network = _build_model(settings["model"], real.dataset)
     if network is not None:  # what cannot be evaluated must not cost a run
         evaluation.check_trainable(network, kept, protocol)
@@ -160,7 +163,7 @@ def distill(
         workdir=workdir,
         resume=resume,
         config=identity,
-        validate=_validator(kept, real),
+        validate=_validator(predictor, real),
         tensorboard=tensorboard,
         **full["run"],
     )
@@ -214,9 +217,9 @@ def _settings(section: Mapping[str, Any], level: str, *, trains_networks: bool) 
     return dict(section)
 
 
-def _validator(kept: Distilled, real: Real) -> Callable[[Distilled], dict[str, float]] | None:
+def _validator(predictor: evaluation.Predictor | None, real: Real) -> Callable[[Distilled], dict[str, float]] | None:
     """Kernel accuracy on the validation split, for methods that predict with a kernel in closed form."""
-    predictor, held_out = _predictor(kept, real.dataset), real.validation
+    held_out = real.validation
     if predictor is None or not predictor.closed or held_out is None:
         return None
     kernel, solver = predictor.kernel, {"ridge": predictor.ridge, "float64": predictor.float64}

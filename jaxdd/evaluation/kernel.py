@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd import kernels, models
+from jaxdd import inner, kernels, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks, centred
 from jaxdd.kernels import kernel_ridge_solve
 from jaxdd.types import RANDOM_FEATURES, TRAINED_FEATURES, Array, Batch, Distilled, Key
+
+_FEATURE_BLOCK = 64  # images whose features are computed at once: bounds memory at any size of network
 
 
 class Predictor(NamedTuple):
@@ -50,7 +52,7 @@ class Predictor(NamedTuple):
 
         def features(key: Key, images: Array) -> Array:
             theta, stats = network.init(key)
-            return network.features(theta, images, stats)[0]
+            return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, _FEATURE_BLOCK)
 
         return cls(kernels.conjugate_kernel(features, keys, **options), **solver, closed=False)
 

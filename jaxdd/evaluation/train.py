@@ -159,8 +159,16 @@ def feature_regression(
 
     Returns:
       float64 `(k,)`.
+
+    Raises:
+      JaxddError: if the solve fails: a kernel is not positive definite in float32.
     """
     support, coefficients = _regress(trained, images, labels, ridge, network=network)
+    if not jnp.isfinite(coefficients).all():
+        raise JaxddError(
+            "kernel ridge regression on trained features failed: their kernel is not positive definite in float32; use "
+            "a larger ridge."
+        )
     correct = np.zeros(len(images), np.int64)
     for block in blocks(test):
         correct += np.asarray(_count_regressed(trained, support, coefficients, *block, network=network), np.int64)

@@ -2,6 +2,7 @@
 
 from jaxdd.inner.feeds import classification, map_blocks, mean_over_blocks, planned
 from jaxdd.inner.gradients import forward_gradient, fwdrev_grad, implicit_gradient
+from jaxdd.inner.linearised import Body, linearised_body, quadratic_minimum
 from jaxdd.inner.networks import each_network, map_networks
 from jaxdd.inner.optimizers import InnerOptimizer, adam, sgd
 from jaxdd.inner.plans import balanced_plan, epoch_plan, ordered_plan
@@ -13,6 +14,7 @@ __all__ = [
     "GRADIENTS",
     "REMATS",
     "WINDOWS",
+    "Body",
     "InnerOptimizer",
     "Pool",
     "Slots",
@@ -31,12 +33,14 @@ __all__ = [
     "fwdrev_grad",
     "implicit_gradient",
     "interpolated",
+    "linearised_body",
     "map_blocks",
     "map_networks",
     "mean_over_blocks",
     "ordered_plan",
     "planned",
     "pool",
+    "quadratic_minimum",
     "sgd",
     "unroll",
     "window_start",

@@ -64,7 +64,7 @@ def mean_over_blocks(
     count = len(jax.tree.leaves(data)[0])
     if block is None or block >= count or count % block:
         return function(theta, data)
-    dealt = jax.tree.map(lambda leaf: leaf.reshape(block, count // block, *leaf.shape[1:]).swapaxes(0, 1), data)
+    dealt = jax.tree.map(lambda leaf: _deal(leaf, block), data)
 
     def average(results: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), results)
@@ -93,7 +93,8 @@ def mean_over_blocks(
 def map_blocks(function: Callable[[PyTree], PyTree], data: PyTree, block: int | None) -> PyTree:
     """`function` of all of `data`, block by block, the results in the order of the examples.
 
-    What `mean_over_blocks` is for means, for functions of each example by itself: features of real images.
+    What `mean_over_blocks` is for means, for functions of each example by itself: features of real images. Here, too,
+    examples are dealt out in turn.
 
     Args:
       function: from rows to results whose leaves have one row for each.
@@ -104,12 +105,17 @@ def map_blocks(function: Callable[[PyTree], PyTree], data: PyTree, block: int | 
     if block is None or block >= count:
         return function(data)
     whole = count // block * block
-    blocks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, block, *leaf.shape[1:]), data)
-    results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(function, blocks))
+    blocks = jax.tree.map(lambda leaf: _deal(leaf[:whole], block), data)
+    results = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:]), jax.lax.map(function, blocks))
     if whole == count:
         return results
     rest = function(jax.tree.map(lambda leaf: leaf[whole:], data))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), results, rest)
+
+
+def _deal(leaf: Array, block: int) -> Array:
+    """`(n, ..)` to `(n / block, block, ..)`, rows dealt out in turn: a batch that is split over devices stays so."""
+    return leaf.reshape(block, len(leaf) // block, *leaf.shape[1:]).swapaxes(0, 1)
 
 
 def _no_cotangent(leaf: Array) -> Array | np.ndarray:

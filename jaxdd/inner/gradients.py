@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 
@@ -108,14 +107,16 @@ def forward_gradient(
 
 def implicit_gradient(
     inner_loss: Callable[[PyTree, PyTree], Array],
-    outer_loss: Callable[[PyTree, PyTree], Array],
+    outer_loss: Callable[[PyTree, PyTree], Any],
     theta: PyTree,
     params: PyTree,
     *,
     damping: float = 0.0,
     steps: int = 100,
     tolerance: float = 1e-6,
-) -> tuple[Array, PyTree]:
+    clip: bool = False,
+    has_aux: bool = False,
+) -> tuple[Any, PyTree]:
     """Outer loss and its gradient at a converged inner problem, by implicit differentiation (Lorraine et al. 2020).
 
     With `theta = argmin inner_loss(., params)`: `d/dparams outer = ∂outer/∂params - (∂²inner/∂params∂theta) H^-1
@@ -126,16 +127,32 @@ def implicit_gradient(
       theta: a minimum of the inner loss at `params`.
       damping: added to the Hessian's diagonal, for minima that are flat or not quite reached.
       steps, tolerance: of conjugate gradients.
+      clip: for no leaf of `params` may the norm of the implicit term, the second one, be more than that of the direct
+        term, the first (Loo et al. 2023).
+      has_aux: `outer_loss` returns `(scalar, aux)`.
 
     Returns:
-      `(outer loss, gradient in params)`.
+      `(outer loss, gradient in params)`, the first `(outer loss, aux)` if `has_aux`.
     """
-    value, (of_theta, direct) = jax.value_and_grad(outer_loss, argnums=(0, 1))(theta, params)
+    value, (of_theta, direct) = jax.value_and_grad(outer_loss, argnums=(0, 1), has_aux=has_aux)(theta, params)
+    curvature = jax.linearize(lambda t: jax.grad(inner_loss)(t, params), theta)[1]
 
     def hessian_product(v):
-        product = jax.jvp(lambda t: jax.grad(inner_loss)(t, params), (theta,), (v,))[1]
-        return jax.tree.map(lambda h, x: h + damping * x, product, v)
+        return jax.tree.map(lambda h, x: h + damping * x, curvature(v), v)
 
     solved, _ = jax.scipy.sparse.linalg.cg(hessian_product, of_theta, maxiter=steps, tol=tolerance)
-    mixed = jax.grad(lambda p: optax.tree.vdot(jax.grad(inner_loss)(theta, p), solved))(params)
-    return value, jax.tree.map(jnp.subtract, direct, mixed)
+
+    def slope(p):
+        return jax.jvp(lambda t: inner_loss(t, p), (theta,), (solved,))[1]
+
+    implicit = jax.tree.map(jnp.negative, jax.grad(slope)(params))
+    if clip:
+        implicit = jax.tree.map(_no_longer_than, implicit, direct)
+    return value, jax.tree.map(jnp.add, direct, implicit)
+
+
+def _no_longer_than(vector: Array, limit: Array) -> Array:
+    """The vector, scaled down to the norm of `limit` if its own is larger."""
+    length = jnp.linalg.norm(vector.ravel())
+    shorter = jnp.minimum(length, jnp.linalg.norm(limit.ravel()))
+    return vector * (shorter / jnp.maximum(length, jnp.finfo(length.dtype).tiny))

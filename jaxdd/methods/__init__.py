@@ -7,6 +7,7 @@ from jaxdd.methods.dd import DD, dd
 from jaxdd.methods.frepo import FRePo, frepo
 from jaxdd.methods.kip import KIP, kip
 from jaxdd.methods.rat_bptt import RaTBPTT, rat_bptt
+from jaxdd.methods.rcig import RCIG, rcig
 from jaxdd.methods.rfad import RFAD, rfad
 from jaxdd.methods.soft_label_dd import SoftLabelDD, soft_label_dd
 
@@ -14,6 +15,7 @@ __all__ = [
     "BPTT",
     "DD",
     "KIP",
+    "RCIG",
     "RFAD",
     "Bilevel",
     "FRePo",
@@ -31,6 +33,7 @@ __all__ = [
     "kip",
     "linba",
     "rat_bptt",
+    "rcig",
     "rfad",
     "soft_label_dd",
 ]

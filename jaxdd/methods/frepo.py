@@ -20,7 +20,9 @@ from jaxdd.types import TRAINED_FEATURES, Array, Batch, Distilled, Key, Method, 
 
 @dataclasses.dataclass(frozen=True)
 class FRePo:
-    """Hyper-parameters of FRePo; the authors' for every data set, but for `flip` and `target_block`.
+    """Hyper-parameters of FRePo; by default those that the authors' code has for Fashion-MNIST.
+
+    Unlike theirs the pool's networks see all images of the set at once, not 1,000 of them.
 
     Attributes:
       ipc: images per class.
@@ -82,8 +84,8 @@ class FRePoState(NamedTuple):
 def frepo(config: FRePo) -> Method:
     """FRePo: kernel ridge regression on the features of networks that are trained on the set as it is learned.
 
-    Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` (eq. 4) with the conjugate kernel of a network from a pool,
-    then trains that network for one step on the synthetic set.
+    Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` (eq. 4), with the conjugate kernel of a network from a pool,
+    and `losses.margin` of the labels (as the authors' code does); then trains that network for one step on the set.
     """
     synthetic = learned_labels(pixels(config.ipc, init="real", labels="centred"), "centred")
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps, alpha=0.1)

@@ -37,7 +37,7 @@ class RFAD:
     """
 
     ipc: int = 1
-    model: str | Network = "convnet(width=256, norm='none', initializer='he')"
+    model: str = "convnet(width=256, norm='none', initializer='he')"
     networks: int = 8
     target_batch: int = 5120
     target_block: int | None = 64
@@ -54,6 +54,8 @@ class RFAD:
         require(
             self,
             ipc=(self.ipc >= 1, "at least 1"),
+            # The file names it, so that its kernel can be made again.
+            model=(isinstance(self.model, str), 'a name, for a network of your own "my.module:factory"'),
             networks=(self.networks >= 1, "at least 1"),
             target_batch=(self.target_batch >= 1, "at least 1"),
             target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),

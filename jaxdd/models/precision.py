@@ -11,7 +11,8 @@ from jaxdd.errors import unknown
 PRECISIONS = {
     "default": "the backend's own: float32 on CPUs, TF32 on newer GPUs, bfloat16 on TPUs",
     "float32": "float32 everywhere",
-    "bfloat16": "operands of products and convolutions in bfloat16, their sums in float32; on CPUs only with oneDNN",
+    "bfloat16": "at least bfloat16: on TPUs bfloat16, on newer GPUs TF32, on CPUs bfloat16 in oneDNN's convolutions, "
+    "summed in float32, and else float32",
 }
 
 

@@ -69,7 +69,7 @@ def test_one_network_of_the_pool_is_trained_on_the_new_set(mnist):
 
 
 def test_it_learns_and_its_networks_features_regress(mnist):
-    train, validation, test = mnist
+    train, _, test = mnist
     method = methods.build("frepo", **{**SMALL, "target_batch": 200, "decay_steps": 60})
     outcome = jaxdd.run(method, train, steps=60, log_every=1, devices=jax.devices()[:1], progress=False)
     losses = [row["loss"] for row in outcome.history]

@@ -327,7 +327,8 @@ def test_with_onednn_auto_takes_it(channels, kernel, groups):
     x, w = jnp.ones((2, 6, 6, channels)), jnp.ones((kernel, kernel, channels // groups, 4))
     gradients = functools.partial(value_and_sum_gradients, feature_group_count=groups)
     text = jax.jit(gradients).lower(x, w).as_text()
-    assert text.count(f"@{onednn.target()}") == 3
+    # The input gradient of one channel is faster by im2col.
+    assert text.count(f"@{onednn.target()}") == (2 if channels == 1 else 3)
     assert "stablehlo.convolution" not in text
 
 

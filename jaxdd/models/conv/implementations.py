@@ -175,21 +175,24 @@ _XLA = Implementation(*map(_each, (_xla_conv, _xla_input_grad, _xla_weight_grad)
 _IM2COL = Implementation(*map(_each, (_im2col_conv, _im2col_input_grad, _im2col_weight_grad)))
 
 
-def _fastest(operation: str, of_one_channel: Implementation) -> Callable[[Array, Array, Geometry], Array]:
-    """What is fastest on a CPU; without oneDNN the second for images of one channel."""
+def _fastest(operation: str) -> Callable[[Array, Array, Geometry], Array]:
+    """What is fastest on a CPU."""
 
     def compute(a: Array, b: Array, geometry: Geometry) -> Array:
-        if onednn.obstacle(a.dtype, geometry) is None:
+        one_channel = geometry.channels(operation, a, b) == 1
+        if one_channel and operation == "input_grad":
+            best = _IM2COL
+        elif onednn.obstacle(a.dtype, geometry) is None:
             best = _ONEDNN
-        elif geometry.groups == 1 and geometry.kernel == (1, 1):
+        elif geometry.groups == 1 and (geometry.kernel == (1, 1) or (one_channel and operation == "conv")):
             best = _IM2COL
         else:
-            best = of_one_channel if geometry.channels(operation, a, b) == 1 else _XLA
+            best = _XLA
         return getattr(best, operation)(a, b, geometry)
 
     return compute
 
 
 _ONEDNN = Implementation(*map(onednn.operation, Implementation._fields))
-_AUTO = Implementation(_fastest("conv", _IM2COL), _fastest("input_grad", _IM2COL), _fastest("weight_grad", _XLA))
+_AUTO = Implementation(*map(_fastest, Implementation._fields))
 IMPLEMENTATIONS = {"auto": _AUTO, "xla": _XLA, "im2col": _IM2COL, "onednn": _ONEDNN}

@@ -53,7 +53,7 @@ def advice() -> str | None:
     """One line for a user whose convolutions have been slower than they need be, else None."""
     computed = target.cache_info().currsize > 0
     supported = (platform.system(), platform.machine()) == ("Linux", "x86_64")
-    if computed and supported and target() is None:
+    if computed and supported and importlib.util.find_spec("jaxdd_onednn") is None:
         return f"Convolutions on this CPU are faster with the optional package jaxdd-onednn: {_INSTALL}."
     return None
 
