@@ -220,7 +220,7 @@ def _settings(section: Mapping[str, Any], level: str, *, trains_networks: bool) 
 def _validator(predictor: evaluation.Predictor | None, real: Real) -> Callable[[Distilled], dict[str, float]] | None:
     """Kernel accuracy on the validation split, for methods that predict with a kernel in closed form."""
     held_out = real.validation
-    if predictor is None or not predictor.closed or held_out is None:
+    if predictor is None or predictor.kernel is None or not predictor.closed or held_out is None:
         return None
     kernel, solver = predictor.kernel, {"ridge": predictor.ridge, "float64": predictor.float64}
 
@@ -368,7 +368,7 @@ def _measure(
             network, real.train, real.test.batch, identity=identity, seed=seed, cache=not own
         )
     predictor = _predictor(distilled, real.dataset)
-    solver = {}
+    solver: dict[str, Any] = {}
     if predictor is not None and predictor.kernel is None:
         solver = {"feature_ridge": predictor.ridge}
     elif predictor is not None:

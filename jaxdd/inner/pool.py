@@ -68,8 +68,8 @@ def pool(
 
     def init(key: Key) -> Slots:
         # One after the other: the initialisation of a network is nothing to be fast at.
-        networks = jax.lax.map(fresh, jax.random.split(key, size))
-        return Slots(*networks, jnp.arange(size, dtype=jnp.int32) * max_age // size)
+        theta, stats, opt_state = jax.lax.map(fresh, jax.random.split(key, size))
+        return Slots(theta, stats, opt_state, jnp.arange(size, dtype=jnp.int32) * max_age // size)
 
     def choose(key: Key, networks: int) -> Indices:
         if not 1 <= networks <= size:
@@ -98,7 +98,8 @@ def pool(
                 return jax.lax.fori_loop(0, steps, step, tuple(now))
 
             old = age >= max_age
-            return Slots(*jax.lax.cond(old, lambda: fresh(key), train), jnp.where(old, 0, age + steps))
+            theta, stats, opt_state = jax.lax.cond(old, lambda: fresh(key), train)
+            return Slots(theta, stats, opt_state, jnp.where(old, 0, age + steps))
 
         networks = each_network(grown, (chosen, jax.random.split(key, len(chosen))), batch_size=batch_size)
         return jax.tree.map(lambda leaf, new: leaf.at[chosen].set(new), slots, networks)

@@ -123,7 +123,8 @@ def rfad(config: RFAD) -> Method:
         params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         change, scale_state = scale_optimizer.update(slope, state.scale_state)
         metrics = {"loss": loss, "batch_accuracy": accuracy}
-        return RFADState(params, opt_state, state.log_scale + change, scale_state), metrics
+        log_scale = jnp.asarray(optax.apply_updates(state.log_scale, change))
+        return RFADState(params, opt_state, log_scale, scale_state), metrics
 
     def distilled(state: RFADState) -> Distilled:
         facts: dict[str, Any] = {"w_std": config.w_std, "b_std": config.b_std}

@@ -30,7 +30,7 @@ def available() -> dict[str, str]:
     return {name: (module.__doc__ or "").splitlines()[0] for name, module in _ZOO.items()}
 
 
-def build(model: str | Network, image_shape: tuple[int, int, int], num_classes: int, **options: Any) -> Network:
+def build(model: str | Network, image_shape: tuple[int, ...], num_classes: int, **options: Any) -> Network:
     """A network by name, with options: `"convnet"`, `"convnet(width=32, depth=2)"`, `"my.module:factory"`.
 
     Args:
@@ -55,7 +55,7 @@ def build(model: str | Network, image_shape: tuple[int, int, int], num_classes: 
             f"got {tuple(image_shape)} and {num_classes}."
         )
     height, width, channels = (int(size) for size in image_shape)
-    image_shape = height, width, channels
+    image_shape = (height, width, channels)
     if is_dotted(name):
         factory = resolve(name)
         try:
@@ -76,7 +76,7 @@ def build(model: str | Network, image_shape: tuple[int, int, int], num_classes: 
         made = _ZOO[name](num_classes, **options)
     else:
         raise unknown("model", name, _ZOO)
-    network = as_network(made, image_shape)
+    network = as_network(made, (height, width, channels))
     if network is None:
         raise JaxddError(
             f"model factory {name!r} must return a Network, a linen module or an (init, apply) pair, "

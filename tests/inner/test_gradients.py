@@ -62,6 +62,31 @@ def test_implicit_gradient_equals_the_closed_form():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+def test_the_implicit_term_is_no_longer_than_the_direct_one():
+    """Where `inner = |theta - p|^2 / 2`, the implicit term is the outer loss's gradient in theta."""
+    params = {"short": jnp.array([3.0, 4.0]), "long": jnp.array([3.0, 4.0]), "only_direct": jnp.ones(2)}
+    params["only_implicit"] = jnp.ones(2)
+
+    def inner(theta, p):
+        return 0.5 * sum(jnp.sum((theta[name] - p[name]) ** 2) for name in theta)
+
+    def outer(theta, p):
+        direct = jnp.sum(p["short"]) + 100 * jnp.sum(p["long"]) + jnp.sum(p["only_direct"])
+        return direct + 0.5 * sum(jnp.sum(leaf**2) for leaf in theta.values()), jnp.int32(7)
+
+    theta = {name: params[name] for name in ("short", "long", "only_implicit")}
+    (_, aux), found = implicit_gradient(inner, outer, theta, params, clip=True, has_aux=True)
+    assert aux == 7
+    expected = {
+        "short": 1 + params["short"] * 2**0.5 / 5,
+        "long": 100 + params["long"],
+        "only_direct": jnp.ones(2),
+        "only_implicit": jnp.zeros(2),
+    }
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 4, None])
 def test_one_knob_from_sequential_to_batched(batch_size):
     keys = jax.random.split(jax.random.key(0), 4)

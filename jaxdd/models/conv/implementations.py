@@ -6,7 +6,7 @@ import functools
 import itertools
 import operator
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -32,7 +32,7 @@ class Implementation(NamedTuple):
 # form here.
 
 
-def _canonical(images, kernel, strides, pads, dilation, precision, spread=(1, 1), **groups: int) -> Array:
+def _canonical(images, kernel, strides, pads, dilation, precision, spread=(1, 1), **groups: Any) -> Array:
     # XLA:CPU reads beyond its arrays, or aborts, in some convolutions that crop or spread their images, and takes slow
     # code where the kernel is larger than they are.
     larger = any(k > size for k, size in zip(kernel.shape[:2], images.shape[1:3], strict=True))
@@ -166,7 +166,7 @@ def _each(operation: Callable[[Array, Array, Geometry], Array]) -> Callable[[Arr
     def compute(a: Array, b: Array, geometry: Geometry) -> Array:
         if a.ndim == 4:
             return operation(a, b, geometry)
-        return lax.map(lambda pair: operation(*pair, geometry), (a, b))
+        return lax.map(lambda pair: operation(pair[0], pair[1], geometry), (a, b))
 
     return compute
 

@@ -65,7 +65,9 @@ def operation(name: str) -> Callable[[Array, Array, Geometry], Array]:
         shape = geometry.result(name, a, b)
         if a.ndim == 4:
             a, b = a[None], b[None]
-        call = jax.ffi.ffi_call(target(), jax.ShapeDtypeStruct((len(a), *shape[-4:]), a.dtype))
+        name_of_call = target()
+        assert name_of_call is not None  # `obstacle` has said that there is none
+        call = jax.ffi.ffi_call(name_of_call, jax.ShapeDtypeStruct((len(a), *shape[-4:]), a.dtype))
         pads = itertools.chain.from_iterable(geometry.pads)
         return call(
             a,

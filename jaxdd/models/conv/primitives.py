@@ -152,7 +152,8 @@ def conv2d(
         padding = lax.padtype_to_pads(lhs.shape[1:3], extent, strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
     if precision is None:
-        precision = jax.config.jax_default_matmul_precision  # as it is here, not when the primitive is lowered
+        # As it is here, not when the primitive is lowered.
+        precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     precision = tuple(precision) if isinstance(precision, list) else precision
     geometry = Geometry(lhs.shape[1:3], rhs.shape[:2], strides, pads, dilation, feature_group_count, precision)
     if layout != ours or min(*geometry.maps, *lhs.shape, *rhs.shape) < 1:
