@@ -36,3 +36,16 @@ def test_soft_labels_are_not_normalised(rng):
 def test_wrong_shapes_are_refused(loss, arguments):
     with pytest.raises(ValueError, match="shape"):
         loss(*arguments)
+
+
+def test_margin_loss_is_bounded_and_pulls_only_below_the_bound():
+    labels = jnp.array([[0.9, -0.1, -0.1], [0.05, 0.0, -1.0], [0.2, 0.2, 0.1]])
+    np.testing.assert_allclose(losses.margin(labels, 0.1), [-0.1, -0.05, 0.0], atol=1e-7)
+    slope = jax.grad(lambda y: losses.margin(y, 0.1).sum())(labels)
+    np.testing.assert_array_equal(slope[0], [0, 0, 0])
+    np.testing.assert_array_equal(slope[1], [-1, 1, 0])
+
+
+def test_centred_one_hot_sums_to_zero():
+    targets = losses.centred_one_hot(jnp.array([[2, 0]]), 4)
+    np.testing.assert_allclose(targets, [[[-0.25, -0.25, 0.75, -0.25], [0.75, -0.25, -0.25, -0.25]]])
