@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdd import losses
 from jaxdd.losses import cross_entropy, squared_error
 
 
