@@ -19,7 +19,7 @@ PRESETS = {
             "precision": "bfloat16",
             "learning_rate": 0.005,
         },
-        "run": {"steps": 600},
+        "run": {"steps": 400},
     },
     "paper": {"method": {"precision": "bfloat16"}, "run": {"steps": 100_000}},
 }

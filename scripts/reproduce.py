@@ -60,6 +60,7 @@ _FREPO = [
     "--config.data.name=fashion_mnist",
     "--evaluate=full",
     "--config.evaluation.networks=3",
+    "--config.evaluation.model=wide_convnet(width=32, norm='none')",
 ]
 _POISON = ["scripts/poison.py", "--data=mnist", "--attacked=0", "--target=1"]
 TABLES = {
@@ -204,7 +205,10 @@ def run(arguments: list[str], seed: int, workdir: pathlib.Path) -> Result:
         if (workdir / "run.json").exists():
             command.append("--resume")
     done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1]) | gradient_norms(workdir)
+    result = json.loads(done.stdout.splitlines()[-1]) | gradient_norms(workdir)
+    if result.get("resumed_from"):
+        result["seconds"] = None  # of the last part alone
+    return result
 
 
 def gradient_norms(workdir: pathlib.Path) -> Result:

@@ -64,7 +64,7 @@ def centred_one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
     return jax.nn.one_hot(labels, num_classes) - 1 / num_classes
 
 
-def margin(labels: jax.Array, bound: float) -> jax.Array:
+def margin_loss(labels: jax.Array, bound: float) -> jax.Array:
     """`-min(largest - second largest, bound)`: keeps learned labels from losing their class.
 
     Not in FRePo's paper (Zhou, Nezhadarya & Ba 2022) but in its authors' code, with `bound` 1/classes; RCIG has half.

@@ -41,8 +41,8 @@ def test_wrong_shapes_are_refused(loss, arguments):
 
 def test_margin_loss_is_bounded_and_pulls_only_below_the_bound():
     labels = jnp.array([[0.9, -0.1, -0.1], [0.05, 0.0, -1.0], [0.2, 0.2, 0.1]])
-    np.testing.assert_allclose(losses.margin(labels, 0.1), [-0.1, -0.05, 0.0], atol=1e-7)
-    slope = jax.grad(lambda y: losses.margin(y, 0.1).sum())(labels)
+    np.testing.assert_allclose(losses.margin_loss(labels, 0.1), [-0.1, -0.05, 0.0], atol=1e-7)
+    slope = jax.grad(lambda y: losses.margin_loss(y, 0.1).sum())(labels)
     np.testing.assert_array_equal(slope[0], [0, 0, 0])
     np.testing.assert_array_equal(slope[1], [-1, 1, 0])
 
