@@ -85,7 +85,7 @@ def frepo(config: FRePo) -> Method:
     """FRePo: kernel ridge regression on the features of networks that are trained on the set as it is learned.
 
     Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` (eq. 4), with the conjugate kernel of a network from a pool,
-    and `losses.margin_loss` of the labels (as the authors' code does); then trains that network for one step on the set.
+    and `losses.margin_loss` of the labels (as the authors' code does); then trains that network on the set.
     """
     synthetic = learned_labels(pixels(config.ipc, init="real", labels="centred"), "centred")
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps, alpha=0.1)

@@ -108,8 +108,8 @@ def rcig(config: RCIG) -> Method:
         inner(w) = <r, (Φ Φᵀ + λI)^-1 r> / 2 + |w|² / 2,  r = y - J w  (divided by λ).
 
     Minimises the cross-entropy of `exp(s) (J_t w* + Φ_t Φᵀ (Φ Φᵀ + λI)^-1 (y - J w*))` on real examples over images,
-    labels and s, with w* = argmin inner, and `losses.margin_loss` of the labels (as the authors' code does); then trains
-    that network on the synthetic set.
+    labels and s, with w* = argmin inner, and `losses.margin_loss` of the labels (as the authors' code does); then
+    trains that network on the synthetic set.
     """
     synthetic = learned_labels(pixels(config.ipc, init="real", labels="centred"), "centred")
     optimizer = per_leaf({leaf: optax.adabelief(config.learning_rate) for leaf in synthetic.learned})
