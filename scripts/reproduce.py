@@ -15,6 +15,7 @@ import dataclasses
 import json
 import pathlib
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -228,10 +229,11 @@ def run_row(name: str, seeds: int, keep: pathlib.Path | None) -> Result:
         folder = keep or pathlib.Path(scratch)
         results = [run(arguments, seed, folder / f"{name}_{seed}") for seed in range(seeds)]
     last = f"{{0..{seeds - 1}}}" if seeds > 1 else "0"
+    quoted = [shlex.quote(argument) for argument in arguments]
     if arguments[0].startswith("scripts/"):
-        command = " ".join(["python", *arguments, f"--seed={last}"])
+        command = " ".join(["python", *quoted, f"--seed={last}"])
     else:
-        command = " ".join(["jaxdd distill", *arguments, f"--config.seed={last} --workdir=DIR"])
+        command = " ".join(["jaxdd distill", *quoted, f"--config.seed={last} --workdir=DIR"])
     return {
         "command": command,
         "results": results,
