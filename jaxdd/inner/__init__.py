@@ -1,6 +1,6 @@
 """Training a network inside the computation, and differentiating through it."""
 
-from jaxdd.inner.feeds import classification, map_blocks, mean_over_blocks, planned
+from jaxdd.inner.feeds import classification, map_blocks, mean_over_blocks, planned, regression
 from jaxdd.inner.gradients import forward_gradient, fwdrev_grad, implicit_gradient
 from jaxdd.inner.linearised import Body, linearised_body, quadratic_minimum
 from jaxdd.inner.networks import each_network, map_networks
@@ -41,6 +41,7 @@ __all__ = [
     "planned",
     "pool",
     "quadratic_minimum",
+    "regression",
     "sgd",
     "unroll",
     "window_start",

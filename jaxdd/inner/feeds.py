@@ -47,6 +47,24 @@ def classification(
     return mean_loss
 
 
+def regression(network: Network, images: Array, labels: Array) -> Callable[[PyTree, PyTree], tuple[Array, PyTree]]:
+    """Half the mean squared error of a network in training mode on a whole set, as a pool advances by.
+
+    Args:
+      images: `(n, h, w, c)`.
+      labels: `(n, classes)`, around zero.
+
+    Returns:
+      `loss(theta, stats) -> (scalar, stats)`.
+    """
+
+    def mean_loss(theta: PyTree, stats: PyTree) -> tuple[Array, PyTree]:
+        outputs, stats = network.apply(theta, images, stats, train=True)
+        return losses.squared_error(outputs, labels).mean(), stats
+
+    return mean_loss
+
+
 def mean_over_blocks(
     function: Callable[[PyTree, PyTree], tuple[Array, PyTree]], theta: PyTree, data: PyTree, block: int | None
 ) -> tuple[Array, PyTree]:

@@ -15,7 +15,7 @@ from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render
-from jaxdd.types import TRAINED_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, PyTree, RealData
+from jaxdd.types import TRAINED_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, RealData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +132,8 @@ def frepo(config: FRePo) -> Method:
         (loss, accuracy), grads = inner.map_networks(one, chosen, batch_size=config.networks_per_batch)
         params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         images, labels, _ = synthetic.render(params)
-
-        def on_synthetic(theta: PyTree, stats: PyTree) -> tuple[Array, PyTree]:
-            outputs, stats = network.apply(theta, images, stats, train=True)
-            return losses.squared_error(outputs, labels).mean(), stats
-
-        slots = pool.advance(state.pool, chosen, key_advance, on_synthetic, batch_size=config.networks_per_batch)
+        loss_on_set = inner.regression(network, images, labels)
+        slots = pool.advance(state.pool, chosen, key_advance, loss_on_set, batch_size=config.networks_per_batch)
         return FRePoState(params, opt_state, slots), {"loss": loss, "batch_accuracy": accuracy}
 
     def distilled(state: FRePoState) -> Distilled:

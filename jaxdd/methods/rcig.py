@@ -14,7 +14,7 @@ from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.synthetic import descend, learned_labels, moving_average, per_leaf, pixels, render
-from jaxdd.types import TRAINED_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, PyTree, RealData
+from jaxdd.types import TRAINED_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, RealData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,14 +170,8 @@ def rcig(config: RCIG) -> Method:
         (loss, accuracy), (grads, slope) = meta_gradient(learned, network, start, batch)
         params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         change, scale_state = scale_optimizer.update(slope, state.scale_state)
-        images, labels = support(params)
-
-        def on_synthetic(theta: PyTree, stats: PyTree) -> tuple[Array, PyTree]:
-            outputs, stats = network.apply(theta, images, stats, train=True)
-            return losses.squared_error(outputs, labels).mean(), stats
-
         steps = jax.random.randint(key_steps, (), 1, config.pool_steps + 1)
-        slots = pool.advance(state.pool, chosen, key_advance, on_synthetic, steps=steps)
+        slots = pool.advance(state.pool, chosen, key_advance, inner.regression(network, *support(params)), steps=steps)
         average = moving_average(state.average, params, config.ema, state.step)
         log_scale = jnp.asarray(optax.apply_updates(state.log_scale, change))
         after = RCIGState(params, average, opt_state, log_scale, scale_state, slots, state.step + 1)

@@ -84,9 +84,8 @@ def rfad(config: RFAD) -> Method:
     that are drawn anew for every update (sections 3.1 and 3.2).
     """
     synthetic = learned_labels(pixels(config.ipc, init="real", labels="centred"), "centred")
-    adabelief = functools.partial(optax.adabelief, eps=1e-16)
-    optimizer = per_leaf({leaf: adabelief(config.learning_rate) for leaf in synthetic.learned})
-    scale_optimizer = adabelief(config.scale_learning_rate)
+    optimizer = per_leaf({leaf: optax.adabelief(config.learning_rate) for leaf in synthetic.learned})
+    scale_optimizer = optax.adabelief(config.scale_learning_rate)
     kernel = functools.partial(kernels.feature_kernel, w_std=config.w_std, b_std=config.b_std)
     predict = functools.partial(kernels.kernel_ridge_predict, ridge=config.ridge, float64=config.float64)
 

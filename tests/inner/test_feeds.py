@@ -95,3 +95,16 @@ def test_blocks_map_to_the_same_as_all_at_once(block):
     got = inner.map_blocks(function, (images, labels), block)
     np.testing.assert_array_equal(got["sum"], images.sum(1) + labels)
     assert max(traced) <= (block or 7)
+
+
+def test_regression_is_half_the_mean_squared_error_in_training_mode():
+    network = models.build("wide_convnet(width=2, depth=2)", (8, 8, 1), 3)
+    theta, stats = network.init(jax.random.key(0))
+    images, labels = jax.random.normal(jax.random.key(1), (5, 8, 8, 1)), jax.random.normal(jax.random.key(2), (5, 3))
+    loss, after = inner.regression(network, images, labels)(theta, stats)
+    outputs, expected = network.apply(theta, images, stats, train=True)
+    np.testing.assert_allclose(loss, 0.5 * ((outputs - labels) ** 2).sum(1).mean(), rtol=1e-6)
+    moved = jax.tree.map(
+        lambda a, b, before: bool(jnp.allclose(a, b) and not jnp.allclose(a, before)), after, expected, stats
+    )
+    assert all(jax.tree.leaves(moved))
