@@ -1,0 +1,130 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxdd.losses import gradient_matching, matrices, matrices_except
+
+SHAPES = {
+    "conv_0": {"bias": (5,), "kernel": (3, 3, 2, 5)},
+    "head": {"bias": (4,), "kernel": (20, 4)},
+    "norm_0": {"bias": (5,), "scale": (5,)},
+}
+DISTANCES = ("cosine", "l1", "mse")
+
+
+SLOPES = {d: jax.jit(jax.value_and_grad(functools.partial(gradient_matching, distance=d), (0, 1))) for d in DISTANCES}
+
+
+def gradients(rng, *leading, dtype=np.float32):
+    is_shape = lambda node: isinstance(node, tuple)  # noqa: E731
+    return jax.tree.map(lambda shape: jnp.array(rng.normal(size=(*leading, *shape)), dtype), SHAPES, is_leaf=is_shape)
+
+
+def by_rows(a, b):
+    """Cosine as DC writes it: kernels in PyTorch's layout, one row an output unit after another."""
+    a, b = (np.moveaxis(np.asarray(x, np.float64), -1, 0).reshape(x.shape[-1], -1) for x in (a, b))
+    total = 0.0
+    for row, other in zip(a, b, strict=True):
+        total += 1 - row @ other / (np.linalg.norm(row) * np.linalg.norm(other) + 1e-6)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("distance", "formula"),
+    [
+        ("cosine", by_rows),
+        ("l1", lambda a, b: np.abs(np.float64(a) - np.float64(b)).sum()),
+        ("mse", lambda a, b: ((np.float64(a) - np.float64(b)) ** 2).sum()),
+    ],
+)
+@pytest.mark.parametrize("magnitude", [1.0, 1e-3])
+def test_equals_the_formula(rng, distance, formula, magnitude):
+    real, synthetic = (jax.tree.map(lambda g: magnitude * g, gradients(rng)) for _ in range(2))
+    conv, head = (formula(real[name]["kernel"], synthetic[name]["kernel"]) for name in ("conv_0", "head"))
+    np.testing.assert_allclose(gradient_matching(real, synthetic, distance=distance), conv + head, rtol=1e-5)
+    idc = gradient_matching(real, synthetic, distance=distance, select=matrices_except("head"))
+    np.testing.assert_allclose(idc, conv, rtol=1e-5)
+
+
+def test_which_leaves_count(rng):
+    real = gradients(rng)
+    other = {**real, "norm_0": gradients(rng)["norm_0"], "head": {**real["head"], "bias": jnp.ones(4)}}
+    assert gradient_matching(real, other, distance="l1") == 0
+    everything = gradient_matching(real, other, distance="l1", select=lambda path, leaf: True)
+    biases = gradient_matching(real, other, distance="l1", select=lambda path, leaf: path == "head/bias")
+    assert everything > biases > 0
+    assert matrices("x", jnp.ones((2, 2))) and not matrices("x", jnp.ones(2))
+    assert matrices_except("head")("overhead/kernel", jnp.ones((2, 2)))
+
+
+def test_cosine_is_zero_if_and_only_if_all_rows_are_parallel(rng):
+    real = gradients(rng)
+    each = jax.tree.map(lambda g: jnp.array(rng.uniform(1, 9, g.shape[-1:]), jnp.float32), real)
+    stretched = jax.tree.map(lambda g, s: g * s.reshape((1,) * (g.ndim - 1) + (-1,)), real, each)
+    assert abs(gradient_matching(real, stretched)) < 1e-4
+    assert gradient_matching(real, stretched, distance="mse") > 1
+    # Stretching along the inputs turns the rows, and turning one row of nine around costs 2.
+    along_inputs = {**real, "head": {**real["head"], "kernel": real["head"]["kernel"] * jnp.arange(1.0, 21.0)[:, None]}}
+    assert gradient_matching(real, along_inputs) > 0.1
+    turned = {**real, "head": {**real["head"], "kernel": real["head"]["kernel"].at[:, 2].multiply(-1)}}
+    np.testing.assert_allclose(gradient_matching(real, turned), 2, rtol=1e-4)
+
+
+def test_cosine_does_not_see_the_scale(rng):
+    real, synthetic = gradients(rng), gradients(rng)
+    scaled = jax.tree.map(lambda g: 100 * g, synthetic)
+    np.testing.assert_allclose(gradient_matching(real, scaled), gradient_matching(real, synthetic), rtol=1e-5)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("case", ["equal", "zero rows", "all zero", "tiny"])
+def test_gradients_are_finite(rng, distance, case):
+    real = gradients(rng)
+    synthetic = {
+        "equal": real,
+        "zero rows": jax.tree.map(lambda g: g.at[..., 0].set(0), real),
+        "all zero": jax.tree.map(jnp.zeros_like, real),
+        "tiny": jax.tree.map(lambda g: 1e-30 * g, real),
+    }[case]
+    for pair in ((real, synthetic), (synthetic, synthetic)):
+        value, slopes = SLOPES[distance](*pair)
+        assert np.isfinite(value)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_gradients_are_those_of_finite_differences(rng, x64, distance):
+    with x64():
+        real, synthetic = (gradients(rng, dtype=np.float64) for _ in range(2))
+        check_grads(
+            jax.jit(lambda s: gradient_matching(real, s, distance=distance)), (synthetic,), 1, ["rev"], rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_vmap_over_classes_is_a_loop(rng, distance):
+    real, synthetic = gradients(rng, 3), gradients(rng, 3)
+
+    def loss(r, s):
+        return gradient_matching(r, s, distance=distance)
+
+    loop = [loss(*(jax.tree.map(lambda g, c=c: g[c], tree) for tree in (real, synthetic))) for c in range(3)]
+    np.testing.assert_allclose(jax.jit(jax.vmap(loss))(real, synthetic), loop, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("real", "synthetic", "options", "message"),
+    [
+        ({"k": jnp.ones((2, 2))}, {"k": jnp.ones((2, 2))}, {"distance": "l2"}, "unknown distance 'l2'"),
+        ({"k": jnp.ones((2, 2))}, {"j": jnp.ones((2, 2))}, {}, "the same leaves"),
+        ({"a": {"k": jnp.ones((2, 2))}}, {"a": {"k": jnp.ones((2, 3))}}, {}, "'a/k' must have the same shape"),
+        ({"bias": jnp.ones(2)}, {"bias": jnp.ones(2)}, {}, "no gradient counts"),
+    ],
+)
+def test_bad_input_is_refused(real, synthetic, options, message):
+    with pytest.raises(ValueError, match=message):
+        gradient_matching(real, synthetic, **options)
