@@ -1,4 +1,4 @@
-"""Real data in, as arrays: sources, splits, transforms that know their inverse, samplers.
+"""Real data in, as arrays: sources, splits, transforms that know their inverse, augmentation, samplers.
 
 `load` finds a data set by name or path, `from_arrays` takes the user's own `(x, y)`; both give a `Dataset` of NumPy
 arrays with a train / validation / test split. Nothing here imports TensorFlow unless TFDS has to prepare a set.
@@ -6,8 +6,9 @@ arrays with a train / validation / test split. Nothing here imports TensorFlow u
 
 from __future__ import annotations
 
+from jaxdd.data.augmentation import Augmentation, cutmix, siamese
 from jaxdd.data.dataset import Dataset, Split, from_arrays, real_data
-from jaxdd.data.samplers import balanced_choice, balanced_sampler, uniform_sampler
+from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, uniform_sampler
 from jaxdd.data.sources import available, load
 from jaxdd.data.transforms import (
     ZCA,
@@ -22,6 +23,7 @@ from jaxdd.data.transforms import (
 
 __all__ = [
     "ZCA",
+    "Augmentation",
     "Chain",
     "Dataset",
     "Identity",
@@ -31,10 +33,13 @@ __all__ = [
     "available",
     "balanced_choice",
     "balanced_sampler",
+    "class_sampler",
+    "cutmix",
     "fit_transform",
     "from_arrays",
     "load",
     "real_data",
+    "siamese",
     "transform_from_tensors",
     "transform_to_tensors",
     "uniform_sampler",

@@ -37,6 +37,25 @@ def balanced_sampler(batch_size: int) -> Sampler:
     return sample
 
 
+def class_sampler(per_class: int) -> Sampler:
+    """As many examples of every class, in the order of the classes, with replacement.
+
+    `sample(key, labels)` gives int32 `(classes * per_class,)`: what matching methods reshape to one batch a class.
+
+    Raises:
+      JaxddError: `per_class` is not a positive integer; (while tracing) a class without examples.
+    """
+    _check_positive("real examples of each class", per_class)
+
+    def sample(key: Key, labels: Labels) -> Indices:
+        _check_filled(labels)
+        counts = np.asarray(labels.counts, np.int32)[:, None]
+        member = jax.random.randint(key, (labels.num_classes, per_class), 0, counts)
+        return labels.order[(labels.starts[:, None] + member).ravel()]
+
+    return sample
+
+
 def uniform_sampler(batch_size: int) -> Sampler:
     """Batches uniform over all examples, with replacement: `sample(key, labels)` gives int32 `(batch_size,)`."""
     _check_positive("batch_size", batch_size)

@@ -14,6 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxdd import inner, kernels, losses
+from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks, centred
 from jaxdd.evaluation.protocols import Protocol
@@ -143,7 +144,7 @@ def accuracy(network: Network, trained: Trained, test: Batch) -> np.ndarray:
     """
     correct = np.zeros(len(jax.tree.leaves(trained)[0]), np.int64)
     for images, labels in blocks(test):
-        correct += np.asarray(_count_correct(trained, images, labels, network=network), np.int64)
+        correct += np.asarray(count_correct(trained, images, labels, network=network), np.int64)
     return correct / len(test.labels)
 
 
@@ -189,6 +190,20 @@ def _train(images, labels, learning_rates, keys, sets, *, network, protocol, con
     batch_size = min(protocol.batch_size, num_examples)
     batches = num_examples // batch_size
     squared = protocol.loss == "squared_error" or (protocol.loss == "auto" and convention == "centred")
+    augment = None if protocol.augmentation == "none" else augmentation.named(protocol.augmentation)
+    if protocol.cutmix and convention == "hard":
+        theta, stats = jax.eval_shape(network.init, keys[0])
+        logits, _ = jax.eval_shape(network.apply, theta, images[0], stats)
+        labels, convention = jax.nn.one_hot(labels, logits.shape[-1]), "probability"
+
+    def changed(key, images, labels):
+        """A batch as networks see it."""
+        key_augment, key_mix = jax.random.split(key)
+        if augment is not None:
+            images = augment.apply(images, augment.draw(key_augment, len(images)))
+        if protocol.cutmix:
+            images, labels = augmentation.cutmix(key_mix, images, labels, probability=protocol.cutmix)
+        return images, labels
 
     def objective(theta, stats, images, labels, key):
         logits, stats = network.apply(theta, images, stats, train=True, key=key)
@@ -202,7 +217,7 @@ def _train(images, labels, learning_rates, keys, sets, *, network, protocol, con
         index, learning_rate, key = arguments
         key_init, key_order, key_apply = jax.random.split(key, 3)
         theta, stats = network.init(key_init)
-        optimizer = _optimizer(protocol, learning_rate, num_steps)
+        optimizer = _optimizer(protocol, learning_rate, num_examples)
         whole = (images[index], labels[index]) if batch_size == num_examples else None
 
         def step(carry, t):
@@ -219,7 +234,11 @@ def _train(images, labels, learning_rates, keys, sets, *, network, protocol, con
                 batch = images[index, chosen], labels[index, chosen]
             else:
                 batch = whole
-            gradient, stats = jax.grad(objective, has_aux=True)(theta, stats, *batch, jax.random.fold_in(key_apply, t))
+            key_step = jax.random.fold_in(key_apply, t)
+            if augment is not None or protocol.cutmix:
+                key_step, key_change = jax.random.split(key_step)
+                batch = changed(key_change, *batch)
+            gradient, stats = jax.grad(objective, has_aux=True)(theta, stats, *batch, key_step)
             updates, opt_state = optimizer.update(gradient, opt_state, theta)
             return (optax.apply_updates(theta, updates), stats, opt_state, order), None
 
@@ -230,14 +249,28 @@ def _train(images, labels, learning_rates, keys, sets, *, network, protocol, con
     return _map(train_one, (sets, learning_rates, keys))
 
 
-def _optimizer(protocol: Protocol, learning_rate: Array, num_steps: int) -> optax.GradientTransformation:
+def schedule_of(protocol: Protocol, num_examples: int) -> optax.Schedule:
+    """The learning rate at each step on a set of this size, as a share of its peak."""
     if protocol.schedule == "cosine":
-        schedule = optax.cosine_decay_schedule(1.0, max(1, num_steps - protocol.warmup))
+        decay_steps = max(1, protocol.num_steps(num_examples) - protocol.warmup)
+        schedule = optax.cosine_decay_schedule(1.0, decay_steps, protocol.final)
+    elif protocol.schedule == "multistep":
+        milestones = jnp.asarray(protocol.milestone_steps(num_examples)) - protocol.warmup
+
+        def multistep(t):
+            return protocol.factor ** jnp.sum(t >= milestones)
+
+        schedule = multistep
     else:
         schedule = optax.constant_schedule(1.0)
     if protocol.warmup:
         warmup = optax.linear_schedule(0.0, 1.0, protocol.warmup)
         schedule = optax.join_schedules([warmup, schedule], [protocol.warmup])
+    return schedule
+
+
+def _optimizer(protocol: Protocol, learning_rate: Array, num_examples: int) -> optax.GradientTransformation:
+    schedule = schedule_of(protocol, num_examples)
     decay = optax.add_decayed_weights(protocol.weight_decay) if protocol.weight_decay else optax.identity()
     if protocol.optimizer == "adam":
         direction = optax.chain(optax.scale_by_adam(), decay)
@@ -247,7 +280,7 @@ def _optimizer(protocol: Protocol, learning_rate: Array, num_steps: int) -> opta
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def _count_correct(trained, images, labels, *, network):
+def count_correct(trained, images, labels, *, network):
     def count(one):
         logits, _ = network.apply(one.theta, images, one.stats)
         return (logits.argmax(-1) == labels).sum()
