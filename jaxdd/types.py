@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd.errors import JaxddError
+
 Array = jax.Array
 Key = jax.Array
 PyTree = Any
@@ -145,6 +147,15 @@ def leaves_by_path(tree: PyTree) -> dict[str, Array]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
+def missing(method: str) -> Callable[..., Any]:
+    """What stands in a `Network` for something that it cannot do: raises a JaxddError that says so."""
+
+    def call(*args, **kwargs):
+        raise JaxddError(f"this network does not say what its {method} are; give its module a `{method}` method.")
+
+    return call
+
+
 class Network(NamedTuple):
     """A network as pure functions over plain dicts of arrays.
 
@@ -157,3 +168,5 @@ class Network(NamedTuple):
     """`apply(theta, images, stats, *, train=False, key=None) -> (logits (n, classes), stats)`."""
     features: Callable[..., tuple[Array, PyTree]]
     """Same arguments; the penultimate features `(n, d)` instead of logits."""
+    layers: Callable[..., tuple[tuple[Array, ...], PyTree]] = missing("layers")
+    """Same arguments; what every nonlinearity gives, in order, then the features, then the logits."""

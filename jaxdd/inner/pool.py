@@ -14,8 +14,8 @@ from jaxdd.inner.networks import each_network
 from jaxdd.inner.sources import Start
 from jaxdd.types import Array, Indices, Key, Network, PyTree
 
-Loss = Callable[[PyTree, PyTree], tuple[Array, PyTree]]
-"""`loss(theta, stats) -> (scalar, stats)`, in training mode."""
+Loss = Callable[[PyTree, PyTree, Array, Key], tuple[Array, PyTree]]
+"""`loss(theta, stats, step, key) -> (scalar, stats)`, in training mode; `step` counts those of one `advance`."""
 
 
 class Slots(NamedTuple):
@@ -84,15 +84,15 @@ def pool(
     def advance(
         slots: Slots, chosen: Indices, key: Key, loss: Loss, *, steps: int | Array = 1, batch_size: int | None = 1
     ) -> Slots:
-        def step(_, carry):
-            theta, stats, opt_state = carry
-            grads, stats = jax.grad(loss, has_aux=True)(theta, stats)
-            updates, opt_state = optimizer.update(grads, opt_state, theta)
-            return optax.apply_updates(theta, updates), stats, opt_state
-
         def grown(slot_and_key) -> Slots:
             slot, key = slot_and_key
             *now, age = jax.tree.map(lambda leaf: leaf[slot], slots)
+
+            def step(t, carry):
+                theta, stats, opt_state = carry
+                grads, stats = jax.grad(loss, has_aux=True)(theta, stats, t, jax.random.fold_in(key, t))
+                updates, opt_state = optimizer.update(grads, opt_state, theta)
+                return optax.apply_updates(theta, updates), stats, opt_state
 
             def train() -> tuple[PyTree, PyTree, PyTree]:
                 return jax.lax.fori_loop(0, steps, step, tuple(now))

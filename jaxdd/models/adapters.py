@@ -11,15 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdd.errors import JaxddError
-from jaxdd.types import Array, Key, Network, PyTree
+from jaxdd.types import Array, Key, Network, PyTree, missing
 
 if TYPE_CHECKING:
     from flax import nnx
-
-
-def _no_features(*args, **kwargs):
-    raise JaxddError("this network does not say what its features are; give its module a `features` method.")
 
 
 @functools.lru_cache(maxsize=256)
@@ -31,7 +26,8 @@ def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
     the same Network, so that compiled programs are reused.
 
     Args:
-      module: called with images `(n, h, w, c)`, returns logits; a method `features` is the Network's, if there is one.
+      module: called with images `(n, h, w, c)`, returns logits; methods `features` and `layers` are the Network's, if
+        it has them.
       image_shape: `(h, w, c)`.
     """
 
@@ -57,8 +53,7 @@ def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
 
         return apply
 
-    features = call("features") if hasattr(type(module), "features") else _no_features
-    return Network(init, call("__call__"), features)
+    return Network(init, call("__call__"), *_optional(call, type(module)))
 
 
 def from_nnx(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Network:
@@ -68,8 +63,8 @@ def from_nnx(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     `train` switches between the module's `train()` and `eval()` modes; `key` reseeds its random streams.
 
     Args:
-      constructor: `constructor(rngs)` builds the module, which maps images `(n, h, w, c)` to logits; a method
-        `features` is the Network's, if there is one.
+      constructor: `constructor(rngs)` builds the module, which maps images `(n, h, w, c)` to logits; methods
+        `features` and `layers` are the Network's, if it has them.
     """
     from flax import nnx
 
@@ -95,20 +90,22 @@ def from_nnx(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Network:
 
         return apply
 
-    return Network(init, call("__call__"), call("features") if hasattr(abstract, "features") else _no_features)
+    return Network(init, call("__call__"), *_optional(call, abstract))
 
 
 def from_functions(
     init: Callable[[Key], PyTree],
     apply: Callable[[PyTree, Array], Array],
     features: Callable[[PyTree, Array], Array] | None = None,
+    layers: Callable[[PyTree, Array], tuple[Array, ...]] | None = None,
 ) -> Network:
     """Any `(init, apply)` pair from outside as a Network: haiku, equinox, or plain functions.
 
     Args:
       init: `init(key) -> theta`.
       apply: `apply(theta, images) -> logits (n, classes)`.
-      features: `features(theta, images) -> (n, d)`, if some method needs them.
+      features, layers: `features(theta, images) -> (n, d)` and `layers(theta, images)`, see `Network`, if some method
+        needs them.
     """
 
     def stateless(function):
@@ -118,8 +115,16 @@ def from_functions(
         return call
 
     return Network(
-        lambda key: (init(key), {}), stateless(apply), _no_features if features is None else stateless(features)
+        lambda key: (init(key), {}),
+        stateless(apply),
+        missing("features") if features is None else stateless(features),
+        missing("layers") if layers is None else stateless(layers),
     )
+
+
+def _optional(call: Callable[[str], Callable], module: Any) -> list[Callable]:
+    """The methods of a module that only some networks have."""
+    return [call(method) if hasattr(module, method) else missing(method) for method in ("features", "layers")]
 
 
 def as_network(candidate: Any, image_shape: tuple[int, int, int]) -> Network | None:
@@ -128,6 +133,6 @@ def as_network(candidate: Any, image_shape: tuple[int, int, int]) -> Network | N
         return candidate
     if isinstance(candidate, nn.Module):
         return from_linen(candidate, image_shape)
-    if isinstance(candidate, tuple) and len(candidate) in (2, 3) and all(map(callable, candidate)):
+    if isinstance(candidate, tuple) and len(candidate) in (2, 3, 4) and all(map(callable, candidate)):
         return from_functions(*candidate)
     return None

@@ -1,6 +1,7 @@
 """The field's standard networks, in flax.linen, with PyTorch's initialisation.
 
-Every module has `__call__(images)` for logits and `features(images)` for what its linear head sees.
+Every module has `__call__(images)` for logits, `features(images)` for what its linear head sees, and `layers(images)`
+for what every ReLU gives, the features and the logits.
 """
 
 from __future__ import annotations
@@ -67,28 +68,39 @@ def _initializers(name: str, fan_in: int) -> tuple[nn.initializers.Initializer, 
     return torch_uniform(fan_in), torch_uniform(fan_in)
 
 
-class MLP(nn.Module):
-    """Flatten, `depth` ReLU layers of `width`, linear head: the MLP of Zhao, Mopuri & Bilen (2021)."""
+class _Layered(nn.Module):
+    """Features and logits are the last two layers; a compiled program computes no more than it is asked for."""
 
     num_classes: int
+
+    def features(self, images: Array) -> Array:
+        """`(n, h, w, c)` to `(n, d)`."""
+        return self.layers(images)[-2]
+
+    def __call__(self, images: Array) -> Array:
+        """`(n, h, w, c)` to logits `(n, num_classes)`."""
+        return self.layers(images)[-1]
+
+    def layers(self, images: Array) -> tuple[Array, ...]:
+        raise NotImplementedError
+
+
+class MLP(_Layered):
+    """Flatten, `depth` ReLU layers of `width`, linear head: the MLP of Zhao, Mopuri & Bilen (2021)."""
+
     width: int = 128
     depth: int = 2
 
     @nn.compact
-    def features(self, images: Array) -> Array:
-        """`(n, h, w, c)` to `(n, width)`."""
-        hidden = images.reshape(len(images), -1)
+    def layers(self, images: Array) -> tuple[Array, ...]:
+        """`(n, h, w, c)` to `depth` times `(n, width)`, the features (the last of them again), the logits."""
+        hidden = [images.reshape(len(images), -1)]
         for i in range(self.depth):
-            hidden = nn.relu(_dense(self.width, f"dense_{i}", hidden))
-        return hidden
-
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        """`(n, h, w, c)` to logits `(n, num_classes)`."""
-        return _dense(self.num_classes, "head", self.features(images))
+            hidden.append(nn.relu(_dense(self.width, f"dense_{i}", hidden[-1])))
+        return (*hidden[1:], hidden[-1], _dense(self.num_classes, "head", hidden[-1]))
 
 
-class ConvNet(nn.Module):
+class ConvNet(_Layered):
     """ConvNet-D of Gidaris & Komodakis (2018) as dataset distillation uses it (Zhao, Mopuri & Bilen 2021).
 
     `depth` blocks of 3x3 convolution (padding 1), normalisation, ReLU and 2x2 average pooling, then a linear head.
@@ -101,7 +113,6 @@ class ConvNet(nn.Module):
       conv: implementation of the convolutions, see `conv2d`.
     """
 
-    num_classes: int
     depth: int = 3
     width: int = 128
     norm: str = "instance"
@@ -109,13 +120,13 @@ class ConvNet(nn.Module):
     conv: str = "auto"
 
     @nn.compact
-    def features(self, images: Array) -> Array:
-        """`(n, h, w, c)` to `(n, h' * w' * width)`."""
+    def layers(self, images: Array) -> tuple[Array, ...]:
+        """`(n, h, w, c)` to `depth` maps before their pooling, the features `(n, h' * w' * width)`, the logits."""
         if self.norm not in NORMS:
             raise unknown("norm", self.norm, NORMS)
         if self.norm == "group" and self.width % 4:
             raise JaxddError(f"a group norm of 4 groups needs a width that 4 divides, got {self.width}.")
-        x = images
+        x, maps = images, []
         for i in range(self.depth):
             pad = 3 if i == 0 and images.shape[-1] == 1 else 1
             x = _conv(self.width, 3, pad, f"conv_{i}", x, self.conv, self.initializer)
@@ -123,16 +134,13 @@ class ConvNet(nn.Module):
                 x = _InstanceNorm(name=f"norm_{i}")(x)
             elif self.norm == "group":
                 x = nn.GroupNorm(4, epsilon=1e-5, use_fast_variance=False, name=f"norm_{i}")(x)
-            x = _average_pool(nn.relu(x))
-        return x.reshape(len(x), -1)
-
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        """`(n, h, w, c)` to logits `(n, num_classes)`."""
-        return _dense(self.num_classes, "head", self.features(images), self.initializer)
+            maps.append(nn.relu(x))
+            x = _average_pool(maps[-1])
+        x = x.reshape(len(x), -1)
+        return (*maps, x, _dense(self.num_classes, "head", x, self.initializer))
 
 
-class WideConvNet(nn.Module):
+class WideConvNet(_Layered):
     """ConvNet whose width doubles with every block, 128-256-512, as FRePo uses it (Zhou, Nezhadarya & Ba 2022).
 
     `depth` blocks of normalisation (not in the first), 3x3 convolution, ReLU and 2x2 average pooling, then a linear
@@ -145,29 +153,33 @@ class WideConvNet(nn.Module):
       conv: implementation of the convolutions, see `conv2d`.
     """
 
-    num_classes: int
     depth: int = 3
     width: int = 128
     norm: str = "batch"
     conv: str = "auto"
 
     @nn.compact
-    def features(self, images: Array, train: bool = False) -> Array:
-        """`(n, h, w, c)` to `(n, h' * w' * width * 2**(depth - 1))`."""
+    def layers(self, images: Array, train: bool = False) -> tuple[Array, ...]:
+        """To `depth` maps before their pooling, the features `(n, h' * w' * width * 2**(depth - 1))`, the logits."""
         if self.norm not in ("batch", "none"):
             raise unknown("norm", self.norm, ("batch", "none"))
-        x = images
+        x, maps = images, []
         for i in range(self.depth):
             if i and self.norm == "batch":
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.1, name=f"norm_{i}")(x)
             pad = 3 if i == 0 and images.shape[-1] == 1 else 1
-            x = _average_pool(nn.relu(_conv(self.width * 2**i, 3, pad, f"conv_{i}", x, self.conv, "lecun")))
-        return x.reshape(len(x), -1)
+            maps.append(nn.relu(_conv(self.width * 2**i, 3, pad, f"conv_{i}", x, self.conv, "lecun")))
+            x = _average_pool(maps[-1])
+        x = x.reshape(len(x), -1)
+        return (*maps, x, _dense(self.num_classes, "head", x, "lecun"))
 
-    @nn.compact
+    def features(self, images: Array, train: bool = False) -> Array:
+        """`(n, h, w, c)` to `(n, d)`."""
+        return self.layers(images, train)[-2]
+
     def __call__(self, images: Array, train: bool = False) -> Array:
         """`(n, h, w, c)` to logits `(n, num_classes)`."""
-        return _dense(self.num_classes, "head", self.features(images, train), "lecun")
+        return self.layers(images, train)[-1]
 
 
 class _InstanceNorm(nn.Module):
@@ -187,7 +199,7 @@ class _InstanceNorm(nn.Module):
         return centred * (jax.lax.rsqrt(variance + 1e-5) * scale) + bias
 
 
-class LeNet(nn.Module):
+class LeNet(_Layered):
     """LeNet-5 with ReLU and max pooling, as Wang et al. (2018) distil MNIST with it: 61,706 parameters.
 
     Two 5x5 convolutions of 6 and 16 channels, each followed by 2x2 max pooling, then 120, 84 and `num_classes` units.
@@ -198,28 +210,19 @@ class LeNet(nn.Module):
       conv: implementation of the convolutions, see `conv2d`.
     """
 
-    num_classes: int
     initializer: str = "xavier"
     conv: str = "auto"
 
     @nn.compact
-    def features(self, images: Array) -> Array:
-        """`(n, h, w, c)` to `(n, 84)`."""
+    def layers(self, images: Array) -> tuple[Array, ...]:
+        """To two maps before their pooling, `(n, 120)`, `(n, 84)`, the features (the same again), the logits."""
         pad = 2 if images.shape[1] == 28 else 0
-        x = _max_pool(nn.relu(_conv(6, 5, pad, "conv_0", images, self.conv, self.initializer)), 2, 2, 0)
-        x = _max_pool(nn.relu(_conv(16, 5, 0, "conv_1", x, self.conv, self.initializer)), 2, 2, 0)
-        x = x.reshape(len(x), -1)
-        for i, width in enumerate((120, 84)):
-            x = nn.relu(_dense(width, f"dense_{i}", x, self.initializer))
-        return x
-
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        """`(n, h, w, c)` to logits `(n, num_classes)`."""
-        return _dense(self.num_classes, "head", self.features(images), self.initializer)
+        first = nn.relu(_conv(6, 5, pad, "conv_0", images, self.conv, self.initializer))
+        second = nn.relu(_conv(16, 5, 0, "conv_1", _max_pool(first, 2, 2, 0), self.conv, self.initializer))
+        return (first, second, *_perceptron(_max_pool(second, 2, 2, 0), (120, 84), self))
 
 
-class AlexCifarNet(nn.Module):
+class AlexCifarNet(_Layered):
     """The small AlexNet of TensorFlow's CIFAR-10 tutorial, as Wang et al. (2018) distil CIFAR-10 with it.
 
     Two 5x5 convolutions of 64 channels with 3x3 max pooling by 2 and local response normalisation, then 384, 192 and
@@ -230,26 +233,25 @@ class AlexCifarNet(nn.Module):
       conv: implementation of the convolutions, see `conv2d`.
     """
 
-    num_classes: int
     initializer: str = "xavier"
     conv: str = "auto"
 
     @nn.compact
-    def features(self, images: Array) -> Array:
-        """`(n, h, w, c)` to `(n, 192)`."""
-        x = nn.relu(_conv(64, 5, 2, "conv_0", images, self.conv, self.initializer))
-        x = _local_response_norm(_max_pool(x, 3, 2, 1))
-        x = nn.relu(_conv(64, 5, 2, "conv_1", x, self.conv, self.initializer))
-        x = _max_pool(_local_response_norm(x), 3, 2, 1)
-        x = x.reshape(len(x), -1)
-        for i, width in enumerate((384, 192)):
-            x = nn.relu(_dense(width, f"dense_{i}", x, self.initializer))
-        return x
+    def layers(self, images: Array) -> tuple[Array, ...]:
+        """To two maps before their pooling, `(n, 384)`, `(n, 192)`, the features (the same again), the logits."""
+        first = nn.relu(_conv(64, 5, 2, "conv_0", images, self.conv, self.initializer))
+        x = _local_response_norm(_max_pool(first, 3, 2, 1))
+        second = nn.relu(_conv(64, 5, 2, "conv_1", x, self.conv, self.initializer))
+        x = _max_pool(_local_response_norm(second), 3, 2, 1)
+        return (first, second, *_perceptron(x, (384, 192), self))
 
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        """`(n, h, w, c)` to logits `(n, num_classes)`."""
-        return _dense(self.num_classes, "head", self.features(images), self.initializer)
+
+def _perceptron(x: Array, widths: tuple[int, ...], network: LeNet | AlexCifarNet) -> tuple[Array, ...]:
+    """Hidden layers on a flattened map, the last of them again as the features, and the logits."""
+    hidden = [x.reshape(len(x), -1)]
+    for i, width in enumerate(widths):
+        hidden.append(nn.relu(_dense(width, f"dense_{i}", hidden[-1], network.initializer)))
+    return (*hidden[1:], hidden[-1], _dense(network.num_classes, "head", hidden[-1], network.initializer))
 
 
 def _max_pool(x: Array, size: int, stride: int, pad: int) -> Array:

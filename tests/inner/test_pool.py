@@ -25,8 +25,9 @@ IMAGES = jax.random.normal(jax.random.key(7), (6, 2, 2, 1))
 TARGETS = jax.nn.one_hot(jnp.arange(6) % 3, 3)
 
 
-def loss(theta, stats):
-    outputs, stats = NETWORK.apply(theta, IMAGES, stats, train=True)
+def loss(theta, stats, step, key):
+    """On other images at each step."""
+    outputs, stats = NETWORK.apply(theta, IMAGES + step, stats, train=True)
     return jnp.mean((outputs - TARGETS) ** 2), stats
 
 
@@ -58,8 +59,8 @@ def test_only_the_chosen_advance_by_steps_of_their_own_optimiser():
         assert same(slot(after, i), slot(slots, i))
     theta, stats = pool.start(slots, jnp.int32(2))
     optimizer, opt_state = optax.adam(0.1), optax.adam(0.1).init(theta)
-    for _ in range(3):
-        grads, stats = jax.grad(loss, has_aux=True)(theta, stats)
+    for t in range(3):
+        grads, stats = jax.grad(loss, has_aux=True)(theta, stats, t, None)
         updates, opt_state = optimizer.update(grads, opt_state)
         theta = optax.apply_updates(theta, updates)
     got = slot(after, 2)
