@@ -1,19 +1,53 @@
 """FRePo (Zhou, Nezhadarya & Ba 2022, https://arxiv.org/abs/2206.00719): regression on the features of a pool.
 
 `cpu` (the default): what two CPU cores do in a quarter of an hour, with a network of half the width, half the batch and
-a rate for a short run. `paper`: the authors' settings, whose 500,000 updates are days on a GPU. Fashion-MNIST
-(JAXDD_DATA_DIR/fashion_mnist.npz), 10 images; 100 with `--config.method.ipc=10`:
+a rate for a short run. Fashion-MNIST (JAXDD_DATA_DIR/fashion_mnist.npz), 10 images; 100 with
+`--config.method.ipc=10`. `DATA_IPC`, for one `cifar10_10`: the authors' settings for a data set and images per class,
+whose 500,000 updates are days on a GPU, and their evaluation:
 
     jaxdd distill --config=frepo --config.data.name=fashion_mnist --workdir=runs/frepo
-    jaxdd distill --config=frepo:paper --config.data.name=cifar10 --config.data.transform=zca \\
-        --config.method.flip=True --workdir=runs/frepo_cifar10
+    jaxdd distill --config=frepo:cifar10_10 --evaluate=full --workdir=runs/frepo_cifar10_10
 
-Networks are trained on the result without batch normalisation, as by the authors, and regression is on their features.
-The paper reports 46.8 / 65.5 / 71.7 % on CIFAR-10 (1, 10 and 50 images per class). What the `cpu` settings give is in
+| published accuracy, % | 1 | 10 | 50 |
+|---|---|---|---|
+| `cifar10` | 46.8 | 65.5 | 71.7 |
+| `cifar100` | 28.7 | 42.5 | 44.3 |
+| `tiny_imagenet`, a file of 64x64 images | 15.4 | 25.4 | |
+
+`mnist` and `fashion_mnist` have presets for 1, 10 and 50 too. Networks are trained on the result without batch
+normalisation, as by the authors, and regression is on their features. What the `cpu` settings give is in
 docs/results/features.md. On CPUs bfloat16 needs jaxdd-onednn (native/); without it all is float32.
 """
 
 from jaxdd.cli import preset, template
+
+IPC = {
+    "mnist": (1, 10, 50),
+    "fashion_mnist": (1, 10, 50),
+    "cifar10": (1, 10, 50),
+    "cifar100": (1, 10, 50),
+    "tiny_imagenet": (1, 10),
+}
+
+
+def paper(data: str, ipc: int) -> dict:
+    digits = data in ("mnist", "fashion_mnist")
+    depth = 4 if data == "tiny_imagenet" else 3
+    return {
+        "method": {
+            "ipc": ipc,
+            "model": f"wide_convnet(depth={depth})",
+            "flip": data == "cifar10" or (ipc == 1 and not digits),
+            "precision": "bfloat16",
+        },
+        "data": {"name": data, "transform": "standardize" if digits else "zca"},
+        "run": {"steps": 500_000},
+        "evaluation": {
+            "model": f"wide_convnet(depth={depth}, norm='none')",
+            "protocol": "frepo-digits" if digits else "frepo",
+        },
+    }
+
 
 PRESETS = {
     "cpu": {
@@ -27,11 +61,7 @@ PRESETS = {
         "run": {"steps": 1500},
         "evaluation": {"model": "wide_convnet(width=64, norm='none')"},
     },
-    "paper": {
-        "method": {"precision": "bfloat16"},
-        "run": {"steps": 500_000},
-        "evaluation": {"model": "wide_convnet(norm='none')"},
-    },
+    **{f"{data}_{ipc}": paper(data, ipc) for data, ipcs in IPC.items() for ipc in ipcs},
 }
 
 

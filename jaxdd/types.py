@@ -62,7 +62,10 @@ class Labels:
 
 
 class RealData(NamedTuple):
-    """What a method learns from: transformed images float32 `(n, h, w, c)` and their labels."""
+    """What a method learns from: transformed images float32 `(n, h, w, c)` and their labels.
+
+    An engine may hold images as their source has them, uint8, for a method that decodes them (`engine.decoding`).
+    """
 
     images: Array
     labels: Labels

@@ -7,7 +7,7 @@ arrays with a train / validation / test split. Nothing here imports TensorFlow u
 from __future__ import annotations
 
 from jaxdd.data.augmentation import Augmentation, cutmix, siamese
-from jaxdd.data.dataset import Dataset, Split, from_arrays, real_data
+from jaxdd.data.dataset import Dataset, Split, compact_data, from_arrays, real_data
 from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, uniform_sampler
 from jaxdd.data.sources import available, load
 from jaxdd.data.transforms import (
@@ -34,6 +34,7 @@ __all__ = [
     "balanced_choice",
     "balanced_sampler",
     "class_sampler",
+    "compact_data",
     "cutmix",
     "fit_transform",
     "from_arrays",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._files import digest
-from jaxdd.data.transforms import Transform, blocks
+from jaxdd.data.transforms import Transform, blocks, is_elementwise
 from jaxdd.errors import JaxddError
-from jaxdd.types import Labels, RealData
+from jaxdd.types import Array, Labels, RealData
+
+Decode = Callable[[Array], Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,6 +149,21 @@ def real_data(split: Split, transform: Transform, num_classes: int) -> RealData:
     for rows in blocks(split.images):  # in blocks: the extra memory stays small for large sets
         out[rows] = transform.apply(_pixels(split.images[rows]))
     return RealData(jnp.asarray(out), Labels.index(split.labels, num_classes))
+
+
+def compact_data(split: Split, transform: Transform, num_classes: int) -> tuple[RealData, Decode | None]:
+    """What `real_data` gives, in a quarter of the memory where that costs next to nothing.
+
+    Images of a uint8 source stay as they are where the transform takes each pixel by itself.
+
+    Returns:
+      The data, and how to make transformed images of its images `(b, h, w, c)` on a device, see `engine.decoding`;
+      None if they are transformed already.
+    """
+    if split.images.dtype != np.uint8 or not is_elementwise(transform):
+        return real_data(split, transform, num_classes), None
+    stored = RealData(jnp.asarray(split.images), Labels.index(split.labels, num_classes))
+    return stored, lambda images: transform.apply(images / jnp.float32(255))
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

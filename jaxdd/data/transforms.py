@@ -261,6 +261,11 @@ def transform_from_tensors(spec: list[dict[str, Any]], tensors: Mapping[str, np.
     return Chain(tuple(parts)) if parts else Identity()
 
 
+def is_elementwise(transform: Transform) -> bool:
+    """Whether it takes each pixel by itself."""
+    return all(isinstance(part, Identity | Standardize) for part in _steps(transform))
+
+
 def blocks(images: np.ndarray) -> Iterator[slice]:
     """Slices over the examples, each some 64 MiB as float32."""
     rows = max(1, _BLOCK_BYTES // (4 * math.prod(images.shape[1:])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -43,6 +44,25 @@ def _finite(tree) -> dict[str, Array]:
         for path, leaf in leaves
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
     }
+
+
+def decoding(method: Method, decode: Callable[[Array], Array]) -> Method:
+    """`method` for images as they are stored: decoded on the device, an update's batch as it is drawn.
+
+    So a device holds uint8 images, a quarter of what their transformed floats take.
+
+    Args:
+      decode: from stored images `(b, h, w, c)` to what the method is to see; pure. A run's identity knows the stored
+        images and not `decode`, so its config should say what it does.
+    """
+
+    def init(key: Key, data: RealData) -> State:
+        return method.init(key, data._replace(images=decode(data.images)))
+
+    def update(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+        return method.update(key, state, batch._replace(images=decode(batch.images)))
+
+    return method._replace(init=init, update=update)
 
 
 def compile_chunk(method: Method, mesh: Mesh, state: State, keys: Keys, data: RealData) -> jax.stages.Compiled:

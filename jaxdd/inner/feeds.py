@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import losses
+from jaxdd.inner.networks import shared
 from jaxdd.inner.unroll import Feed
-from jaxdd.types import Array, Indices, Network, PyTree
+from jaxdd.types import Array, Indices, Key, Network, PyTree
 
 
 def planned(data: PyTree, plan: Indices, learning_rates: float | Array) -> Feed:
@@ -47,18 +48,18 @@ def classification(
     return mean_loss
 
 
-def regression(network: Network, images: Array, labels: Array) -> Callable[[PyTree, PyTree], tuple[Array, PyTree]]:
-    """Half the mean squared error of a network in training mode on a whole set, as a pool advances by.
+def regression(network: Network, images: Array, labels: Array) -> Callable[..., tuple[Array, PyTree]]:
+    """Half the mean squared error of a network in training mode on a whole set at every step, as a pool advances by.
 
     Args:
       images: `(n, h, w, c)`.
       labels: `(n, classes)`, around zero.
 
     Returns:
-      `loss(theta, stats) -> (scalar, stats)`.
+      `loss(theta, stats, step, key) -> (scalar, stats)`.
     """
 
-    def mean_loss(theta: PyTree, stats: PyTree) -> tuple[Array, PyTree]:
+    def mean_loss(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
         outputs, stats = network.apply(theta, images, stats, train=True)
         return losses.squared_error(outputs, labels).mean(), stats
 
@@ -111,24 +112,28 @@ def mean_over_blocks(
 def map_blocks(function: Callable[[PyTree], PyTree], data: PyTree, block: int | None) -> PyTree:
     """`function` of all of `data`, block by block, the results in the order of the examples.
 
-    What `mean_over_blocks` is for means, for functions of each example by itself: features of real images. Here, too,
-    examples are dealt out in turn.
+    What `mean_over_blocks` is for means, for functions of each example by itself: features of real images. In a run of
+    the engine its devices share the examples, see `inner.networks.shared`.
 
     Args:
       function: from rows to results whose leaves have one row for each.
       data: a pytree whose leaves share their first axis.
-      block: examples in a block; None takes all at once. The last block may be smaller.
+      block: examples in a block, on each device; None takes all at once. The last block may be smaller.
     """
-    count = len(jax.tree.leaves(data)[0])
-    if block is None or block >= count:
-        return function(data)
-    whole = count // block * block
-    blocks = jax.tree.map(lambda leaf: _deal(leaf[:whole], block), data)
-    results = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:]), jax.lax.map(function, blocks))
-    if whole == count:
-        return results
-    rest = function(jax.tree.map(lambda leaf: leaf[whole:], data))
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), results, rest)
+
+    def on_device(data: PyTree) -> PyTree:
+        count = len(jax.tree.leaves(data)[0])
+        if block is None or block >= count:
+            return function(data)
+        whole = count // block * block
+        blocks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, block, *leaf.shape[1:]), data)
+        results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(function, blocks))
+        if whole == count:
+            return results
+        rest = function(jax.tree.map(lambda leaf: leaf[whole:], data))
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), results, rest)
+
+    return shared(on_device, data)
 
 
 def _deal(leaf: Array, block: int) -> Array:

@@ -1,4 +1,4 @@
-"""Many networks in one step: one knob from sequential to batched, and the devices of a run outside of it."""
+"""Many networks or examples in one step, and the devices of a run outside of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxdd.types import PyTree
+from jaxdd.types import Array, PyTree
 
 # Whose devices share the networks; part of the key of `jax.jit`'s caches, so that nothing traced for one is used for
 # another.
@@ -52,27 +52,49 @@ def each_network(function: Callable[[PyTree], PyTree], over: PyTree, *, batch_si
 
 def _map(function, over: PyTree, batch_size: int | None, reduce: Callable[[PyTree], PyTree]) -> PyTree:
     """What each device makes of its networks' results, one device after the other along the first axis."""
-    mesh: Mesh | None = _MESH.value
-    if mesh is not None and len(jax.tree.leaves(over)[0]) % mesh.size:
-        mesh = None
 
     def on_device(over: PyTree) -> PyTree:
-        if batch_size is None or batch_size >= len(jax.tree.leaves(over)[0]):
+        count = len(jax.tree.leaves(over)[0])
+        if count == 1:  # `vmap` would turn each `cond` in it into a choice between two results, both computed
+            return reduce(jax.tree.map(_stacked, function(jax.tree.map(_first, over))))
+        if batch_size is None or batch_size >= count:
             return reduce(jax.vmap(function)(over))
         return reduce(jax.lax.map(function, over, batch_size=batch_size if batch_size > 1 else None))
 
-    if mesh is None:
-        return on_device(over)
+    return shared(on_device, over)
+
+
+def _first(leaf: Array) -> Array:
+    return leaf[0]
+
+
+def _stacked(leaf: Array) -> Array:
+    return leaf[None]
+
+
+def shared(function: Callable[[PyTree], PyTree], over: PyTree) -> PyTree:
+    """`function` of `over`: in a run of the engine each device calls it on its share of the first axis.
+
+    What does not divide over the devices is computed whole by each.
+
+    Args:
+      function: its results, one device after the other along their first axis, are those of the whole. It runs on one
+        device, so it must hold no collectives and no shardings; what it closes over is whole on each of them.
+      over: a pytree whose leaves share their first axis.
+    """
+    mesh: Mesh | None = _MESH.value
+    if mesh is None or len(jax.tree.leaves(over)[0]) % mesh.size:
+        return function(over)
     # The device axis is the outer one, because the partitioner gathers `lax.map`, blocked convolutions and FFI
     # calls and runs them whole on every device. `check_vma` would turn gradients that are taken inside into sums
     # over the devices.
     split = PartitionSpec(mesh.axis_names)
-    with _MESH(None):  # networks inside of `function` have one device
-        return jax.shard_map(on_device, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(over)
+    with _MESH(None):  # what is mapped inside of `function` has one device
+        return jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(over)
 
 
 def share_networks(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
-    """`function`, with every `map_networks` in it shared by the devices of `mesh`.
+    """`function`, with every `map_networks` and `map_blocks` in it shared by the devices of `mesh`.
 
     Args:
       function: a pure function of arrays, for one the `update` of a method; it needs to know nothing of devices.

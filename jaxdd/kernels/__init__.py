@@ -1,6 +1,6 @@
 """Kernels of infinitely wide networks, feature kernels, and kernel ridge regression; jax is all they need."""
 
-from jaxdd.kernels.conjugate import conjugate_kernel, feature_kernel, random_features
+from jaxdd.kernels.conjugate import conjugate_kernel, feature_kernel
 from jaxdd.kernels.convolutional import conv_nngp, conv_nngp_and_ntk, conv_ntk
 from jaxdd.kernels.empirical import empirical_ntk
 from jaxdd.kernels.fully_connected import nngp, nngp_and_ntk, ntk
@@ -22,5 +22,4 @@ __all__ = [
     "nngp",
     "nngp_and_ntk",
     "ntk",
-    "random_features",
 ]

@@ -25,34 +25,6 @@ def feature_kernel(f1: jax.Array, f2: jax.Array | None = None, *, w_std: float =
     return w_std**2 / f1.shape[-1] * jnp.matmul(f1, f2.T, precision="highest") + b_std**2
 
 
-def random_features(
-    features: Callable[[Any, jax.Array], jax.Array], networks: Any, *, batch_size: int | None = None
-) -> Callable[[jax.Array], jax.Array]:
-    """The features of several networks side by side.
-
-    Their `feature_kernel` is the mean of the networks' own, `(1/M) sum_m F_m F_mᵀ / d`. Where a kernel of several sets
-    is wanted, each set's features are then computed once, and only where they are needed with gradients::
-
-        features = random_features(features, jax.random.split(key, 8))
-        f_s, f_t = features(support), jax.lax.stop_gradient(features(targets))
-        k_ss, k_ts = feature_kernel(f_s, w_std=2**0.5, b_std=0.1), feature_kernel(f_t, f_s, w_std=2**0.5, b_std=0.1)
-
-    Args:
-      features: `features(network, x)`, from one of `networks` and `(n, ...)` inputs to `(n, d)`.
-      networks: M keys, for networks that are drawn within `features`, or a pytree of M stacked parameters.
-      batch_size: networks evaluated at once; None for one after another.
-
-    Returns:
-      A function from `(n, ...)` inputs to `(n, M d)` features.
-    """
-
-    def concatenated(x: jax.Array) -> jax.Array:
-        each = jax.lax.map(lambda network: features(network, x), networks, batch_size=batch_size)
-        return jnp.moveaxis(each, 0, 1).reshape(len(x), -1)
-
-    return concatenated
-
-
 def conjugate_kernel(
     features: Callable[..., jax.Array],
     networks: Any = None,
@@ -67,15 +39,16 @@ def conjugate_kernel(
     its width d grows (Daniely et al. 2016; Zhou et al. 2022, eq. 6, for trained networks); over M random networks of
     a fixed width, to the kernel's expectation with an error of 1/sqrt(M) (Loo et al. 2022, section 3.1).
 
-    The features of all networks are never held at once, as they are by `random_features`: memory, also of a
-    gradient, is that of `batch_size` networks beside M matrices `(n, m)`. The price is that a gradient computes the
-    features of both sets again.
+    The features of all networks are never held at once: memory, also of a gradient, is that of `batch_size` networks
+    beside M matrices `(n, m)`. The price is that a gradient computes the features of both sets again. Features of all
+    networks side by side, `(n, M d)`, have the same `feature_kernel`.
 
     Args:
       features: maps `(n, ...)` inputs to `(n, d)` features; with `networks`, `features(network, x)` does.
-      networks: as for `random_features`, or None for one feature map.
+      networks: M keys, for networks that are drawn within `features`, or a pytree of M stacked parameters; None for one
+        feature map.
       w_std, b_std: as for `feature_kernel`.
-      batch_size: as for `random_features`.
+      batch_size: networks evaluated at once; None for one after another.
 
     Returns:
       `kernel(x1, x2=None)`, from `(n, ...)` and `(m, ...)` inputs to `(n, m)`; `x2=None` means `x1`, whose features

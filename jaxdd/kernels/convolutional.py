@@ -61,7 +61,7 @@ def conv_nngp_and_ntk(
     Differentiable in both sets to first order everywhere, with finite gradients where images or pixels coincide.
     Jittable; a leading batch of sets goes through `jax.vmap`. An entry of 28 x 28 pixels takes one CPU core 6 ms (10
     with a stem) and three to four times that with its gradient, so this is for accelerators, small images, and checks;
-    elsewhere `random_features` of finite networks.
+    elsewhere the `conjugate_kernel` of finite networks.
 
     Args:
       x1: `(n, h, w, c)` images.

@@ -38,6 +38,7 @@ class FRePo:
       decay_steps: updates over which it falls to a tenth, by a cosine: the length of the run.
       flip: the support is also seen mirrored (CIFAR and larger).
       ridge: relative to the mean diagonal of the support's kernel.
+      float64: solve in float64.
     """
 
     ipc: int = 1
@@ -54,6 +55,7 @@ class FRePo:
     decay_steps: int = 500_000
     flip: bool = False
     ridge: float = 1e-6
+    float64: bool = False
 
     def __post_init__(self):
         require(
@@ -90,7 +92,8 @@ def frepo(config: FRePo) -> Method:
     synthetic = learned_labels(pixels(config.ipc, init="real", labels="centred"), "centred")
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps, alpha=0.1)
     optimizer = per_leaf({leaf: optax.lamb(schedule) for leaf in synthetic.learned})
-    predict = functools.partial(kernels.kernel_ridge_predict, ridge=config.ridge)
+    solver = {"ridge": config.ridge, "float64": config.float64}
+    predict = functools.partial(kernels.kernel_ridge_predict, **solver)
 
     def pool_of(images: Array, num_classes: int) -> tuple[Network, inner.Pool]:
         network = models.build(config.model, images.shape[1:], num_classes)
@@ -137,6 +140,6 @@ def frepo(config: FRePo) -> Method:
         return FRePoState(params, opt_state, slots), {"loss": loss, "batch_accuracy": accuracy}
 
     def distilled(state: FRePoState) -> Distilled:
-        return render(synthetic, state.params, kernel=(("name", TRAINED_FEATURES), ("ridge", config.ridge)))
+        return render(synthetic, state.params, kernel=(("name", TRAINED_FEATURES), *solver.items()))
 
     return Method(init=init, sample=uniform_sampler(config.target_batch), update=update, distilled=distilled)

@@ -38,6 +38,8 @@ class KIP:
       corruption: ρ, the share of each image's pixels that is noise and stays so.
       kernel, depth, activation, w_std, b_std: the kernel, see `kernels.nngp_and_ntk`, or `kernels.conv_nngp_and_ntk`
         for "conv_nngp" and "conv_ntk", which are for GPUs: some 20 ms an entry and update on a CPU.
+      stem: of a convolutional kernel: a convolution and activation before its blocks, as the paper's "ConvNet" has.
+      kernel_block: of a convolutional kernel: images of each set evaluated at once, which bounds the memory.
       ridge: relative to the mean diagonal of the support's kernel.
       float64: solve in float64.
     """
@@ -55,6 +57,8 @@ class KIP:
     activation: str = "relu"
     w_std: float = math.sqrt(2)
     b_std: float = 0.1
+    stem: bool = False
+    kernel_block: int = 4
     ridge: float = 1e-6
     float64: bool = False
 
@@ -72,13 +76,20 @@ class KIP:
             ridge=(self.ridge >= 0, "at least 0"),
             depth=(self.depth >= 0, "at least 0"),
             kernel=(self.kernel in kernels.NAMES, f"one of {', '.join(kernels.NAMES)}"),
+            stem=(not self.stem or self.convolutional, "False for a fully-connected kernel"),
+            kernel_block=(self.kernel_block >= 1, "at least 1"),
             activation=(self.activation in ("relu", "erf"), '"relu" or "erf"'),
         )
 
     @property
+    def convolutional(self) -> bool:
+        """Whether the kernel is of convolutional networks."""
+        return self.kernel.startswith("conv_")
+
+    @property
     def kernel_options(self) -> dict[str, Any]:
         """What `jaxdd.kernels.build` needs to make this kernel again."""
-        names = ("depth", "activation", "w_std", "b_std")
+        names = ("depth", "activation", "w_std", "b_std", *(("stem",) if self.convolutional else ()))
         return {"name": self.kernel, **{name: getattr(self, name) for name in names}}
 
 
@@ -97,7 +108,8 @@ def kip(config: KIP) -> Method:
 
     Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` over the support by Adam (Nguyen et al. 2021, eq. 3).
     """
-    kernel = kernels.build(**config.kernel_options)
+    block: dict[str, Any] = {"block": config.kernel_block} if config.convolutional else {}
+    kernel = kernels.build(**config.kernel_options, **block)
     solver = {"ridge": config.ridge, "float64": config.float64}
     synthetic = pixels(config.ipc, init=config.init, labels="centred")
     if config.labels != "fixed":

@@ -97,15 +97,20 @@ def rfad(config: RFAD) -> Method:
         params, log_scale = learned
         images, labels, _ = synthetic.render(params)
 
-        def features(key: Key, images: Array, block: int | None = None) -> Array:
-            theta, stats = network.init(key)
-            return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, block)
+        def features(images: Array, block: int | None = None) -> Array:
+            """Of all networks side by side: their kernel is the mean of the networks' own."""
 
-        # Networks one after the other, and the support's features once more on the way back: one network's memory.
-        support = kernels.random_features(jax.checkpoint(features), keys)(images)
+            @jax.checkpoint  # one network after the other, and once more on the way back: one network's memory
+            def of_network(key: Key) -> Array:
+                theta, stats = network.init(key)
+                return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, block)
+
+            each = inner.each_network(of_network, keys, batch_size=1)
+            return jnp.moveaxis(each, 0, 1).reshape(len(images), -1)
+
+        support = features(images)
         with models.matmul_precision(config.precision):
-            of_targets = functools.partial(features, block=config.target_block)
-            targets = kernels.random_features(of_targets, keys)(batch.images)
+            targets = features(batch.images, config.target_block)
         predictions = predict(kernel(targets, support), kernel(support), labels)
         if config.loss == "cross_entropy":
             loss = losses.cross_entropy(jnp.exp(log_scale) * predictions, batch.labels)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdd import data
+from jaxdd.data.dataset import compact_data
 from jaxdd.errors import JaxddError
 
 
@@ -195,3 +196,20 @@ def test_unknown_transforms_and_equal_images(colour):
         data.fit_transform("standardise", colour)
     with pytest.raises(JaxddError, match="all images are equal"):
         data.fit_transform("zca", np.ones((5, 2, 2, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "compact"),
+    [("none", np.uint8, True), ("standardize", np.uint8, True), ("zca", np.uint8, False), ("none", np.float32, False)],
+)
+def test_only_pixels_of_eight_bits_taken_one_by_one_are_stored_as_they_are(spec, kind, compact):
+    images = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3)).astype(kind)
+    split = data.Split(images, np.arange(30, dtype=np.int32) % 3)
+    transform = data.fit_transform(spec, split.pixels())
+    stored, decode = compact_data(split, transform, 3)
+    expected = data.real_data(split, transform, 3)
+    assert stored.labels.counts == expected.labels.counts
+    assert (stored.images.dtype == np.uint8) == (decode is not None) == compact
+    found = decode(stored.images) if decode else stored.images
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected.images, rtol=1e-6, atol=1e-6)

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import jaxdd
-from jaxdd.data import balanced_sampler
+from jaxdd import engine
+from jaxdd.data import Split, balanced_sampler, fit_transform, real_data
+from jaxdd.data.dataset import compact_data
 from jaxdd.engine.log import read_metrics
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import Distilled, Labels, Method, RealData
@@ -137,6 +139,30 @@ def test_state_moves_to_another_number_of_devices(data, tmp_path):
     resumed = run(class_means(), data, workdir=tmp_path, resume=True, devices=jax.devices()[:2])
     whole = run(class_means(), data, devices=jax.devices()[:1])
     np.testing.assert_allclose(resumed.distilled.images, whole.distilled.images, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", ["none", "standardize"])
+def test_images_decoded_when_they_are_drawn_are_those_decoded_before(spec, rng, tmp_path):
+    split = Split(rng.integers(0, 256, (60, 4, 4, 3), np.uint8), np.arange(60, dtype=np.int32) % 3)
+    transform = fit_transform(spec, split.pixels())
+    before = real_data(split, transform, 3)
+    stored, decode = compact_data(split, transform, 3)
+    assert stored.images.dtype == np.uint8
+    method = class_means()._replace(
+        init=lambda key, data: MeanState({"images": data.images[:3], "size": jnp.zeros(())}, key)
+    )
+    expected, decoded = run(method, before, steps=5), engine.decoding(method, decode)
+    found = run(decoded, stored, steps=5)
+    np.testing.assert_allclose(found.distilled.images, expected.distilled.images, rtol=1e-6, atol=1e-6)
+    shared = run(decoded, stored, steps=5, devices=jax.devices()[:4])
+    np.testing.assert_allclose(shared.distilled.images, expected.distilled.images, rtol=2e-6, atol=1e-6)
+    run(decoded, stored, steps=3, workdir=tmp_path)
+    assert_same(run(decoded, stored, steps=5, workdir=tmp_path, resume=True).state, found.state)
+    other = stored._replace(images=stored.images.at[0, 0, 0, 0].add(1))
+    with pytest.raises(JaxddError, match="data is"):
+        run(decoded, other, workdir=tmp_path, resume=True)
+    costs = [engine.plan(*what, budget=0).argument_bytes for what in ((method, before), (decoded, stored))]
+    assert costs[0] - costs[1] == 3 * stored.images.nbytes
 
 
 def test_callback_sees_states_that_outlive_the_run(data):

@@ -101,7 +101,7 @@ def test_regression_is_half_the_mean_squared_error_in_training_mode():
     network = models.build("wide_convnet(width=2, depth=2)", (8, 8, 1), 3)
     theta, stats = network.init(jax.random.key(0))
     images, labels = jax.random.normal(jax.random.key(1), (5, 8, 8, 1)), jax.random.normal(jax.random.key(2), (5, 3))
-    loss, after = inner.regression(network, images, labels)(theta, stats)
+    loss, after = inner.regression(network, images, labels)(theta, stats, jnp.int32(0), jax.random.key(3))
     outputs, expected = network.apply(theta, images, stats, train=True)
     np.testing.assert_allclose(loss, 0.5 * ((outputs - labels) ** 2).sum(1).mean(), rtol=1e-6)
     moved = jax.tree.map(

@@ -13,6 +13,7 @@ from jaxdd import engine, inner
 from jaxdd.data import uniform_sampler
 from jaxdd.engine.chunk import compile_chunk, keys_of
 from jaxdd.engine.placement import make_mesh, replicated
+from jaxdd.inner import map_blocks
 from jaxdd.inner.networks import map_networks, share_networks
 from jaxdd.types import Distilled, Labels, Method, RealData
 
@@ -169,6 +170,23 @@ def test_networks_that_do_not_divide_over_the_devices_are_computed_whole(argumen
     close(
         jax.jit(share_networks(value_and_gradient, mesh))(x, labels, keys[:3]), value_and_gradient(x, labels, keys[:3])
     )
+
+
+@pytest.mark.parametrize(("count", "share"), [(44, 11), (46, 46)])
+def test_blocks_of_examples_are_shared_if_they_divide(count, share):
+    """With gradients to what their function closes over, to the examples, and of several networks."""
+    thetas, x = jnp.arange(6.0).reshape(2, 3) / 6, jnp.arange(3.0 * count).reshape(count, 3) / count
+
+    def loss(thetas, x):
+        def of_network(theta):
+            return map_blocks(lambda rows: jnp.tanh(rows @ theta), x, 1)
+
+        return jnp.mean(jax.vmap(of_network)(thetas) ** 2)
+
+    alone, mesh = jax.value_and_grad(loss, (0, 1)), make_mesh(jax.devices())
+    together = jax.jit(share_networks(alone, mesh)).lower(thetas, x).compile()
+    close(together(thetas, x), alone(thetas, x))
+    assert trips(together) and set(trips(together)) == {share}
 
 
 def test_networks_within_networks_stay_on_their_device(arguments):

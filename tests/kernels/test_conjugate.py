@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd.kernels import conjugate_kernel, conv_nngp, feature_kernel, nngp, random_features
+from jaxdd.kernels import conjugate_kernel, conv_nngp, feature_kernel, nngp
 
 W_STD, B_STD = 1.3, 0.4
 READOUT = {"w_std": W_STD, "b_std": B_STD}
@@ -32,6 +32,11 @@ def conv_features(key, x, width=16):
     return h.reshape(n, height // 2, 2, side // 2, 2, width).mean((2, 4)).reshape(n, -1)
 
 
+def side_by_side(features, keys, x):
+    """`(n, M d)`, the features of all networks."""
+    return jnp.concatenate(jax.lax.map(lambda key: features(key, x), keys), axis=1)
+
+
 @pytest.fixture(scope="module")
 def images():
     return jax.random.normal(jax.random.key(1), (4, 6, 6, 2))
@@ -53,8 +58,8 @@ def test_error_falls_as_one_over_the_root_of_the_number_of_networks(images, feat
     assert np.all(np.abs(off.mean(0)) < 4.5 * off.std(0) / np.sqrt(len(keys)))
 
 
-def test_the_three_ways_to_the_mean_kernel_agree(images):
-    """Averaged, of features side by side, and by hand; one after another or in batches that do not divide them."""
+def test_the_mean_kernel_is_that_of_features_side_by_side(images):
+    """And that by hand; one after another or in batches that do not divide them."""
     keys = jax.random.split(jax.random.key(3), 5)
     by_hand = np.mean([np.asarray(f @ f.T) / f.shape[1] for f in (dense_features(key, images) for key in keys)], axis=0)
     by_hand = W_STD**2 * by_hand + B_STD**2
@@ -63,7 +68,7 @@ def test_the_three_ways_to_the_mean_kernel_agree(images):
         @jax.jit
         def found(images, batch_size=batch_size):
             kernel = conjugate_kernel(dense_features, keys, batch_size=batch_size, **READOUT)
-            f = random_features(dense_features, keys, batch_size=batch_size)(images)
+            f = side_by_side(dense_features, keys, images)
             square = kernel(images), feature_kernel(f, **READOUT)
             return square, (kernel(images, images[:2]), feature_kernel(f, f[:2], **READOUT))
 
@@ -81,11 +86,12 @@ def test_networks_are_keys_or_stacked_parameters(images):
     def features(theta, x):
         return jnp.tanh(x @ theta["w"])
 
-    found = random_features(features, {"w": w})(x)
-    np.testing.assert_allclose(found, jnp.concatenate([jnp.tanh(x @ each) for each in w], axis=1), rtol=1e-5)
+    found = conjugate_kernel(features, {"w": w})(x)
+    side = jnp.concatenate([jnp.tanh(x @ each) for each in w], axis=1)
+    np.testing.assert_allclose(found, feature_kernel(side), rtol=1e-5)
 
 
-def test_gradients_of_both_forms_agree(images):
+def test_gradients_are_those_of_features_side_by_side(images):
     keys = jax.random.split(jax.random.key(5), 3)
     support, targets = images[:2], images[2:]
 
@@ -93,17 +99,16 @@ def test_gradients_of_both_forms_agree(images):
         kernel = conjugate_kernel(dense_features, keys, **READOUT)
         return jnp.sum(jnp.sin(kernel(targets, support))) + jnp.sum(jnp.cos(kernel(support)))
 
-    def side_by_side(support):
-        features = random_features(dense_features, keys)
-        f_s, f_t = features(support), jax.lax.stop_gradient(features(targets))
+    def by_features(support):
+        f_s, f_t = (side_by_side(dense_features, keys, x) for x in (support, targets))
         return jnp.sum(jnp.sin(feature_kernel(f_t, f_s, **READOUT))) + jnp.sum(jnp.cos(feature_kernel(f_s, **READOUT)))
 
-    one, other = jax.jit(lambda support: (jax.grad(averaged)(support), jax.grad(side_by_side)(support)))(support)
+    one, other = jax.jit(lambda support: (jax.grad(averaged)(support), jax.grad(by_features)(support)))(support)
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_memory_does_not_grow_with_the_number_of_networks(images):
-    """Nor that of a gradient; the features side by side do."""
+def test_memory_of_a_gradient_does_not_grow_with_the_number_of_networks(images):
+    """That of the features side by side does."""
     x, features = jnp.tile(images, (16, 1, 1, 1)), functools.partial(dense_features, width=512)
 
     def temporary(make, number):
@@ -114,13 +119,13 @@ def test_memory_does_not_grow_with_the_number_of_networks(images):
     def averaged(keys, x):
         return conjugate_kernel(features, keys)(x, x[:4])
 
-    def side_by_side(keys, x):
-        f = random_features(features, keys)(x)
+    def of_all(keys, x):
+        f = side_by_side(features, keys, x)
         return feature_kernel(f, f[:4])
 
     few, many = (temporary(averaged, number) for number in (4, 32))
     assert many < 1.5 * few
-    few, many = (temporary(side_by_side, number) for number in (4, 32))
+    few, many = (temporary(of_all, number) for number in (4, 32))
     assert many > 3 * few
 
 

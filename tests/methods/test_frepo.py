@@ -50,6 +50,16 @@ def test_the_loss_is_that_of_the_formula(mnist, flip):
     np.testing.assert_allclose(metrics["batch_accuracy"], (predictions.argmax(1) == batch.labels).mean(), atol=0.03)
 
 
+@pytest.mark.parametrize("float64", [False, True])
+def test_the_solve_may_be_in_float64_and_the_file_says_so(mnist, float64):
+    method = methods.build("frepo", **SMALL, float64=float64)
+    state = jax.eval_shape(method.init, jax.random.key(0), mnist[0])
+    batch = Batch(mnist[0].images[:50], mnist[0].labels.values[:50])
+    assert ("f64" in str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))) == float64
+    predictor = evaluation.Predictor.of(dict(jax.eval_shape(method.distilled, state).kernel), (28, 28, 1), 10)
+    assert predictor == evaluation.Predictor(None, 1e-6, float64)
+
+
 def test_blocks_of_real_images_change_nothing(mnist):
     _, _, whole, _ = one_update(mnist[0], target_block=None)
     _, _, blocked, _ = one_update(mnist[0])
@@ -86,7 +96,7 @@ def test_it_learns_and_its_networks_features_regress(mnist):
         protocol,
         num_networks=2,
         key=jax.random.key(0),
-        feature_ridge=1e-6,
+        predictor=evaluation.Predictor(None),
     )
     assert len(score.kernel_accuracies) == 2
     assert min(*score.kernel_accuracies, *score.accuracies) > 0.3
@@ -103,8 +113,9 @@ def test_resumed_it_is_the_same_bit_for_bit(mnist, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_devices_share_the_networks_of_an_update(mnist):
-    method = methods.build("frepo", **{**SMALL, "pool": 4, "networks": 4})
+@pytest.mark.parametrize("networks", [1, 4])
+def test_devices_share_the_networks_of_an_update_or_the_real_images_of_one(mnist, networks):
+    method = methods.build("frepo", **{**SMALL, "pool": 4, "networks": networks, "target_batch": 64})
     one, four = (
         jaxdd.run(method, mnist[0], steps=2, devices=jax.devices()[:count], progress=False) for count in (1, 4)
     )

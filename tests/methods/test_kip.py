@@ -9,6 +9,7 @@ import jaxdd
 from jaxdd import data, kernels
 from jaxdd.errors import JaxddError
 from jaxdd.methods import KIP, build, kip
+from jaxdd.types import Labels, RealData
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,17 @@ def test_beats_random_real_images_by_far(mnist, options):
     end = run(mnist, **options).distilled
     kernel = kernels.build(**KIP(**options).kernel_options)
     assert accuracy(end, mnist[1], kernel) > accuracy(start, mnist[1]) + 0.15
+
+
+def test_convolutional_kernels_are_named_with_their_stem_and_not_with_their_blocks():
+    images, labels = np.random.default_rng(0).normal(size=(12, 4, 4, 1)), np.arange(12) % 3
+    real = RealData(jnp.array(images, jnp.float32), Labels.index(labels))
+    options = {"kernel": "conv_ntk", "stem": True, "target_batch": 6}
+    small, large = (run([real], steps=2, kernel_block=block, **options).distilled for block in (2, 4))
+    np.testing.assert_allclose(small.images, large.images, atol=1e-4)
+    facts = dict(large.kernel)
+    assert facts == {**KIP(**options).kernel_options, "ridge": 1e-6, "float64": False}
+    assert facts["stem"] and "block" not in facts
 
 
 def test_fixed_labels_stay_and_learned_labels_move(mnist):
@@ -98,6 +110,8 @@ def test_devices_do_not_matter(mnist, count):
         ({"labels": "soft"}, 'must be "fixed", "learned" or "solve"'),
         ({"corruption": 1.0}, "under 1"),
         ({"kernel": "rbf"}, "nngp"),
+        ({"stem": True}, "stem of KIP must be False for a fully-connected kernel"),
+        ({"kernel_block": 0}, "kernel_block of KIP must be at least 1"),
         ({"lerning_rate": 0.1}, "did you mean 'learning_rate'"),
         ({"learning_rate": 0.0}, "positive"),
         ({"ipc": "a"}, "ipc of KIP must be int, got 'a'"),

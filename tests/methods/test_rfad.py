@@ -6,7 +6,9 @@ import pytest
 
 import jaxdd
 from jaxdd import data, evaluation, kernels, methods, models
+from jaxdd.engine.placement import make_mesh
 from jaxdd.errors import JaxddError
+from jaxdd.inner.networks import share_networks
 from jaxdd.types import Batch
 
 MODEL = "convnet(width=4, depth=2, norm='none', initializer='he')"
@@ -55,15 +57,27 @@ def test_it_learns_and_its_file_predicts(mnist, tmp_path):
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
     assert outcome.state.log_scale > 0
     predictor = evaluation.Predictor.of(dict(outcome.distilled.kernel), (28, 28, 1), 10)
-    assert not predictor.closed
     some = Batch(test.images[:500], test.labels.values[:500])
-    options = {"ridge": predictor.ridge, "float64": predictor.float64}
-    random = evaluation.random_real(jax.random.key(0), train, 1, like=outcome.distilled, kernel=predictor.kernel)
-    ours, theirs = (
-        evaluation.kernel_accuracy(predictor.kernel, one, some, **options) for one in (outcome.distilled, random)
-    )
-    assert ours == evaluation.kernel_accuracy(predictor.kernel, outcome.distilled, some, **options)
+    random = evaluation.random_real(jax.random.key(0), train, 1, like=outcome.distilled, predictor=predictor)
+    ours, theirs = (evaluation.kernel_accuracy(predictor, one, some) for one in (outcome.distilled, random))
+    assert ours == evaluation.kernel_accuracy(predictor, outcome.distilled, some)
     assert ours > max(0.4, theirs)
+
+
+@pytest.mark.parametrize("networks", [4, 2])
+def test_devices_share_the_networks_or_the_real_images(mnist, networks):
+    method = methods.build("rfad", **{**SMALL, "networks": networks, "target_batch": 320, "target_block": None})
+    key = jax.random.key(0)
+    state = method.init(key, mnist[0])
+    batch = Batch(mnist[0].images[:320], mnist[0].labels.values[:320])
+    one, four = (
+        jax.jit(share_networks(method.update, make_mesh(jax.devices()[:count]))).lower(key, state, batch).compile()
+        for count in (1, 4)
+    )
+    assert four.cost_analysis()["flops"] < 0.5 * one.cost_analysis()["flops"]
+    (alone, alone_metrics), (shared, metrics) = one(key, state, batch), four(key, state, batch)
+    np.testing.assert_allclose(metrics["loss"], alone_metrics["loss"], rtol=1e-5)
+    np.testing.assert_allclose(shared.params["images"], alone.params["images"], atol=1e-4)
 
 
 @pytest.mark.parametrize(
