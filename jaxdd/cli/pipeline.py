@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -14,12 +15,12 @@ from typing import Any
 import jax
 
 import jaxdd
-from jaxdd import data, engine, evaluation, methods, models, report
+from jaxdd import data, engine, evaluation, kernels, methods, models, report
 from jaxdd._dotted import is_dotted
 from jaxdd._files import write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Distilled, Network, RealData
+from jaxdd.types import Array, Distilled, Method, Network, RealData
 
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
@@ -55,11 +56,16 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Real:
-    """A data set as methods and networks see it."""
+    """A data set as methods and networks see it.
+
+    Attributes:
+      stored: training data as a run holds them, for `method`.
+    """
 
     dataset: data.Dataset
     transform: data.Transform
-    train: RealData
+    stored: RealData
+    decode: Callable[[Array], Array] | None
     validation: RealData | None
     test: RealData
 
@@ -69,12 +75,23 @@ class Real:
         if isinstance(transform, Mapping):
             pixels = dataset.train.pixels()
             transform = data.fit_transform(transform["transform"], pixels, zca_ridge=transform["zca_ridge"])
-        train, held_out, test = (
+        stored, decode = data.compact_data(dataset.train, transform, dataset.num_classes)
+        held_out, test = (
             data.real_data(split, transform, dataset.num_classes) if len(split) else None
-            for split in (dataset.train, dataset.validation, dataset.test)
+            for split in (dataset.validation, dataset.test)
         )
-        assert train is not None and test is not None  # only the validation split may be empty
-        return cls(dataset, transform, train, held_out, test)
+        assert test is not None  # only the validation split may be empty
+        return cls(dataset, transform, stored, decode, held_out, test)
+
+    @functools.cached_property
+    def train(self) -> RealData:
+        """For evaluation; made when it is first asked for, after the run."""
+        return data.real_data(self.dataset.train, self.transform, self.dataset.num_classes)
+
+    def method(self, name: str, hyper: Mapping[str, Any]) -> Method:
+        """A method for `stored`."""
+        method = methods.build(name, **hyper)
+        return method if self.decode is None else engine.decoding(method, self.decode)
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +134,7 @@ def distill(
     """Distil, evaluate and report, as a config says.
 
     Args:
-      config: sections `seed`, `data`, `method`, `run`, `evaluation`; see `configs/kip.py`.
+      config: sections `seed`, `data`, `method`, `run`, `evaluation`; `cli.template` makes one with every field.
       workdir: where everything goes; `distilled.safetensors` in it is the result.
       resume: go on with the run in `workdir`.
       evaluate: "none", "kernel", "quick" (the protocol of that name, and an MLP where the method trains no networks) or
@@ -135,7 +152,7 @@ def distill(
     full = complete(config)
     workdir = pathlib.Path(workdir)
     name = full["method"].pop("name")
-    method = methods.build(name, **full["method"])
+    methods.build(name, **full["method"])  # what is misspelt must not cost the data's loading
     own_model = {**methods.fields(name), **full["method"]}.get("model")
     full["evaluation"]["model"] = full["evaluation"]["model"] or own_model or "convnet"
     chosen, settings = full["data"], _settings(full["evaluation"], evaluate, trains_networks=own_model is not None)
@@ -144,7 +161,8 @@ def distill(
         raise JaxddError(f"config.evaluation.networks must be at least 1, got {settings['networks']!r}.")
     _check_free(workdir)
     real = Real.load(str(chosen["name"]), chosen, validation=chosen["validation"], seed=chosen["split_seed"])
-    kept = jax.eval_shape(lambda key, train: method.distilled(method.init(key, train)), jax.random.key(0), real.train)
+    method = real.method(name, full["method"])
+    kept = jax.eval_shape(lambda key, data: method.distilled(method.init(key, data)), jax.random.key(0), real.stored)
     predictor = _predictor(kept, real.dataset)
     if evaluate == "kernel" and (predictor is None or predictor.kernel is None):
         raise JaxddError(f"method {name!r} has no kernel that could be evaluated without training; use quick or full.")
@@ -158,12 +176,12 @@ def distill(
     }
     outcome = engine.run(
         method,
-        real.train,
+        real.stored,
         seed=full["seed"],
         workdir=workdir,
         resume=resume,
         config=identity,
-        validate=_validator(predictor, real),
+        validate=_validator(kept, real),
         tensorboard=tensorboard,
         **full["run"],
     )
@@ -217,15 +235,14 @@ def _settings(section: Mapping[str, Any], level: str, *, trains_networks: bool) 
     return dict(section)
 
 
-def _validator(predictor: evaluation.Predictor | None, real: Real) -> Callable[[Distilled], dict[str, float]] | None:
+def _validator(kept: Distilled, real: Real) -> Callable[[Distilled], dict[str, float]] | None:
     """Kernel accuracy on the validation split, for methods that predict with a kernel in closed form."""
-    held_out = real.validation
-    if predictor is None or predictor.kernel is None or not predictor.closed or held_out is None:
+    predictor, held_out = _predictor(kept, real.dataset), real.validation
+    if predictor is None or dict(kept.kernel or ())["name"] not in kernels.NAMES or held_out is None:
         return None
-    kernel, solver = predictor.kernel, {"ridge": predictor.ridge, "float64": predictor.float64}
 
     def validate(distilled: Distilled) -> dict[str, float]:
-        return {"kernel_accuracy": evaluation.kernel_accuracy(kernel, distilled, held_out.batch, **solver)}
+        return {"kernel_accuracy": evaluation.kernel_accuracy(predictor, distilled, held_out.batch)}
 
     return validate
 
@@ -367,12 +384,6 @@ def _measure(
         full = evaluation.full_data_reference(
             network, real.train, real.test.batch, identity=identity, seed=seed, cache=not own
         )
-    predictor = _predictor(distilled, real.dataset)
-    solver: dict[str, Any] = {}
-    if predictor is not None and predictor.kernel is None:
-        solver = {"feature_ridge": predictor.ridge}
-    elif predictor is not None:
-        solver = {"kernel": predictor.kernel, "ridge": predictor.ridge, "float64": predictor.float64}
     compared = evaluation.compare(
         network,
         distilled,
@@ -383,7 +394,7 @@ def _measure(
         # Another stream than the engine's, which starts from key(seed).
         key=jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM),
         num_networks=networks,
-        **solver,
+        predictor=_predictor(distilled, real.dataset),
         full_data=full,
         full_bits=_bits(real.dataset),
     )
@@ -396,6 +407,7 @@ def _measure(
             "accuracy_std": ours["accuracy_std"],
             "random_real_mean": baseline["accuracy_mean"],
             "random_real_std": baseline["accuracy_std"],
+            "herding_mean": next((row["accuracy_mean"] for row in rows if row["name"] == "herding"), None),
             "model": model,
             "protocol": ours["protocol"],
             "networks": ours["networks"],

@@ -142,17 +142,17 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     if not isinstance(steps, int) or steps < 1:
         raise JaxddError(f"steps must be an integer of at least 1, got {steps!r}.")
     name = hyper.pop("name")
-    method = methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
+    methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
     budget = _memory() if budget is None else budget
     real = pipeline.Real.load(str(chosen["name"]), chosen, validation=chosen["validation"], seed=chosen["split_seed"])
     own = {**methods.fields(name), **hyper}
     settings: list[Setting] = []
     recommended = None
     for options in _candidates(own):
-        method = methods.build(name, **{**hyper, **options})
+        method = real.method(name, {**hyper, **options})
         # Only the first that fits is run.
         allowed = budget if recommended is None else 0
-        cost = engine.plan(method, real.train, seed=full["seed"], precision=full["run"]["precision"], budget=allowed)
+        cost = engine.plan(method, real.stored, seed=full["seed"], precision=full["run"]["precision"], budget=allowed)
         settings.append(Setting(options, cost, cost.peak_bytes <= budget))
         if recommended is None and settings[-1].fits:
             recommended = settings[-1]

@@ -20,10 +20,12 @@ from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
 from jaxdd.evaluation.arrays import centred
+from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.evaluation.train import train as fit
 from jaxdd.kernels import label_solve
+from jaxdd.selection import herding
 from jaxdd.types import Array, Batch, Distilled, Key, Network, RealData
 
 # Real examples to which the labels of a baseline are fitted.
@@ -36,20 +38,19 @@ def random_real(
     per_class: int,
     *,
     like: Distilled,
-    kernel: Callable[..., Array] | None = None,
-    ridge: float = 1e-6,
+    predictor: Predictor | None = None,
     teacher: Callable[[Array], Array] | None = None,
 ) -> Distilled:
     """Random real images of each class with labels in the regime and convention of a distilled set.
 
     In the "hard" regime they keep their own. In the "learned" regime they get, for a kernel method, the best labels
-    they can have under `kernel` (Label Solve of Nguyen et al. 2021) for a class-balanced sample of about 5,000 real
+    they can have under its kernel (Label Solve of Nguyen et al. 2021) for a class-balanced sample of about 5,000 real
     examples, and else those of a `teacher`. They are to be trained on as the distilled set is.
 
     Args:
       data: the training data.
       like: the distilled set; `dataclasses.replace(like, label_regime="hard")` asks for the plain baseline.
-      kernel, ridge: those of a kernel method.
+      predictor: of a kernel method.
       teacher: from images to class probabilities `(n, classes)`, see `teach`.
 
     Raises:
@@ -57,6 +58,7 @@ def random_real(
         teacher.
     """
     learned = like.label_regime == "learned"
+    kernel = predictor and predictor.kernel
     if learned and teacher is None and (kernel is None or like.label_convention != "centred"):
         raise JaxddError(
             "the baseline for learned labels needs the method's kernel and centred labels, or a teacher; "
@@ -65,27 +67,52 @@ def random_real(
     key_images, key_targets = jax.random.split(key)
     chosen = balanced_choice(jax.random.split(key_images)[0], data.labels, per_class)  # those `pixels` starts from
     images, hard, classes = data.images[chosen], data.labels.values[chosen], data.labels.num_classes
-    if learned and kernel is not None:
+    if learned and predictor and kernel:
         targets = min(min(data.labels.counts), max(2 * per_class, NUM_TARGETS // classes))
         target = balanced_choice(key_targets, data.labels, targets)
         goal = centred(data.labels.values[target], "hard", classes)
-        labels = label_solve(kernel, images, data.images[target], goal, ridge=ridge)
-    elif like.label_convention == "hard":
-        labels = hard
+        labels = label_solve(kernel, images, data.images[target], goal, ridge=predictor.ridge)
+    elif learned and teacher is not None:
+        labels = teacher(images) - (1 / classes if like.label_convention == "centred" else 0)
     else:
-        labels = teacher(images) if learned and teacher is not None else jax.nn.one_hot(hard, classes)
-        labels = labels - 1 / classes if like.label_convention == "centred" else labels
-    index = max(1, (classes - 1).bit_length())
-    plan = None if like.plan is None else _balanced_plan(like.plan, len(images), per_class)
+        labels = _in_convention(hard, like, classes)
+    return _treated_as(like, images, labels, per_class, classes)
+
+
+def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:
+    """Real images of each class chosen by `selection.herding` of their pixels in transformed space, with their labels.
+
+    Args:
+      data: the training data.
+      like: a distilled set with hard labels; what is measured beside it is to be trained on as it is.
+
+    Raises:
+      JaxddError: if a class has fewer than `per_class` images.
+    """
+    chosen = herding(data.images, data.labels, per_class)
+    labels = _in_convention(data.labels.values[chosen], like, data.labels.num_classes)
+    return _treated_as(like, data.images[chosen], labels, per_class, data.labels.num_classes)
+
+
+def _in_convention(hard: Array, like: Distilled, classes: int) -> Array:
+    """Hard labels as those of a set are given."""
+    if like.label_convention == "hard":
+        return hard
+    return jax.nn.one_hot(hard, classes) - (1 / classes if like.label_convention == "centred" else 0)
+
+
+def _treated_as(like: Distilled, images: Array, labels: Array, per_class: int, classes: int) -> Distilled:
+    """Real images as a set that is trained on as the distilled one is."""
+    of_labels = labels.size * 32 if like.label_regime == "learned" else len(images) * max(1, (classes - 1).bit_length())
     return Distilled(
         images=images,
         labels=labels,
         learning_rates=like.learning_rates,
-        plan=plan,
+        plan=None if like.plan is None else _balanced_plan(like.plan, len(images), per_class),
         theta0=like.theta0,
         label_convention=like.label_convention,
         label_regime=like.label_regime,
-        num_bits=32 * images.size + (32 * labels.size if learned else index * len(images)),
+        num_bits=32 * images.size + of_labels,
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdd.evaluation.baselines import random_real, teach
-from jaxdd.evaluation.kernel import kernel_accuracy
+from jaxdd.evaluation.baselines import herded, random_real, teach
+from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.types import Array, Batch, Distilled, Key, Network, RealData
@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
       name: "distilled", "random real, learned labels" (of a kernel), "random real, a teacher's labels", "random real,
-        hard labels" or "full data".
+        hard labels", "herding" (of pixels, beside hard labels) or "full data".
       num_images: of each set behind the row.
       num_bits: what storing such a set costs, None if that is not known. Random real images are stored as the
         distilled set is, 32 bits a pixel entry, also where their source has 8 bits.
@@ -69,10 +69,7 @@ def compare(
     *,
     key: Key,
     num_networks: int = 5,
-    kernel: Callable[..., Array] | None = None,
-    ridge: float = 1e-6,
-    float64: bool = False,
-    feature_ridge: float | None = None,
+    predictor: Predictor | None = None,
     full_data: Score | None = None,
     full_bits: int | None = None,
     networks_per_batch: int | None = None,
@@ -82,13 +79,13 @@ def compare(
     The baselines are in the label regime of the distilled set: where that is "learned", their labels are solved for
     under the method's kernel, or given by a network of the same kind trained on all real data; a second baseline with
     hard labels follows. Each is `num_networks` independent draws, one for each network, so its spread shows the luck of
-    the draw too. All sets are measured with networks from the same keys.
+    the draw too. Beside hard labels there is one set of herded real images as well. All sets are measured with networks
+    from the same keys.
 
     Args:
       network: what to train; None leaves only kernel accuracies.
       train, validation, test: real data in the set's space.
-      kernel, ridge, float64: those of a kernel method, or None.
-      feature_ridge: of a method whose kernel is that of the networks trained on the set, or None, see `evaluate`.
+      predictor: of a kernel method, see `Predictor.of`.
       full_data: a score from `full_data_reference`, to be put in the last row.
       full_bits: what storing all the training data costs, for that row.
 
@@ -98,6 +95,7 @@ def compare(
     per_class = math.ceil(_affordable(distilled) / train.labels.num_classes)
     key_draw, key_evaluate, key_teacher = jax.random.split(key, 3)
     keys = jax.random.split(key_draw, num_networks)
+    solver = predictor if predictor and predictor.kernel else None
 
     def row(name: str, sets: list[Distilled]) -> Row:
         score = kernel_mean = None
@@ -111,25 +109,26 @@ def compare(
                 num_networks=num_networks,
                 key=key_evaluate,
                 networks_per_batch=networks_per_batch,
-                feature_ridge=feature_ridge,
+                predictor=predictor,
             )
             if score.kernel_accuracies:
                 kernel_mean = float(np.mean(score.kernel_accuracies))
-        if kernel is not None:
-            accuracies = [kernel_accuracy(kernel, one, test, ridge=ridge, float64=float64) for one in sets]
-            kernel_mean = float(np.mean(accuracies))
+        if solver:
+            kernel_mean = float(np.mean([kernel_accuracy(solver, one, test) for one in sets]))
         return Row(name, len(sets[0].images), sets[0].num_bits, sets[0].label_regime, score, kernel_mean)
 
     def random_row(name: str, like: Distilled, teacher: Callable[[Array], Array] | None = None) -> Row:
-        sets = [random_real(k, train, per_class, like=like, kernel=kernel, ridge=ridge, teacher=teacher) for k in keys]
+        sets = [random_real(k, train, per_class, like=like, predictor=predictor, teacher=teacher) for k in keys]
         return row(name, sets)
 
     rows = [row("distilled", [distilled])]
-    if distilled.label_regime == "learned" and kernel is not None:
+    if distilled.label_regime == "learned" and solver:
         rows.append(random_row("random real, learned labels", distilled))
     elif distilled.label_regime == "learned" and network is not None:
         rows.append(random_row("random real, a teacher's labels", distilled, teach(network, train, key=key_teacher)))
     rows.append(random_row("random real, hard labels", dataclasses.replace(distilled, label_regime="hard")))
+    if distilled.label_regime == "hard" and network is not None:
+        rows.append(row("herding", [herded(train, per_class, like=distilled)]))
     if full_data is not None:
         rows.append(Row("full data", len(train.images), full_bits, "hard", full_data))
     return rows

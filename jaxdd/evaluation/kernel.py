@@ -24,14 +24,14 @@ class Predictor(NamedTuple):
 
     Attributes:
       kernel: `kernel(x1, x2=None) -> (n, m)`; None if it is that of the features of networks trained on the set.
-      ridge, float64: as in `kernels.kernel_ridge_solve`.
-      closed: whether the kernel is one of `jaxdd.kernels`, in closed form.
+        Programs are compiled once for each kernel object.
+      ridge: relative to the mean diagonal of the support's kernel.
+      float64: solve in float64.
     """
 
     kernel: Callable[..., Array] | None
-    ridge: float
+    ridge: float = 1e-6
     float64: bool = False
-    closed: bool = True
 
     @classmethod
     def of(
@@ -44,7 +44,7 @@ class Predictor(NamedTuple):
         solver = {name: options.pop(name) for name in ("ridge", "float64") if name in options}
         name = options.pop("name")
         if name == TRAINED_FEATURES:
-            return cls(None, **solver, closed=False)
+            return cls(None, **solver)
         if name != RANDOM_FEATURES:
             return cls(kernels.build(name, **options), **solver)
         network = models.build(options.pop("model"), image_shape, num_classes)
@@ -54,20 +54,16 @@ class Predictor(NamedTuple):
             theta, stats = network.init(key)
             return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, _FEATURE_BLOCK)
 
-        return cls(kernels.conjugate_kernel(features, keys, **options), **solver, closed=False)
+        return cls(kernels.conjugate_kernel(features, keys, **options), **solver)
 
 
-def kernel_accuracy(
-    kernel: Callable[..., Array], distilled: Distilled, test: Batch, *, ridge: float = 1e-6, float64: bool = False
-) -> float:
+def kernel_accuracy(predictor: Predictor, distilled: Distilled, test: Batch) -> float:
     """The share of test images that kernel ridge regression from the distilled set classifies rightly.
 
     Args:
-      kernel: `kernel(x1, x2=None) -> (n, m)`. Programs are compiled once for each kernel object.
+      predictor: one with a kernel.
       distilled: the support; labels of any convention.
       test: real images in the same space, on host or device; kernels are evaluated in blocks of at most 500.
-      ridge: relative to the mean diagonal of the support's kernel.
-      float64: solve in float64.
 
     Returns:
       A fraction.
@@ -75,6 +71,7 @@ def kernel_accuracy(
     Raises:
       JaxddError: if the solve fails: the kernel is not positive definite at this precision, or the set not finite.
     """
+    kernel, ridge, float64 = predictor
     labels = jnp.asarray(distilled.labels)
     num_classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), np.max(test.labels))) + 1
     support = jnp.asarray(distilled.images, jnp.float32)

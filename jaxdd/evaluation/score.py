@@ -13,6 +13,7 @@ import numpy as np
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
 from jaxdd.evaluation.arrays import centred
+from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.train import accuracy, feature_regression, train, train_as_distilled
 from jaxdd.types import Batch, Distilled, Key, Network
@@ -66,7 +67,7 @@ def evaluate(
     num_networks: int = 5,
     key: Key,
     networks_per_batch: int | None = None,
-    feature_ridge: float | None = None,
+    predictor: Predictor | None = None,
 ) -> Score:
     """Train fresh networks on a set and measure them on test data, both in the space the set is in.
 
@@ -79,7 +80,8 @@ def evaluate(
       validation: held-out real data, never test data.
       num_networks: networks that are measured.
       networks_per_batch: how many train side by side; one on CPUs and all on accelerators by default.
-      feature_ridge: also measure kernel ridge regression on the trained networks' features, with this relative ridge.
+      predictor: of a kernel method; if its kernel is that of trained networks' features, regression on those of the
+        networks here is measured too.
 
     Raises:
       JaxddError: for an unknown protocol, a protocol that has to select without `validation`, or sets and test data
@@ -96,7 +98,7 @@ def evaluate(
 
     regressed = []
 
-    def measure(rate: float, keys: Key, data: Batch, ridge: float | None = None) -> np.ndarray:
+    def measure(rate: float, keys: Key, data: Batch, predictor: Predictor | None = None) -> np.ndarray:
         """Accuracies `(len(keys),)`, a batch of networks after the other."""
         per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
         accuracies = []
@@ -118,9 +120,10 @@ def evaluate(
                     sets=chosen,
                 )
             accuracies.append(accuracy(network, trained, data))
-            if ridge is not None:
+            if predictor is not None and predictor.kernel is None:
                 fitted = centred(labels[chosen], sets[0].label_convention, num_classes)
-                regressed.append(feature_regression(network, trained, images[chosen], fitted, data, ridge=ridge))
+                found = feature_regression(network, trained, images[chosen], fitted, data, ridge=predictor.ridge)
+                regressed.append(found)
         return np.concatenate(accuracies)[: len(keys)]
 
     key_selection, key_measured = jax.random.split(key)
@@ -137,7 +140,7 @@ def evaluate(
         keys = jax.random.split(key_selection, protocol.selection_networks)
         means = [float(measure(rate, keys, held_out).mean()) for rate in rates]
         best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))
-    accuracies = measure(best, jax.random.split(key_measured, num_networks), test, feature_ridge)
+    accuracies = measure(best, jax.random.split(key_measured, num_networks), test, predictor)
     return Score(
         accuracies=tuple(float(a) for a in accuracies),
         learning_rate=best,

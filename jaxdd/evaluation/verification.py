@@ -113,14 +113,12 @@ def verify(
             num_networks=num_networks,
             key=jax.random.key(seed),
             networks_per_batch=networks_per_batch,
-            feature_ridge=predictor.ridge if predictor and predictor.kernel is None else None,
+            predictor=predictor,
         )
         if score.kernel_accuracies:
             kernel_found = float(np.mean(score.kernel_accuracies))
     if predictor and predictor.kernel:
-        kernel_found = kernel_accuracy(
-            predictor.kernel, distilled, test, ridge=predictor.ridge, float64=predictor.float64
-        )
+        kernel_found = kernel_accuracy(predictor, distilled, test)
 
     recorded = {name: value for name, value in (recorded or {}).items() if value is not None}
     disagreements, compared = [], []

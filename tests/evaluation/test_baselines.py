@@ -9,6 +9,7 @@ import pytest
 from jaxdd import data, evaluation, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import (
+    Predictor,
     Protocol,
     Row,
     check_fits,
@@ -72,11 +73,13 @@ def test_hard_baselines_are_real_images_with_their_own_labels(mnist, key):
 
 def test_learned_labels_are_the_better_baseline(mnist, key):
     train, _, test = mnist
-    hard, learned = (random_real(key, train, 3, like=like("centred", r), kernel=ntk) for r in ("hard", "learned"))
+    hard, learned = (
+        random_real(key, train, 3, like=like("centred", r), predictor=Predictor(ntk)) for r in ("hard", "learned")
+    )
     np.testing.assert_array_equal(hard.images, learned.images)
     assert learned.label_regime == "learned"
     assert learned.num_bits > hard.num_bits
-    gain = kernel_accuracy(ntk, learned, test) - kernel_accuracy(ntk, hard, test)
+    gain = kernel_accuracy(Predictor(ntk), learned, test) - kernel_accuracy(Predictor(ntk), hard, test)
     assert gain > 0.03
 
 
@@ -84,7 +87,7 @@ def test_learned_labels_are_the_better_baseline(mnist, key):
     ("arguments", "sentence"),
     [
         ({"like": like(regime="learned")}, "needs the method's kernel"),
-        ({"like": like("probability", "learned"), "kernel": ntk}, "centred labels"),
+        ({"like": like("probability", "learned"), "predictor": Predictor(ntk)}, "centred labels"),
         ({"like": like(), "per_class": 100_000}, "100000"),
         ({"like": like(), "per_class": 0}, "at least 1"),
     ],
@@ -97,8 +100,8 @@ def test_impossible_baselines(mnist, key, arguments, sentence):
 def test_comparison_by_regime(mnist, mlp, key):
     train, validation, test = mnist
     full = evaluation.Score((0.9,), 1e-3, "full-data")
-    learned = random_real(key, train, 2, like=like(regime="learned"), kernel=ntk)
-    options = {"key": key, "num_networks": 2, "kernel": ntk, "full_data": full, "full_bits": 12345}
+    learned = random_real(key, train, 2, like=like(regime="learned"), predictor=Predictor(ntk))
+    options = {"key": key, "num_networks": 2, "predictor": Predictor(ntk), "full_data": full, "full_bits": 12345}
     rows = compare(mlp, learned, train, validation, test, SHORT, **options)
     names = ["distilled", "random real, learned labels", "random real, hard labels", "full data"]
     assert [row.name for row in rows] == names
@@ -114,19 +117,23 @@ def test_comparison_by_regime(mnist, mlp, key):
     assert abs(rows[0].kernel_accuracy - rows[1].kernel_accuracy) < 0.15
 
     hard = dataclasses.replace(learned, label_regime="hard")
-    rows = compare(None, hard, train, None, test, key=key, num_networks=2, kernel=ntk)
+    rows = compare(None, hard, train, None, test, key=key, num_networks=2, predictor=Predictor(ntk))
     assert [(row.name, row.score) for row in rows] == [("distilled", None), ("random real, hard labels", None)]
-    assert rows == compare(None, hard, train, None, test, key=key, num_networks=2, kernel=ntk)
+    assert rows == compare(None, hard, train, None, test, key=key, num_networks=2, predictor=Predictor(ntk))
     rows = compare(mlp, hard, train, None, test, SHORT, key=key, num_networks=1)
-    assert [row.kernel_accuracy for row in rows] == [None, None]
+    assert [(row.name, row.kernel_accuracy) for row in rows][1:] == [
+        ("random real, hard labels", None),
+        ("herding", None),
+    ]
+    assert rows[2].num_bits == rows[1].num_bits and rows[2].num_images == 20
 
 
 def test_comparison_solves_as_it_is_told(mnist, key, monkeypatch):
     train, _, test = mnist
     asked = []
-    monkeypatch.setattr(comparison, "kernel_accuracy", lambda *a, **options: asked.append(options) or 0.5)
-    compare(None, like(), train, None, test, key=key, num_networks=2, kernel=ntk, ridge=0.1, float64=True)
-    assert asked == [{"ridge": 0.1, "float64": True}] * 3
+    monkeypatch.setattr(comparison, "kernel_accuracy", lambda predictor, *a: asked.append(predictor) or 0.5)
+    compare(None, like(), train, None, test, key=key, num_networks=2, predictor=Predictor(ntk, 0.1, True))
+    assert asked == [Predictor(ntk, 0.1, True)] * 3
 
 
 def test_a_row_as_a_dict():
@@ -168,8 +175,9 @@ def test_no_key_serves_two_purposes(mnist, mlp, key, monkeypatch):
     compare(mlp, random_real(key, train, 1, like=like()), train, validation, test, protocol, key=key, num_networks=3)
     assert len(draws) == 3
     networks = np.concatenate(networks)
-    distilled, random = np.split(networks, 2)
+    distilled, random, herding = np.split(networks, 3)
     np.testing.assert_array_equal(distilled, random, "all rows train the same networks")
+    np.testing.assert_array_equal(distilled, herding)
 
     def family(keys):
         keys = jax.random.wrap_key_data(jnp.asarray(keys))
@@ -225,7 +233,7 @@ def test_cache_directory_from_the_environment_and_unwritable(mnist, mlp, tmp_pat
 
 @pytest.fixture(scope="module")
 def stored(mnist, dataset, transform):
-    distilled = random_real(jax.random.key(0), mnist[0], 1, like=like(regime="learned"), kernel=ntk)
+    distilled = random_real(jax.random.key(0), mnist[0], 1, like=like(regime="learned"), predictor=Predictor(ntk))
     kernel = {"name": "ntk", "depth": 1, "activation": "relu", "w_std": 2**0.5, "b_std": 0.1, "ridge": 1e-6}
     distilled = dataclasses.replace(distilled, kernel=tuple(kernel.items()))
     header = {
@@ -245,7 +253,7 @@ def test_verification(stored, dataset, mnist, tmp_path):
     found = verify(path, dataset, **options)
     assert found.score.protocol == "quick"
     assert found.agrees is None
-    expected = kernel_accuracy(ntk, stored.distilled(), mnist[2])
+    expected = kernel_accuracy(Predictor(ntk), stored.distilled(), mnist[2])
     assert found.kernel_accuracy == expected > 0.3
 
     recorded = Row("distilled", 10, 0, "learned", found.score, found.kernel_accuracy).as_dict()
@@ -262,11 +270,11 @@ def test_verification(stored, dataset, mnist, tmp_path):
 
 def test_verification_solves_as_the_file_says(stored, dataset, monkeypatch):
     asked = []
-    monkeypatch.setattr(evaluation.verification, "kernel_accuracy", lambda *a, **options: asked.append(options) or 0.5)
+    monkeypatch.setattr(evaluation.verification, "kernel_accuracy", lambda how, *a: asked.append(how) or 0.5)
     for extra in ({}, {"float64": True}):
         header = {**stored.header, "kernel": {**stored.header["kernel"], **extra}}
         verify(dataclasses.replace(stored, header=header), dataset, model=None)
-    assert asked == [{"ridge": 1e-6, "float64": False}, {"ridge": 1e-6, "float64": True}]
+    assert [how[1:] for how in asked] == [(1e-6, False), (1e-6, True)]
 
 
 def test_what_was_not_measured_is_not_compared(stored, dataset):

@@ -8,7 +8,7 @@ import pytest
 
 from jaxdd import data, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import Protocol, Score, arrays, evaluate, kernel_accuracy
+from jaxdd.evaluation import Predictor, Protocol, Score, arrays, evaluate, kernel_accuracy
 from jaxdd.evaluation.train import Trained, accuracy, train
 from jaxdd.kernels import conjugate_kernel, kernel_ridge_predict, ntk
 from jaxdd.types import Batch, Distilled
@@ -96,7 +96,7 @@ def test_accuracy_in_blocks(mnist, mlp, monkeypatch):
     for block in (1000, 100):
         monkeypatch.setattr(arrays, "BLOCK", block)
         np.testing.assert_allclose(accuracy(mlp, trained, part), expected, rtol=1e-6)
-        assert kernel_accuracy(ntk, some(mnist[0], 1), part) == pytest.approx(by_kernel, abs=1e-6)
+        assert kernel_accuracy(Predictor(ntk), some(mnist[0], 1), part) == pytest.approx(by_kernel, abs=1e-6)
 
 
 def kernel_directly(mnist, test):
@@ -119,12 +119,12 @@ def test_a_kernel_that_cannot_be_solved_is_an_error(mnist, broken):
         support = dataclasses.replace(support, images=support.images.at[3].set(jnp.nan))
     sentence = "kernel ridge regression failed: .* not positive definite at float32; use a larger ridge or float64"
     with pytest.raises(JaxddError, match=sentence):
-        kernel_accuracy(kernel, support, test, ridge=1e-9)
+        kernel_accuracy(Predictor(kernel, 1e-9), support, test)
     if broken == "repeated":
-        assert kernel_accuracy(kernel, support, test, ridge=1e-9, float64=True) > 0.2
+        assert kernel_accuracy(Predictor(kernel, 1e-9, float64=True), support, test) > 0.2
     else:
         with pytest.raises(JaxddError, match=r"not positive definite at float64; use a larger ridge\.$"):
-            kernel_accuracy(kernel, support, test, float64=True)
+            kernel_accuracy(Predictor(kernel, float64=True), support, test)
 
 
 def test_the_best_rate_on_validation_is_taken_and_a_diverging_one_is_no_accident(mnist, mlp, key):
