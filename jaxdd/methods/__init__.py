@@ -3,9 +3,16 @@
 from jaxdd.methods._registry import available, build, fields
 from jaxdd.methods.bilevel import Bilevel, Inner, bilevel
 from jaxdd.methods.bptt import BPTT, LinBa, bptt, linba
+from jaxdd.methods.cafe import CAFE, cafe
+from jaxdd.methods.datadam import DataDAM, datadam
+from jaxdd.methods.dc import DC, DSA, dc, dsa
 from jaxdd.methods.dd import DD, dd
+from jaxdd.methods.dm import DM, dm
 from jaxdd.methods.frepo import FRePo, frepo
+from jaxdd.methods.idc import IDC, idc
 from jaxdd.methods.kip import KIP, kip
+from jaxdd.methods.matching import Classes, Matching, Networks, match_gradients, match_layers, matching
+from jaxdd.methods.ncfm import NCFM, ncfm
 from jaxdd.methods.rat_bptt import RaTBPTT, rat_bptt
 from jaxdd.methods.rcig import RCIG, rcig
 from jaxdd.methods.rfad import RFAD, rfad
@@ -13,25 +20,45 @@ from jaxdd.methods.soft_label_dd import SoftLabelDD, soft_label_dd
 
 __all__ = [
     "BPTT",
+    "CAFE",
+    "DC",
     "DD",
+    "DM",
+    "DSA",
+    "IDC",
     "KIP",
+    "NCFM",
     "RCIG",
     "RFAD",
     "Bilevel",
+    "Classes",
+    "DataDAM",
     "FRePo",
     "Inner",
     "LinBa",
+    "Matching",
+    "Networks",
     "RaTBPTT",
     "SoftLabelDD",
     "available",
     "bilevel",
     "bptt",
     "build",
+    "cafe",
+    "datadam",
+    "dc",
     "dd",
+    "dm",
+    "dsa",
     "fields",
     "frepo",
+    "idc",
     "kip",
     "linba",
+    "match_gradients",
+    "match_layers",
+    "matching",
+    "ncfm",
     "rat_bptt",
     "rcig",
     "rfad",

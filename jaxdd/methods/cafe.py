@@ -1,0 +1,138 @@
+"""CAFE (Wang et al., CVPR 2022, "CAFE: Learning to Condense Dataset by Aligning Features", arXiv:2203.01531)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd import losses
+from jaxdd.data import uniform_sampler
+from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods.matching import Matching, Networks, match_layers, matching
+from jaxdd.synthetic import pixels
+from jaxdd.types import Array, Batch, Key, Method, Network, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class CAFE(Matching):
+    """Hyper-parameters of CAFE, as in the authors' code: those of `Matching`, and
+
+    Attributes:
+      early_weight: of the distances in all layers before the last two, which count whole.
+      discrimination_weight: of the discrimination loss.
+      query: real examples on which the network's accuracy is watched.
+      renewal: a new network begins when the last `window` accuracies lie this close together.
+      change: in between it is trained on the set until the last `window` of its accuracies differ by so much.
+      window: see above.
+      max_epochs: of that training at most.
+      network_learning_rate: of that training, by gradient descent on the whole set.
+    """
+
+    init: str = "noise"
+    early_weight: float = 0.1
+    discrimination_weight: float = 0.01
+    query: int = 512
+    renewal: float = 0.04
+    change: float = 0.03
+    window: int = 10
+    max_epochs: int = 50
+    network_learning_rate: float = 0.01
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self,
+            early_weight=(self.early_weight >= 0, "at least 0"),
+            discrimination_weight=(self.discrimination_weight >= 0, "at least 0"),
+            query=(self.query >= 1, "at least 1"),
+            renewal=(self.renewal >= 0, "at least 0"),
+            change=(self.change >= 0, "at least 0"),
+            window=(self.window >= 2, "at least 2"),
+            max_epochs=(self.max_epochs >= 1, "at least 1"),
+            network_learning_rate=positive(self.network_learning_rate),
+        )
+
+
+@method(CAFE)
+def cafe(config: CAFE) -> Method:
+    """CAFE: match the mean features of every layer, and classify real features by those of the set.
+
+    Minimises `sum_c sum_l w_l |mean f_l(real) - mean f_l(synthetic)|²` over all layers but the logits, and
+    `losses.cafe_discrimination` with the distance of the penultimate features, on a network that is trained on the set
+    as long as this changes its accuracy slowly, and renewed when nothing changes it any more.
+    """
+
+    def see(layers):
+        *maps, features, _ = layers
+        return [jnp.mean(each, axis=0, keepdims=True) for each in maps], features
+
+    def distance(real, synthetic, key):
+        weights = [config.early_weight] * (len(real[0]) - 1) + [1.0, 1.0 + config.discrimination_weight]
+        levels = [(*maps, features) for maps, features in (real, synthetic)]
+        aligned = jax.vmap(functools.partial(losses.mean_feature_matching, weights=tuple(weights)))(*levels).sum()
+        count, per_class, dim = real[1].shape
+        labels = jnp.repeat(jnp.arange(count), per_class)
+        told_apart = losses.cafe_discrimination(real[1].reshape(-1, dim), labels, synthetic[1])
+        return aligned + config.discrimination_weight * told_apart
+
+    match = match_layers(config, see, distance)
+    sample = uniform_sampler(config.query)
+    synthetic = pixels(config.ipc, init=config.init)
+    return matching(config, synthetic, match, functools.partial(_watched, config), sample=sample)
+
+
+class Watched(NamedTuple):
+    theta: PyTree
+    stats: PyTree
+    accuracies: Array
+    """`(window,)`, the last ones, the newest at the end; -1 where there was none yet."""
+
+
+def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
+    """One network whose training and renewal depend on what they change."""
+    del num_classes
+    none = np.full(config.window, -1, np.float32)
+
+    def begin(key: Key) -> Watched:
+        return Watched(*network.init(key), jnp.asarray(none))
+
+    def spread(accuracies: Array) -> Array:
+        highest = accuracies.max()
+        return highest - jnp.where(accuracies < 0, highest, accuracies).min()
+
+    def advance(kept: Watched, key: Key, synthetic: Batch, query: Batch) -> Watched:
+        def accuracy(theta: PyTree, stats: PyTree) -> Array:
+            return jnp.mean(jnp.argmax(network.apply(theta, query.images, stats)[0], axis=1) == query.labels)
+
+        def pushed(accuracies: Array, theta: PyTree, stats: PyTree) -> Array:
+            return jnp.roll(accuracies, -1).at[-1].set(accuracy(theta, stats))
+
+        def loss(theta: PyTree, stats: PyTree) -> tuple[Array, PyTree]:
+            logits, stats = network.apply(theta, synthetic.images, stats, train=True)
+            return losses.cross_entropy(logits, synthetic.labels).mean(), stats
+
+        def epoch(carry):
+            theta, stats, seen, t = carry
+            grads, stats = jax.grad(loss, has_aux=True)(theta, stats)
+            theta = jax.tree.map(lambda leaf, g: leaf - config.network_learning_rate * g, theta, grads)
+            return theta, stats, pushed(seen, theta, stats), t + 1
+
+        def slow(carry):
+            return (carry[3] < config.max_epochs) & ~(spread(carry[2]) > config.change)
+
+        def train() -> Watched:
+            theta, stats, _, _ = jax.lax.while_loop(slow, epoch, (kept.theta, kept.stats, jnp.asarray(none), 0))
+            return Watched(theta, stats, accuracies)
+
+        accuracies = pushed(kept.accuracies, kept.theta, kept.stats)
+        settled = (accuracies >= 0).all() & (spread(accuracies) < config.renewal)
+        return jax.lax.cond(settled, lambda: begin(key), train)
+
+    return Networks(
+        init=lambda key, data: begin(key), start=lambda kept, key: (kept.theta, kept.stats), advance=advance
+    )

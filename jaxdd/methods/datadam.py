@@ -1,0 +1,61 @@
+"""DataDAM (Sajedi et al. 2023, "DataDAM: Efficient Dataset Distillation with Attention Matching", ICCV)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from jaxdd import losses
+from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods.matching import Matching, match_layers, matching
+from jaxdd.synthetic import pixels
+from jaxdd.types import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class DataDAM(Matching):
+    """Hyper-parameters of DataDAM, as in the authors' code: those of `Matching`, and
+
+    Attributes:
+      exponent: of the activations in an attention map; the paper has 4, the code 1.
+      attention_weight: of the distance of attention maps.
+      output_weight: of the squared distance of the mean logits, relative to that.
+    """
+
+    target_per_class: int = 64
+    augmentation: str = "dsa"
+    learning_rate: float = 1.0
+    exponent: float = 1.0
+    attention_weight: float = 100.0
+    output_weight: float = 0.01
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self,
+            exponent=positive(self.exponent),
+            attention_weight=positive(self.attention_weight),
+            output_weight=(self.output_weight >= 0, "at least 0"),
+        )
+
+
+@method(DataDAM)
+def datadam(config: DataDAM) -> Method:
+    """DataDAM: match the spatial attention of random networks' layers, and their outputs.
+
+    Minimises `w sum_c (sum_l |mean A_l(real) - mean A_l(synthetic)|² + λ |mean z(real) - mean z(synthetic)|²)` over the
+    attention maps A of all layers of a new random network but the last, and its logits z.
+    """
+
+    def see(layers):
+        *maps, _, logits = layers
+        return [losses.attention_map(each, config.exponent) for each in maps[:-1]], logits
+
+    def distance(real, synthetic, key):
+        attention, outputs = (
+            jax.vmap(losses.mean_feature_matching)(*sides).sum() for sides in zip(real, synthetic, strict=True)
+        )
+        return config.attention_weight * (attention + config.output_weight * outputs)
+
+    return matching(config, pixels(config.ipc, init=config.init), match_layers(config, see, distance))

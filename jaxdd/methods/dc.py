@@ -1,0 +1,110 @@
+"""DC and DSA: gradient matching (Zhao, Mopuri & Bilen 2021; Zhao & Bilen 2021, https://arxiv.org/abs/2006.05929)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd import inner, losses
+from jaxdd.data import augmentation
+from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods.matching import Matching, Networks, match_gradients, matching
+from jaxdd.synthetic import pixels
+from jaxdd.types import Array, Batch, Key, Method, Network, PyTree
+
+# Matching steps of a network and, after each but the last, its epochs on the set, from this ipc on.
+_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+
+
+@dataclasses.dataclass(frozen=True)
+class DC(Matching):
+    """Hyper-parameters of DC, the paper's: those of `Matching`, and
+
+    Attributes:
+      matching_steps: updates that see one network, before a new one begins; None for the published number.
+      epochs: of its training on the set after each of them; None for the published number.
+      network_learning_rate, network_batch: of that training, by plain gradient descent.
+    """
+
+    init: str = "noise"
+    matching_steps: int | None = None
+    epochs: int | None = None
+    network_learning_rate: float = 0.01
+    network_batch: int = 256
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self,
+            matching_steps=(self.matching_steps is None or self.matching_steps >= 1, "at least 1 or None"),
+            epochs=(self.epochs is None or self.epochs >= 1, "at least 1 or None"),
+            network_learning_rate=positive(self.network_learning_rate),
+            network_batch=(self.network_batch >= 1, "at least 1"),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DSA(DC):
+    """Hyper-parameters of DSA, the paper's: those of `DC`."""
+
+    init: str = "real"
+    augmentation: str = "dsa"
+
+
+@method(DC)
+def dc(config: DC) -> Method:
+    """Dataset Condensation: match the gradients of a network that is trained on the set in between.
+
+    Minimises `sum_c D(grad CE(real of class c), grad CE(synthetic of class c))`, D the cosine distance between the rows
+    of each layer (`losses.gradient_matching`).
+    """
+    return _gradient_matching(config)
+
+
+@method(DSA)
+def dsa(config: DSA) -> Method:
+    """Differentiable Siamese Augmentation: DC with both sides augmented alike, from real images."""
+    return _gradient_matching(config)
+
+
+def _gradient_matching(config: DC) -> Method:
+    return matching(
+        config,
+        pixels(config.ipc, init=config.init),
+        match_gradients(config, losses.gradient_matching),
+        functools.partial(_trained_on_set, config),
+    )
+
+
+def _trained_on_set(config: DC, network: Network, num_classes: int) -> Networks:
+    """One network that a few updates see, trained on the set in between."""
+    published = _LOOPS[max(ipc for ipc in _LOOPS if ipc <= config.ipc)]
+    matching_steps, epochs = config.matching_steps or published[0], config.epochs or published[1]
+    augment = augmentation.named(config.augmentation)
+
+    count = config.ipc * num_classes
+    batch = min(config.network_batch, count)
+    steps = epochs * (count // batch)
+    optimizer = optax.sgd(config.network_learning_rate)
+    pool = inner.pool(network, optimizer, size=1, max_age=(matching_steps - 1) * steps)
+
+    def advance(slots: inner.Slots, key: Key, synthetic: Batch, real: Batch) -> inner.Slots:
+        key_plan, key_advance = jax.random.split(key)
+        plan = inner.epoch_plan(key_plan, count, batch, steps)
+
+        def loss(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
+            images, labels = jax.tree.map(lambda leaf: leaf[plan[step]], synthetic)
+            logits, stats = network.apply(theta, augment.apply(images, augment.draw(key, batch)), stats, train=True)
+            return losses.cross_entropy(logits, labels).mean(), stats
+
+        return pool.advance(slots, jnp.zeros(1, jnp.int32), key_advance, loss, steps=steps)
+
+    return Networks(
+        init=lambda key, data: pool.init(key),
+        start=lambda slots, key: pool.start(slots, jnp.int32(0)),
+        advance=advance,
+    )

@@ -1,0 +1,115 @@
+"""IDC (Kim et al. 2022, "Dataset Condensation via Efficient Synthetic-Data Parameterization", arXiv:2205.14959)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd import inner, losses
+from jaxdd.data import augmentation, cutmix, uniform_sampler
+from jaxdd.errors import unknown
+from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods.matching import Matching, Networks, match_gradients, matching
+from jaxdd.synthetic import clipped, multi_formation, pixels
+from jaxdd.types import Array, Batch, Key, Method, Network, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class IDC(Matching):
+    """Hyper-parameters of IDC, the paper's for CIFAR-10: those of `Matching`, where `learning_rate` is in units of the
+    transformed images (the paper's is of pixels in [0, 1]: divide it by the variance of the standardisation), and
+
+    Attributes:
+      factor: images along each side of a stored one, see `synthetic.multi_formation`; 1 is the paper's IDC-I.
+      distance: between gradients, "mse" (CIFAR, SVHN) or "l1" (MNIST, Fashion-MNIST), see `losses.gradient_matching`.
+      matching_steps: updates that see one network, each followed by an epoch of its training on real examples.
+      network_examples, network_batch: real examples of such an epoch, and of each of its steps.
+      network_learning_rate, network_momentum, network_weight_decay: of that training.
+      cutmix: share of these steps that see cut and mixed images.
+    """
+
+    target_per_class: int = 64
+    augmentation: str = "color_crop_cutout"
+    learning_rate: float = 0.1
+    factor: int = 2
+    distance: str = "mse"
+    matching_steps: int = 100
+    network_examples: int = 2000
+    network_batch: int = 64
+    network_learning_rate: float = 0.01
+    network_momentum: float = 0.9
+    network_weight_decay: float = 5e-4
+    cutmix: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.distance not in ("l1", "mse"):
+            raise unknown("distance of IDC", self.distance, ("l1", "mse"))
+        require(
+            self,
+            factor=(self.factor >= 1, "at least 1"),
+            matching_steps=(self.matching_steps >= 1, "at least 1"),
+            network_examples=(self.network_examples >= self.network_batch, "at least network_batch"),
+            network_batch=(self.network_batch >= 1, "at least 1"),
+            network_learning_rate=positive(self.network_learning_rate),
+            network_momentum=(0 <= self.network_momentum < 1, "at least 0 and under 1"),
+            network_weight_decay=(self.network_weight_decay >= 0, "at least 0"),
+            cutmix=(0 <= self.cutmix <= 1, "between 0 and 1"),
+        )
+
+
+@method(IDC)
+def idc(config: IDC) -> Method:
+    """IDC: several images in each stored one, by gradient matching on networks that are trained on real data.
+
+    The gradients are those of all weights but the head's. All classes take their step together; the authors' code takes
+    them one after the other on the same network, with a momentum that also moves the classes between.
+    """
+    stored = pixels(config.ipc, init=config.init)
+    synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
+    distance = functools.partial(
+        losses.gradient_matching, distance=config.distance, select=losses.matrices_except("head")
+    )
+    return matching(
+        config,
+        synthetic,
+        match_gradients(config, distance),
+        functools.partial(_trained_on_real, config),
+        sample=uniform_sampler(config.network_examples),
+    )
+
+
+def _trained_on_real(config: IDC, network: Network, num_classes: int) -> Networks:
+    """One network that a number of updates see, trained on real examples in between."""
+    steps = config.network_examples // config.network_batch
+    optimizer = optax.chain(
+        optax.add_decayed_weights(config.network_weight_decay),
+        optax.sgd(config.network_learning_rate, momentum=config.network_momentum),
+    )
+    pool = inner.pool(network, optimizer, size=1, max_age=(config.matching_steps - 1) * steps)
+    augment = augmentation.named(config.augmentation)
+
+    def advance(slots: inner.Slots, key: Key, synthetic: Batch, real: Batch) -> inner.Slots:
+        key_plan, key_advance = jax.random.split(key)
+        plan = inner.epoch_plan(key_plan, config.network_examples, config.network_batch, steps)
+
+        def loss(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
+            key_augment, key_mix = jax.random.split(key)
+            images, labels = jax.tree.map(lambda leaf: leaf[plan[step]], real)
+            images = augment.apply(images, augment.draw(key_augment, config.network_batch))
+            one_hot = jax.nn.one_hot(labels, num_classes)
+            images, one_hot = cutmix(key_mix, images, one_hot, probability=config.cutmix)
+            logits, stats = network.apply(theta, images, stats, train=True)
+            return losses.cross_entropy(logits, one_hot).mean(), stats
+
+        return pool.advance(slots, jnp.zeros(1, jnp.int32), key_advance, loss, steps=steps)
+
+    return Networks(
+        init=lambda key, data: pool.init(key),
+        start=lambda slots, key: pool.start(slots, jnp.int32(0)),
+        advance=advance,
+    )

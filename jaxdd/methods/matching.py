@@ -1,0 +1,237 @@
+"""The matching family: make a network see the synthetic set as it sees real data, class by class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd import inner, losses, models
+from jaxdd.data import augmentation, class_sampler
+from jaxdd.methods._registry import positive, require
+from jaxdd.synthetic import Params, SyntheticSet, descend, per_leaf, render
+from jaxdd.types import Array, Batch, Distilled, Indices, Key, Labels, Method, Metrics, Network, PyTree, RealData
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """Hyper-parameters that every method of the family has.
+
+    Attributes:
+      ipc: images per class.
+      init: of the images, see `synthetic.pixels`.
+      model: network through which images are seen, see `models.build`.
+      target_per_class: real examples of each class an update.
+      target_block: of them in one pass, which bounds the memory if it divides; None for all. So few that a network's
+        maps stay in a CPU's cache are also the fastest there, for accelerators there can be more.
+      classes_per_batch: how many classes side by side, see `inner.each_network`; None for all. Devices share the
+        classes if they divide evenly.
+      precision: of the passes of real examples, see `models.matmul_precision`.
+      augmentation: of both sides alike (siamese), see `data.augmentation.named`; "none" for none.
+      learning_rate, momentum: of gradient descent on the images.
+    """
+
+    ipc: int = 1
+    init: str = "real"
+    model: str | Network = "convnet"
+    target_per_class: int = 256
+    target_block: int | None = 16
+    classes_per_batch: int | None = 1
+    precision: str = "default"
+    augmentation: str = "none"
+    learning_rate: float = 0.1
+    momentum: float = 0.5
+
+    def __post_init__(self):
+        require(
+            self,
+            ipc=(self.ipc >= 1, "at least 1"),
+            target_per_class=(self.target_per_class >= 1, "at least 1"),
+            target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),
+            classes_per_batch=(self.classes_per_batch is None or self.classes_per_batch >= 1, "at least 1 or None"),
+            precision=(self.precision in models.PRECISIONS, f"one of {', '.join(models.PRECISIONS)}"),
+            learning_rate=positive(self.learning_rate),
+            momentum=(0 <= self.momentum < 1, "at least 0 and under 1"),
+        )
+        augmentation.named(self.augmentation)
+
+
+class Networks(NamedTuple):
+    """Where the networks come from, and how they go on from update to update."""
+
+    init: Callable[[Key, RealData], PyTree]
+    """`init(key, data) -> kept`, part of the method's state."""
+    start: Callable[[PyTree, Key], PyTree]
+    """`start(kept, key) -> (theta, stats)`, or whatever else `Match` takes."""
+    advance: Callable[..., PyTree] = lambda kept, key, synthetic, real: kept
+    """`advance(kept, key, synthetic, real) -> kept`; two batches: the set after this update, and the real examples that
+    are not matched."""
+
+
+def fresh(network: Network, num_classes: int) -> Networks:
+    """A new random initialisation in every update."""
+    del num_classes
+    source = inner.fresh(network)
+    return Networks(lambda key, data: source.init(key), source.draw)
+
+
+class Classes(NamedTuple):
+    """What is matched: images `(classes, ipc, h, w, c)` and as many real ones of each `(classes, b, h, w, c)`."""
+
+    images: Array
+    real: Array
+
+
+Match = Callable[[Network, PyTree, Classes, Key], tuple[Array, Array]]
+"""`match(network, start, classes, key) -> (loss, its gradient at the synthetic images)`."""
+
+
+class MatchingState(NamedTuple):
+    params: Params
+    """Of the synthetic set."""
+    opt_state: optax.OptState
+    networks: PyTree
+
+
+def matching(
+    config: Matching,
+    synthetic: SyntheticSet,
+    match: Match,
+    networks: Callable[[Network, int], Networks] = fresh,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    sample: Callable[[Key, Labels], Indices] | None = None,
+) -> Method:
+    """A method that minimises a matching loss over the images of a set with fixed hard labels.
+
+    Args:
+      synthetic: what is learned; it renders as many images of each class, class after class.
+      match: the loss and its gradient at the rendered images.
+      networks: `networks(network, num_classes)`, where networks come from.
+      optimizer: of every learned leaf; gradient descent with momentum by default.
+      sample: further real examples an update, which `Networks.advance` sees.
+    """
+    if optimizer is None:
+        optimizer = optax.sgd(config.learning_rate, momentum=config.momentum)
+    optimizer = per_leaf(dict.fromkeys(synthetic.learned, optimizer))
+    of_classes = class_sampler(config.target_per_class)
+
+    def sources(images: Array, num_classes: int) -> tuple[Network, Networks]:
+        network = models.build(config.model, images.shape[1:], num_classes)
+        return network, networks(network, num_classes)
+
+    def init(key: Key, data: RealData) -> MatchingState:
+        key_params, key_networks = jax.random.split(key)
+        params = synthetic.init(key_params, data)
+        kept = sources(data.images, data.labels.num_classes)[1].init(key_networks, data)
+        return MatchingState(params, optimizer.init(params), kept)
+
+    def draw(key: Key, labels: Labels) -> Indices:
+        if sample is None:
+            return of_classes(key, labels)
+        key_classes, key_rest = jax.random.split(key)
+        return jnp.concatenate([of_classes(key_classes, labels), sample(key_rest, labels)])
+
+    def update(key: Key, state: MatchingState, batch: Batch) -> tuple[MatchingState, Metrics]:
+        key_start, key_match, key_advance = jax.random.split(key, 3)
+        rendered, to_params = jax.vjp(lambda params: synthetic.render(params).images, state.params)
+        num_classes = jax.eval_shape(synthetic.render, state.params).labels.shape[1]
+        network, source = sources(batch.images, num_classes)
+        matched = num_classes * config.target_per_class
+        classes = Classes(
+            rendered.reshape(num_classes, -1, *rendered.shape[1:]),
+            batch.images[:matched].reshape(num_classes, -1, *batch.images.shape[1:]),
+        )
+        loss, slopes = match(network, source.start(state.networks, key_start), classes, key_match)
+        (grads,) = to_params(slopes.reshape(rendered.shape))
+        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
+        images = synthetic.render(params).images
+        after = Batch(images, jnp.repeat(jnp.arange(num_classes), len(images) // num_classes))
+        rest = jax.tree.map(lambda leaf: leaf[matched:], batch)
+        kept = source.advance(state.networks, key_advance, after, rest)
+        return MatchingState(params, opt_state, kept), {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
+
+    def distilled(state: MatchingState) -> Distilled:
+        return render(synthetic, state.params)
+
+    return Method(init=init, sample=draw, update=update, distilled=distilled)
+
+
+def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array]) -> Match:
+    """The sum over classes of a distance between the gradients of the cross-entropy on both sides.
+
+    Args:
+      distance: `distance(of the real examples, of the synthetic ones)`, two pytrees like theta.
+    """
+    augment = augmentation.named(config.augmentation)
+
+    def match(network: Network, start: inner.Start, classes: Classes, key: Key) -> tuple[Array, Array]:
+        theta, stats = start
+
+        def cross_entropy(theta: PyTree, batch: Batch) -> tuple[Array, tuple[()]]:
+            logits, _ = network.apply(theta, batch.images, stats, train=True)
+            return losses.cross_entropy(logits, batch.labels).mean(), ()
+
+        def one(of_class: tuple[Array, Array, Array, Key]) -> tuple[Array, Array]:
+            images, real, label, key = of_class
+            drawn = augment.draw(key, 1)
+
+            def seen(images: Array) -> Batch:
+                return Batch(augment.apply(images, drawn), jnp.full(len(images), label))
+
+            with models.matmul_precision(config.precision):
+                of_real = jax.grad(inner.mean_over_blocks, argnums=1, has_aux=True)
+                target, _ = of_real(cross_entropy, theta, seen(real), config.target_block)
+
+            def loss(images: Array) -> Array:
+                gradient = inner.fwdrev_grad(lambda theta, batch: cross_entropy(theta, batch)[0])
+                return distance(target, gradient(theta, seen(images)))
+
+            return jax.value_and_grad(loss)(images)
+
+        count = len(classes.images)
+        over = (*classes, jnp.arange(count), jax.random.split(key, count))
+        per_class, slopes = inner.each_network(one, over, batch_size=config.classes_per_batch)
+        return per_class.sum(), slopes
+
+    return match
+
+
+def match_layers(
+    config: Matching, see: Callable[[tuple[Array, ...]], PyTree], distance: Callable[[PyTree, PyTree, Key], Array]
+) -> Match:
+    """A distance between what both sides give in a network's layers.
+
+    Args:
+      see: from `Network.layers` of some images to what is compared: leaves of one row an image, or of fewer rows, whose
+        mean over all blocks of a class counts.
+      distance: `distance(real, synthetic, key)`, of what is seen of all classes: leaves `(classes, rows, ..)`.
+    """
+    augment = augmentation.named(config.augmentation)
+
+    def match(network: Network, start: inner.Start, classes: Classes, key: Key) -> tuple[Array, Array]:
+        theta, stats = start
+        count = len(classes.images)
+        key_draw, key_distance = jax.random.split(key)
+        drawn = jax.vmap(lambda key: augment.draw(key, 1))(jax.random.split(key_draw, count))
+
+        def seen(images: Array) -> PyTree:
+            return see(network.layers(theta, images, stats, train=True)[0])
+
+        def one(of_class: tuple[Array, PyTree]) -> PyTree:
+            return inner.map_blocks(seen, augment.apply(*of_class), config.target_block)
+
+        with models.matmul_precision(config.precision):
+            real = inner.each_network(one, (classes.real, drawn), batch_size=config.classes_per_batch)
+
+        def loss(images: Array) -> Array:
+            augmented = jax.vmap(augment.apply)(images, drawn)
+            return distance(real, jax.vmap(seen)(augmented), key_distance)
+
+        return jax.value_and_grad(loss)(classes.images)
+
+    return match

@@ -1,0 +1,138 @@
+"""NCFM (Wang et al., CVPR 2025, "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective")."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd import inner, losses
+from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods.matching import Classes, Matching, Networks, match_layers, matching
+from jaxdd.synthetic import clipped, multi_formation, pixels
+from jaxdd.types import Array, Key, Method, Network, PyTree, RealData
+
+
+@dataclasses.dataclass(frozen=True)
+class NCFM(Matching):
+    """Hyper-parameters of NCFM, as in the authors' released settings: those of `Matching`, where `learning_rate` is
+    AdamW's in units of the transformed images, and
+
+    Attributes:
+      factor: images along each side of a stored one, see `synthetic.multi_formation`.
+      frequencies: at which the characteristic functions are compared, standard normal; new ones in every update.
+      matching_weight: of their distance.
+      amplitude_weight: of its part in the amplitudes; the rest is the phases'.
+      calibration_weight: of the cross-entropy of the synthetic set on trained networks.
+      networks: trained on real examples before the first update.
+      network_steps, network_batch, network_learning_rate: of that training, by gradient descent with momentum 0.9.
+    """
+
+    target_per_class: int = 1024
+    target_block: int | None = 128
+    augmentation: str = "color_crop_cutout"
+    learning_rate: float = 0.003
+    factor: int = 2
+    frequencies: int = 4096
+    matching_weight: float = 300.0
+    amplitude_weight: float = 0.5
+    calibration_weight: float = 1.0
+    networks: int = 20
+    network_steps: int = 11_700
+    network_batch: int = 256
+    network_learning_rate: float = 0.01
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self,
+            factor=(self.factor >= 1, "at least 1"),
+            frequencies=(self.frequencies >= 1, "at least 1"),
+            matching_weight=positive(self.matching_weight),
+            amplitude_weight=(0 <= self.amplitude_weight <= 1, "between 0 and 1"),
+            calibration_weight=(self.calibration_weight >= 0, "at least 0"),
+            networks=(self.networks >= 1, "at least 1"),
+            network_steps=(self.network_steps >= 1, "at least 1"),
+            network_batch=(self.network_batch >= 1, "at least 1"),
+            network_learning_rate=positive(self.network_learning_rate),
+        )
+
+
+@method(NCFM)
+def ncfm(config: NCFM) -> Method:
+    """NCFM: match the characteristic functions of features, on networks between their initial and trained weights.
+
+    Minimises `w sum_c CF(f(real of class c), f(synthetic of class c)) + v CE(synthetic; trained network)`, with
+    features f of norm one and `losses.characteristic_function_matching`. As in the released settings the frequencies
+    are normal; the paper's adversarial sampler is `losses.frequency_sampler`. The rate does not fall on plateaus.
+    """
+    compare = functools.partial(
+        losses.characteristic_function_matching,
+        amplitude_weight=config.amplitude_weight,
+        phase_weight=1 - config.amplitude_weight,
+    )
+
+    def see(layers: tuple[Array, ...]) -> Array:
+        return losses.l2_normalize(layers[-2])
+
+    def distance(real: Array, synthetic: Array, key: Key) -> Array:
+        frequencies = jax.random.normal(key, (config.frequencies, real.shape[-1]))
+        return config.matching_weight * jax.vmap(compare, (0, 0, None))(real, synthetic, frequencies).sum()
+
+    by_layers = match_layers(config, see, distance)
+
+    def match(network: Network, starts: tuple[inner.Start, inner.Start], classes: Classes, key: Key):
+        between, (theta, stats) = starts
+
+        def calibration(images: Array) -> Array:
+            flat = images.reshape(-1, *images.shape[2:])
+            labels = jnp.repeat(jnp.arange(len(images)), images.shape[1])
+            return config.calibration_weight * losses.cross_entropy(network.apply(theta, flat, stats)[0], labels).mean()
+
+        parts = by_layers(network, between, classes, key), jax.value_and_grad(calibration)(classes.images)
+        return jax.tree.map(jnp.add, *parts)
+
+    stored = pixels(config.ipc, init=config.init)
+    synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
+    optimizer = optax.adamw(config.learning_rate)
+    return matching(config, synthetic, match, functools.partial(_trained_before, config), optimizer=optimizer)
+
+
+def _trained_before(config: NCFM, network: Network, num_classes: int) -> Networks:
+    """Networks that are trained on real examples at the start; each update sees one of them on its way there."""
+    del num_classes
+    optimizer = optax.sgd(config.network_learning_rate, momentum=0.9)
+
+    def train(key: Key, data: RealData) -> tuple[inner.Start, inner.Start]:
+        key_init, key_train = jax.random.split(key)
+        first = network.init(key_init)
+
+        def step(t: Array, carry: PyTree) -> PyTree:
+            theta, stats, opt_state = carry
+            rows = jax.random.randint(jax.random.fold_in(key_train, t), (config.network_batch,), 0, len(data.images))
+
+            def loss(theta: PyTree) -> tuple[Array, PyTree]:
+                logits, after = network.apply(theta, data.images[rows], stats, train=True)
+                return losses.cross_entropy(logits, data.labels.values[rows]).mean(), after
+
+            grads, stats = jax.grad(loss, has_aux=True)(theta)
+            updates, opt_state = optimizer.update(grads, opt_state, theta)
+            return optax.apply_updates(theta, updates), stats, opt_state
+
+        theta, stats, _ = jax.lax.fori_loop(0, config.network_steps, step, (*first, optimizer.init(first[0])))
+        return first, (theta, stats)
+
+    def start(kept: tuple[inner.Start, inner.Start], key: Key) -> tuple[inner.Start, inner.Start]:
+        key_choose, key_place = jax.random.split(key)
+        chosen = jax.random.randint(key_choose, (), 0, config.networks)
+        first, trained = jax.tree.map(lambda leaf: leaf[chosen], kept)
+        place = jax.random.uniform(key_place)
+        return jax.tree.map(lambda a, b: a + place * (b - a), first, trained), trained
+
+    return Networks(
+        init=lambda key, data: jax.lax.map(lambda k: train(k, data), jax.random.split(key, config.networks)),
+        start=start,
+    )
