@@ -1,6 +1,6 @@
 """DataDAM (Sajedi et al., ICCV 2023, https://arxiv.org/abs/2310.00093): the spatial attention of random networks.
 
-`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, 600 steps: ten minutes on two cores.
+`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, 800 steps: ten minutes on two cores.
 `cifar10`, `cifar10_paper`: with the exponent of the authors' code (1) and of their paper (4), for a GPU; any
 `--config.method.ipc` (above 50 with `--config.method.learning_rate=10`):
 
@@ -27,7 +27,7 @@ PRESETS = {
     "cpu": {
         "method": {"ipc": 10, "model": "convnet(width=64)"},
         "data": {"name": "fashion_mnist"},
-        "run": {"steps": 600},
+        "run": {"steps": 800},
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     "cifar10": paper(20_000, 1.0),

@@ -28,9 +28,9 @@ def paper(data: str, protocol: str = "idc", **method) -> dict:
 GREY = {"distance": "l1", "network_examples": 500}
 PRESETS = {
     "cpu": {
-        "method": {"ipc": 10, "model": "convnet(width=64)", "learning_rate": 0.01, "matching_steps": 50, **GREY},
+        "method": {"ipc": 10, "model": "convnet(width=64)", "learning_rate": 0.05, "matching_steps": 50, **GREY},
         "data": {"name": "fashion_mnist"},
-        "run": {"steps": 300},
+        "run": {"steps": 200},
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     "mnist": paper("mnist", "idc-digits", learning_rate=1e-3, **GREY),

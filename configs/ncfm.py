@@ -26,7 +26,7 @@ PRESETS = {
             "learning_rate": 0.01,
         },
         "data": {"name": "fashion_mnist"},
-        "run": {"steps": 300},
+        "run": {"steps": 250},
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     "cifar10": {

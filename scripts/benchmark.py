@@ -5,15 +5,18 @@
     python scripts/benchmark.py --suite features [--json FILE]
     python scripts/benchmark.py --suite inner [--json FILE]
     python scripts/benchmark.py --suite kernels [--json FILE]
+    python scripts/benchmark.py --suite pool [--json FILE]
+    python scripts/benchmark.py --suite matching [--rows dm_ipc1 test_pass] [--json FILE]
 
-Seconds are medians, and CPU-seconds (all threads) are the figure to compare on shared machines. Convolutions and inner
-loops stand beside the same arithmetic in PyTorch (`peers.py`; `pip install "jaxdd[bench]"`), which runs afterwards, in
-a process of its own.
+Seconds are medians, and CPU-seconds (all threads) are the figure to compare on shared machines. Convolutions, inner
+loops and matching stand beside the same arithmetic in PyTorch (`peers.py`; `pip install "jaxdd[bench]"`), which runs
+afterwards, in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -32,13 +35,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdd import data, inner, methods, models
+from jaxdd import data, evaluation, inner, losses, methods, models
 from jaxdd.data import load
-from jaxdd.engine import one_blas_thread
-from jaxdd.errors import JaxddError
-from jaxdd.types import Array, Batch, Method, PyTree, RealData
+from jaxdd.engine import one_blas_thread, run
+from jaxdd.errors import JaxddError, unknown
+from jaxdd.evaluation.arrays import blocks
+from jaxdd.evaluation.train import Trained, accuracy, count_correct, train
+from jaxdd.types import Array, Batch, Key, Method, Network, PyTree, RealData
 
 Row = dict[str, Any]
+Suite = Iterator[tuple[str, Callable[[], Row]]]
+"""Names of rows, with what measures them: only those that are wanted are."""
 PEERS = pathlib.Path(__file__).with_name("peers.py")
 
 
@@ -78,8 +85,8 @@ def real_images() -> tuple[str, RealData]:
     return dataset.name, data.real_data(dataset.train, transform, dataset.num_classes)
 
 
-def update(name: str, method: Method, repeats: int, **facts: Any) -> tuple[Row, float]:
-    """What an update of a method costs, and its seconds."""
+def update(name: str, method: Method, repeats: int, **facts: Any) -> Row:
+    """What an update of a method costs."""
     data_name, real = real_images()
     key = jax.random.key(0)
     state = jax.jit(method.init)(key, real)
@@ -88,37 +95,68 @@ def update(name: str, method: Method, repeats: int, **facts: Any) -> tuple[Row, 
     step = jax.jit(method.update).lower(key, state, batch).compile()
     seconds, cpu = timed(step, key, state, batch, repeats=repeats)
     row = {"name": name, "data": data_name, **facts, "seconds": seconds, "cpu_seconds": cpu}
-    return row | {"peak_bytes": peak_bytes(step), "convolution": convolution_of(step)}, seconds
+    return row | {"peak_bytes": peak_bytes(step), "convolution": convolution_of(step)}
 
 
-def kernels(repeats: int) -> Iterator[Row]:
-    """One KIP step with the shipped defaults and 10, 100 and 500 images."""
+def kip(ipc: int, repeats: int) -> Row:
+    """One KIP step with the shipped defaults."""
+    config = methods.KIP(ipc=ipc)
+    support, targets, size = 10 * ipc, config.target_batch, 28 * 28
+    row = update(f"kip_{support}", methods.kip(config), repeats, target_batch=targets)
+    # Target kernel forward and backward in the support; support kernel forward, and backward on both sides.
+    flops = 2 * size * (2 * targets * support + 3 * support * support)
+    del row["convolution"]
+    return row | {"matmul_share": flops / row["seconds"] / matmul_rate()}
+
+
+def kernels(repeats: int) -> Suite:
+    """KIP with 10, 100 and 500 images."""
     for ipc in (1, 10, 50):
-        config = methods.KIP(ipc=ipc)
-        support, targets, size = 10 * ipc, config.target_batch, 28 * 28
-        row, seconds = update(f"kip_{support}", methods.kip(config), repeats, target_batch=targets)
-        # Target kernel forward and backward in the support; support kernel forward, and backward on both sides.
-        flops = 2 * size * (2 * targets * support + 3 * support * support)
-        del row["convolution"]
-        yield row | {"matmul_share": flops / seconds / matmul_rate()}
+        yield f"kip_{10 * ipc}", functools.partial(kip, ipc, repeats)
 
 
-def features(repeats: int) -> Iterator[Row]:
+SMALL_FREPO = {"ipc": 10, "model": "wide_convnet(width=32)", "target_batch": 256}
+
+
+def features(repeats: int) -> Suite:
     """One update of the methods that regress on networks' features: FRePo's defaults, a small network, RFAD's kernel.
 
     FRePo's own code takes 4.2, 5.7 (`frepo_ipc10`) and 0.42 CPU-seconds (`frepo_w32_ipc10`) on two cores.
     """
-    small = {"ipc": 10, "model": "wide_convnet(width=32)", "target_batch": 256}
     for name, options in {
         "frepo_ipc1": {"ipc": 1},
         "frepo_ipc10": {"ipc": 10},
         "frepo_ipc10_bf16": {"ipc": 10, "precision": "bfloat16"},
-        "frepo_w32_ipc10": small,
-        "frepo_w32_ipc10_pool1": {**small, "pool": 1},
+        "frepo_w32_ipc10": SMALL_FREPO,
     }.items():
-        yield update(name, methods.build("frepo", **options), repeats, **options)[0]
+        yield name, functools.partial(update, name, methods.build("frepo", **options), repeats, **options)
     options = {"ipc": 1, "target_batch": 512}
-    yield update("rfad_ipc1", methods.build("rfad", **options), max(1, repeats // 4), **options)[0]
+    rfad = methods.build("rfad", **options)
+    yield "rfad_ipc1", functools.partial(update, "rfad_ipc1", rfad, max(1, repeats // 4), **options)
+    yield from pools(repeats)
+
+
+def pools(repeats: int) -> Suite:
+    """A pool of one network and of ten."""
+    for size in (1, 10):
+        yield f"frepo_pool{size}", functools.partial(step_of_run, size, repeats)
+
+
+def step_of_run(size: int, repeats: int, *, steps: int = 10) -> Row:
+    """A step of FRePo in a run, where the pool is updated in place."""
+    data_name, real = real_images()
+    marks = []
+    run(
+        methods.build("frepo", **SMALL_FREPO, pool=size),
+        real,
+        steps=steps * (repeats + 1),
+        log_every=steps,
+        callback=lambda *_: marks.append((time.perf_counter(), time.process_time())),
+        devices=jax.devices()[:1],
+        progress=False,
+    )
+    seconds, cpu = np.median(np.diff(marks, axis=0), axis=0) / steps
+    return {"name": f"frepo_pool{size}", "data": data_name, "seconds": float(seconds), "cpu_seconds": float(cpu)}
 
 
 IMAGE, CLASSES = (28, 28, 1), 10
@@ -322,12 +360,12 @@ def rat_bptt(
     return compared(row, step(*arguments)[0], theirs, SAME_LOSS)
 
 
-def inner_loops(repeats: int) -> Iterator[Row]:
+def inner_loops(repeats: int) -> Suite:
     """Meta-gradients through a ConvNet's training, their memory, and a step of RaT-BPTT."""
-    yield meta_gradient(32, 20, repeats)
-    yield meta_gradient(128, 10, repeats)
-    yield rat_bptt(128, repeats)
-    yield memory(128, 50, 100)
+    for width, steps in ((32, 20), (128, 10)):
+        yield f"meta_gradient_w{width}_t{steps}", functools.partial(meta_gradient, width, steps, repeats)
+    yield "rat_bptt_ipc1", functools.partial(rat_bptt, 128, repeats)
+    yield "memory_w128_t50_n100", functools.partial(memory, 128, 50, 100)
 
 
 Arrays = dict[str, Array]
@@ -406,38 +444,189 @@ def convolution(
     return compared(row, step(at), theirs, dict.fromkeys(theirs, tolerance))
 
 
-def convolutions(repeats: int) -> Iterator[Row]:
+def convolutions(repeats: int) -> Suite:
     """The three operations of a convolution, alone, in a loop, for several networks, and in a whole meta-gradient."""
-    yield convolution("conv_fwd", conv_fwd, repeats)
-    yield convolution("conv_dx", conv_dx, repeats)
-    yield convolution("conv_dw", conv_dw, repeats)
-    yield convolution("conv_dw_in_scan", conv_dw_in_scan, max(1, repeats // 4), products=5)
-    yield convolution("conv_grouped_4", conv_grouped, repeats, images=(4, 10, 16, 16, 128), products=3)
-    yield convolution("conv_fwd_bf16", conv_fwd, repeats, precision="bfloat16", tolerance=1e-2)
-    yield meta_gradient(128, 10, max(1, repeats // 4))
+    few = max(1, repeats // 4)
+    for name, operation, times, options in (
+        ("conv_fwd", conv_fwd, repeats, {}),
+        ("conv_dx", conv_dx, repeats, {}),
+        ("conv_dw", conv_dw, repeats, {}),
+        ("conv_dw_in_scan", conv_dw_in_scan, few, {"products": 5}),
+        ("conv_grouped_4", conv_grouped, repeats, {"images": (4, 10, 16, 16, 128), "products": 3}),
+        ("conv_fwd_bf16", conv_fwd, repeats, {"precision": "bfloat16", "tolerance": 1e-2}),
+    ):
+        yield name, functools.partial(convolution, name, operation, times, **options)
+    yield "meta_gradient_w128_t10", functools.partial(meta_gradient, 128, 10, few)
+
+
+# Gradients of matching losses: a few ReLUs switch on both sides. They do in training, too, and from step to step more.
+SAME_MATCHING = {"loss": 1e-3, "gradient": 3e-2}
+SAME_TRAINING = {"moved": 0.1}
+
+
+def held(network: Network, theta: PyTree, stats: PyTree) -> Network:
+    """The network, always with these weights at first."""
+    return network._replace(init=lambda key: (theta, stats))
+
+
+def matching_update(name: str, config: methods.Matching, repeats: int, *, width: int = 128) -> Row:
+    """One update of a method of the matching family; without augmentation its loss and its step are compared.
+
+    PyTorch's is the originals': a loop over classes, and of the augmentations one that costs little, flips.
+    """
+    kind = type(config).__name__.lower()
+    config = dataclasses.replace(config, model=f"convnet(width={width})")
+    row = update(name, getattr(methods, kind)(config), repeats, ipc=config.ipc, real_per_class=config.target_per_class)
+
+    key, real = jax.random.key(0), real_images()[1]
+    network = models.build("convnet", IMAGE, CLASSES, width=width)
+    theta, stats = network.init(jax.random.key(1))
+    plain = getattr(methods, kind)(dataclasses.replace(config, model=held(network, theta, stats), augmentation="none"))
+    state = jax.jit(plain.init)(key, real)
+    chosen = plain.sample(key, real.labels)
+    batch = Batch(real.images[chosen], real.labels.values[chosen])
+    after, metrics = jax.jit(plain.update)(key, state, batch)
+    before = state.params["images"]
+    ours = {"loss": metrics["loss"], "gradient": (before - after.params["images"]) / config.learning_rate}
+
+    task = "dm" if kind == "dm" else "dc"
+    arrays = {"images": before, "real_images": batch.images, "rate": config.learning_rate, "momentum": config.momentum}
+    took, theirs = peer(task, theta, arrays | {"flips": False}, repeats)
+    if config.augmentation != "none":
+        took, _ = peer(task, theta, arrays | {"flips": True}, repeats)
+    return compared(row | took, ours, theirs, SAME_MATCHING)
+
+
+def network_update(repeats: int, *, width: int = 128, ipc: int = 10, steps: int = 50) -> Row:
+    """DC's training of its network on the set between two matching steps, all images in each step."""
+    network = models.build("convnet", IMAGE, CLASSES, width=width)
+    images, labels = synthetic(CLASSES * ipc)
+    rate = methods.DC().network_learning_rate
+    pool = inner.pool(network, optax.sgd(rate), size=1)
+
+    def loss(theta: PyTree, stats: PyTree, images: Array) -> tuple[Array, PyTree]:
+        logits, stats = network.apply(theta, images, stats, train=True)
+        return losses.cross_entropy(logits, labels).mean(), stats
+
+    def grown(slots: inner.Slots, images: Array) -> inner.Slots:
+        def on_set(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
+            return loss(theta, stats, images)
+
+        return pool.advance(slots, jnp.zeros(1, jnp.int32), jax.random.key(0), on_set, steps=steps)
+
+    slots = pool.init(jax.random.key(0))
+    step = jax.jit(grown).lower(slots, images).compile()
+    seconds, cpu = timed(step, slots, images, repeats=repeats)
+    theta, after = (jax.tree.map(lambda leaf: leaf[0], of.theta) for of in (slots, step(slots, images)))
+    arrays = {"images": images, "labels": labels, "rate": rate, "momentum": 0.0, "decay": 0.0, "steps": steps}
+    took, theirs = peer("train", theta, arrays | {"flips": False}, repeats)
+    row = {"name": f"dc_ipc{ipc}_update", "images": len(images), "steps": steps, "seconds": seconds, "cpu_seconds": cpu}
+    row |= {**took, "peak_bytes": peak_bytes(step), "convolution": convolution_of(step)}
+    return compared(row, moved(theta, after), theirs, SAME_TRAINING)
+
+
+def moved(before: PyTree, after: PyTree) -> dict[str, Array]:
+    return {"moved": after["conv_0"]["kernel"] - before["conv_0"]["kernel"]}
+
+
+def evaluation_epoch(repeats: int, *, width: int = 128, ipc: int = 10, steps: int = 10) -> Row:
+    """An epoch of the evaluation of DSA and DM, the mean of several, one network as on CPUs.
+
+    Compared without augmentation; PyTorch flips instead.
+    """
+    network = models.build("convnet", IMAGE, CLASSES, width=width)
+    images, labels = synthetic(CLASSES * ipc)
+    theta, stats = network.init(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(0), 1)
+    protocol = dataclasses.replace(evaluation.protocols.get("dsa"), epochs=steps, schedule="constant", milestones=())
+    (rate,) = protocol.learning_rates
+
+    def trained(network: Network, protocol: evaluation.Protocol, images: Array) -> Trained:
+        return train(network, images[None], labels[None], protocol, [rate], keys, label_convention="hard")
+
+    step = jax.jit(functools.partial(trained, network, protocol)).lower(images).compile()
+    seconds, cpu = timed(step, images, repeats=repeats)
+    plain = dataclasses.replace(protocol, augmentation="none")
+    after = jax.tree.map(lambda leaf: leaf[0], trained(held(network, theta, stats), plain, images).theta)
+    arrays = {"images": images, "labels": labels, "rate": rate, "momentum": protocol.momentum}
+    arrays |= {"decay": protocol.weight_decay, "steps": steps}
+    _, theirs = peer("train", theta, arrays | {"flips": False}, 1)
+    took, _ = peer("train", theta, arrays | {"flips": True}, repeats)
+    row = {"name": f"eval_epoch_ipc{ipc}", "images": len(images), "seconds": seconds / steps}
+    row |= {"cpu_seconds": cpu / steps, **took}
+    row |= {name: took[name] / steps for name in ("peer_seconds", "peer_cpu_seconds") if took}
+    row |= {"peak_bytes": peak_bytes(step), "convolution": convolution_of(step)}
+    return compared(row, moved(theta, after), theirs, SAME_TRAINING)
+
+
+def test_pass(repeats: int, *, width: int = 128, count: int = 10_000) -> Row:
+    """The accuracy of one network on real images."""
+    network = models.build("convnet", IMAGE, CLASSES, width=width)
+    theta, stats = network.init(jax.random.key(0))
+    trained = Trained(*jax.tree.map(lambda leaf: leaf[None], (theta, stats)))
+    test = Batch(*map(np.asarray, real_batch(count)))
+    seconds, cpu = timed(accuracy, network, trained, test, repeats=repeats)
+    program = count_correct.lower(trained, *next(blocks(test)), network=network).compile()
+    took, theirs = peer("test_pass", theta, {"real_images": test.images, "real_labels": test.labels}, repeats)
+    row = {"name": "test_pass", "images": len(test.labels), "seconds": seconds, "cpu_seconds": cpu, **took}
+    row |= {"peak_bytes": peak_bytes(program), "convolution": convolution_of(program)}
+    ours = {"accuracy": accuracy(network, trained, test)}
+    return compared(row, ours, theirs, {"accuracy": 2e-2})
+
+
+def matching(repeats: int) -> Suite:
+    """What the matching family and its evaluation cost beside the originals."""
+    for name, config in (
+        ("dm_ipc1", methods.DM(ipc=1)),
+        ("dm_ipc10", methods.DM(ipc=10)),
+        ("dc_ipc1", methods.DC(ipc=1)),
+        ("dc_ipc10_match", methods.DC(ipc=10, matching_steps=1)),  # so the network is not trained
+        ("dsa_ipc1", methods.DSA(ipc=1)),
+    ):
+        yield name, functools.partial(matching_update, name, config, repeats)
+    yield "dc_ipc10_update", functools.partial(network_update, max(1, repeats // 2))
+    yield "eval_epoch_ipc10", functools.partial(evaluation_epoch, repeats)
+    yield "test_pass", functools.partial(test_pass, repeats)
 
 
 # Each with how often it repeats.
-SUITES: dict[str, tuple[Callable[[int], Iterator[Row]], int]] = {
+SUITES: dict[str, tuple[Callable[[int], Suite], int]] = {
     "conv": (convolutions, 20),
     "features": (features, 5),
     "inner": (inner_loops, 10),
     "kernels": (kernels, 20),
+    "matching": (matching, 3),
+    "pool": (pools, 10),
 }
+
+
+def wanted(suite: Suite, names: list[str] | None) -> Iterator[Row]:
+    """The rows of a suite, or those of these names.
+
+    Raises:
+      JaxddError: for a name that is none of them.
+    """
+    rows = dict(suite)
+    for name in names or ():
+        if name not in rows:
+            raise unknown("row", name, rows)
+    for name in names or rows:
+        yield rows[name]()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=sorted(SUITES), required=True)
     parser.add_argument("--json", type=pathlib.Path, help="write the rows here as well")
-    parser.add_argument("--repeats", type=int, help="5 for features, 10 for inner, 20 for the others if not given")
+    parser.add_argument("--repeats", type=int, help="how often each is timed; a few times if not given")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows of the suite")
     arguments = parser.parse_args()
     suite, repeats = SUITES[arguments.suite]
-    if suite in (convolutions, inner_loops) and importlib.util.find_spec("torch") is None:
+    if suite in (convolutions, inner_loops, matching) and importlib.util.find_spec("torch") is None:
         print('No peers: PyTorch is not installed (pip install "jaxdd[bench]").', file=sys.stderr)
     rows = []
     with one_blas_thread():  # as in a run
-        for row in suite(arguments.repeats or repeats):
+        for row in wanted(suite(arguments.repeats or repeats), arguments.rows):
             rows.append(row)
             print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
     if arguments.json:

@@ -52,14 +52,18 @@ def images_from_jaxdd(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images.copy()).permute(0, 3, 1, 2).contiguous()
 
 
-def convnet(theta: Theta, x: Tensor) -> Tensor:
-    """ConvNet-3 with affine instance normalisation, as all PyTorch code of the field writes it."""
+def embed(theta: Theta, x: Tensor) -> Tensor:
+    """The features of a ConvNet-3 with affine instance normalisation, as all PyTorch code of the field writes it."""
     for i in range(DEPTH):
         weight = theta[f"conv_{i}/kernel"]
         x = F.conv2d(x, weight, theta[f"conv_{i}/bias"], padding=3 if i == 0 and x.shape[1] == 1 else 1)
         x = F.group_norm(x, len(weight), theta[f"norm_{i}/scale"], theta[f"norm_{i}/bias"], eps=1e-5)
         x = F.avg_pool2d(F.relu(x), 2)
-    return F.linear(x.flatten(1), theta["head/kernel"], theta["head/bias"])
+    return x.flatten(1)
+
+
+def convnet(theta: Theta, x: Tensor) -> Tensor:
+    return F.linear(embed(theta, x), theta["head/kernel"], theta["head/bias"])
 
 
 def gradient(theta: Theta, images: Tensor, labels: Tensor, create_graph: bool) -> Theta:
@@ -122,6 +126,87 @@ def rat_bptt(arrays: Arrays) -> Callable[[], dict[str, Tensor]]:
         optimizer.step()
         moved = images.detach().permute(0, 2, 3, 1)
         return {"loss": loss.detach(), "gradient": images.grad.permute(0, 2, 3, 1), "images": moved}
+
+    return run
+
+
+def flipped(images: Tensor, draw: Tensor) -> Tensor:
+    """Some of the images, or all, from left to right: the cheapest of the siamese augmentations."""
+    return torch.where(draw[:, None, None, None] < 0.5, images.flip(3), images)
+
+
+def row_distance(ours: Theta, target: Theta) -> Tensor:
+    """DC's: 1 - cosine of each output's weights, summed; biases and norms are left out."""
+    total = torch.zeros(())
+    for name, theirs in target.items():
+        if theirs.ndim > 1:
+            a, b = ours[name].flatten(1), theirs.flatten(1)
+            total = total + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
+    return total
+
+
+def by_classes(matched: Callable[[Theta, Tensor, Tensor, int], Tensor], arrays: Arrays) -> Callable[[], Results]:
+    """An update of the images by a loss that is the sum over classes of `matched(theta, real, synthetic, label)`."""
+    theta = from_jaxdd(arrays)
+    start, real_images = images_from_jaxdd(arrays["images"]), images_from_jaxdd(arrays["real_images"])
+    rate, momentum, flips, classes = float(arrays["rate"]), float(arrays["momentum"]), bool(arrays["flips"]), 10
+
+    def run() -> Results:
+        images = start.clone().requires_grad_()
+        optimizer = torch.optim.SGD([images], rate, momentum)
+        loss = torch.zeros(())
+        for label, (real, own) in enumerate(zip(real_images.chunk(classes), images.chunk(classes), strict=True)):
+            if flips:
+                draw = torch.rand(1)
+                real, own = flipped(real, draw), flipped(own, draw)
+            loss = loss + matched(theta, real, own, label)
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.detach(), "gradient": images_to_jaxdd(images.grad)}
+
+    return run
+
+
+def dm(theta: Theta, real: Tensor, own: Tensor, label: int) -> Tensor:
+    return ((embed(theta, real).mean(0) - embed(theta, own).mean(0)) ** 2).sum()
+
+
+def dc(theta: Theta, real: Tensor, own: Tensor, label: int) -> Tensor:
+    theta = {name: value.detach().requires_grad_() for name, value in theta.items()}
+    target = gradient(theta, real, torch.full((len(real),), label), create_graph=False)
+    return row_distance(gradient(theta, own, torch.full((len(own),), label), create_graph=True), target)
+
+
+def train(arrays: Arrays) -> Callable[[], Results]:
+    """Steps of SGD on all images."""
+    theta0, images = from_jaxdd(arrays), images_from_jaxdd(arrays["images"])
+    labels = torch.from_numpy(arrays["labels"]).long()
+    options = {"lr": "rate", "momentum": "momentum", "weight_decay": "decay"}
+
+    def run() -> Results:
+        theta = {name: value.clone().requires_grad_() for name, value in theta0.items()}
+        optimizer = torch.optim.SGD(theta.values(), **{ours: float(arrays[name]) for ours, name in options.items()})
+        for _ in range(int(arrays["steps"])):
+            batch = flipped(images, torch.rand(len(images))) if arrays["flips"] else images
+            optimizer.zero_grad()
+            F.cross_entropy(convnet(theta, batch), labels).backward()
+            optimizer.step()
+        return {"moved": kernel_to_jaxdd((theta["conv_0/kernel"] - theta0["conv_0/kernel"]).detach())}
+
+    return run
+
+
+def test_pass(arrays: Arrays, batch: int = 256) -> Callable[[], Results]:
+    theta, images = from_jaxdd(arrays), images_from_jaxdd(arrays["real_images"])
+    labels = torch.from_numpy(arrays["real_labels"]).long()
+
+    @torch.no_grad()
+    def run() -> Results:
+        right = sum(
+            (convnet(theta, x).argmax(1) == y).sum()
+            for x, y in zip(images.split(batch), labels.split(batch), strict=True)
+        )
+        return {"accuracy": right[None].double() / len(labels)}
 
     return run
 
@@ -254,8 +339,12 @@ TASKS = {
     **{f.__name__: functools.partial(in_each_layout, f) for f in (conv_fwd, conv_dx, conv_dw, conv_dw_in_scan)},
     "conv_fwd_bf16": conv_fwd_bf16,
     "conv_grouped_4": conv_grouped,
+    "dc": functools.partial(by_classes, dc),
+    "dm": functools.partial(by_classes, dm),
     "meta_gradient": meta_gradient,
     "rat_bptt": rat_bptt,
+    "test_pass": test_pass,
+    "train": train,
 }
 
 

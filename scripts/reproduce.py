@@ -107,6 +107,14 @@ TABLES = {
                 "--config.run.steps=1000",
                 "--config.method.decay_steps=1000",
             ],
+            "rcig_fashion_mnist_10": [
+                "--config=rcig",
+                "--config.data.name=fashion_mnist",
+                "--evaluate=full",
+                "--config.evaluation.networks=3",
+                "--config.method.model=wide_convnet(width=32, norm='none')",
+                "--config.run.steps=800",
+            ],
             "rfad_fashion_mnist_10": [
                 "--config=rfad",
                 "--config.data.name=fashion_mnist",

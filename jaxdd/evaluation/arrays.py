@@ -11,6 +11,8 @@ from jaxdd.types import Array, Batch
 
 # Test images a forward pass: bounds memory at any size of network (a ConvNet map of 32x32x128 takes 0.26 GB).
 BLOCK = 500
+# Of them in one pass through a network on CPUs: what divides them compiles once.
+CPU_BLOCK = 20
 
 
 def centred(labels: Array, convention: str, num_classes: int) -> Array:

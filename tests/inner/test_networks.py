@@ -199,6 +199,17 @@ def test_networks_within_networks_stay_on_their_device(arguments):
     close(jax.jit(share_networks(nested, mesh))(x, labels, keys), value_and_gradient(x, labels, keys))
 
 
+def test_a_single_network_computes_only_the_branch_it_takes():
+    """Under `vmap` both would be: a pool that renews its one network would train it, too, for nothing."""
+
+    def function(x):
+        return jax.lax.cond(x > 0, jnp.sin, jnp.cos, x)
+
+    traced = jax.make_jaxpr(lambda xs: inner.each_network(function, xs))(jnp.ones(1))
+    assert "cond[" in str(traced)
+    assert "select_n" not in str(traced)
+
+
 @pytest.mark.parametrize("mapped", [jax.vmap, jax.pmap])
 def test_named_axis_is_averaged_too(arguments, expected, mapped):
     x, labels, keys = arguments
