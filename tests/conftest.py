@@ -5,6 +5,14 @@ import pathlib
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# Most of a test is compilation; here that is half as long without the compiler's own optimisations.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
+).strip()
 
 import jax
 import numpy as np

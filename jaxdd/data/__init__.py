@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from jaxdd.data.augmentation import Augmentation, cutmix, siamese
 from jaxdd.data.dataset import Dataset, Split, compact_data, from_arrays, real_data
+from jaxdd.data.herding import herding
 from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, uniform_sampler
 from jaxdd.data.sources import available, load
 from jaxdd.data.transforms import (
@@ -38,6 +39,7 @@ __all__ = [
     "cutmix",
     "fit_transform",
     "from_arrays",
+    "herding",
     "load",
     "real_data",
     "siamese",

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxdd import __version__, inner
 from jaxdd._files import write_atomically
-from jaxdd.data import balanced_choice
+from jaxdd.data import balanced_choice, herding
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
 from jaxdd.evaluation.arrays import centred
@@ -25,7 +25,6 @@ from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.evaluation.train import train as fit
 from jaxdd.kernels import label_solve
-from jaxdd.selection import herding
 from jaxdd.types import Array, Batch, Distilled, Key, Network, RealData
 
 # Real examples to which the labels of a baseline are fitted.
@@ -80,7 +79,7 @@ def random_real(
 
 
 def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:
-    """Real images of each class chosen by `selection.herding` of their pixels in transformed space, with their labels.
+    """Real images of each class chosen by `data.herding` of their pixels in transformed space, with their labels.
 
     Args:
       data: the training data.

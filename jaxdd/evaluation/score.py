@@ -122,7 +122,8 @@ def evaluate(
             accuracies.append(accuracy(network, trained, data))
             if predictor is not None and predictor.kernel is None:
                 fitted = centred(labels[chosen], sets[0].label_convention, num_classes)
-                found = feature_regression(network, trained, images[chosen], fitted, data, ridge=predictor.ridge)
+                solver = {"ridge": predictor.ridge, "float64": predictor.float64}
+                found = feature_regression(network, trained, images[chosen], fitted, data, **solver)
                 regressed.append(found)
         return np.concatenate(accuracies)[: len(keys)]
 

@@ -149,7 +149,14 @@ def accuracy(network: Network, trained: Trained, test: Batch) -> np.ndarray:
 
 
 def feature_regression(
-    network: Network, trained: Trained, images: Array, labels: Array, test: Batch, *, ridge: float
+    network: Network,
+    trained: Trained,
+    images: Array,
+    labels: Array,
+    test: Batch,
+    *,
+    ridge: float,
+    float64: bool = False,
 ) -> np.ndarray:
     """Accuracy of kernel ridge regression on the features of trained networks (Zhou, Nezhadarya & Ba 2022).
 
@@ -157,18 +164,20 @@ def feature_regression(
       trained: `k` networks.
       images, labels: `(k, m, h, w, c)` and `(k, m, classes)`, what each was trained on; labels around zero.
       ridge: relative to the mean diagonal of the support's conjugate kernel.
+      float64: solve in float64.
 
     Returns:
       float64 `(k,)`.
 
     Raises:
-      JaxddError: if the solve fails: a kernel is not positive definite in float32.
+      JaxddError: if the solve fails: a kernel is not positive definite in that precision.
     """
-    support, coefficients = _regress(trained, images, labels, ridge, network=network)
+    support, coefficients = _regress(trained, images, labels, ridge, network=network, float64=float64)
     if not jnp.isfinite(coefficients).all():
+        precision = "float64; use" if float64 else "float32; use float64 or"
         raise JaxddError(
-            "kernel ridge regression on trained features failed: their kernel is not positive definite in float32; use "
-            "a larger ridge."
+            "kernel ridge regression on trained features failed: their kernel is not positive definite in "
+            f"{precision} a larger ridge."
         )
     correct = np.zeros(len(images), np.int64)
     for block in blocks(test):
@@ -294,12 +303,14 @@ def count_correct(trained, images, labels, *, network):
     return _map(count, trained)
 
 
-@functools.partial(jax.jit, static_argnames="network")
-def _regress(trained, images, labels, ridge, *, network):
+@functools.partial(jax.jit, static_argnames=("network", "float64"))
+def _regress(trained, images, labels, ridge, *, network, float64):
     def solve(arguments):
         one, images, labels = arguments
         support, _ = network.features(one.theta, images, one.stats)
-        return support, kernels.kernel_ridge_solve(kernels.feature_kernel(support), labels, ridge=ridge)
+        return support, kernels.kernel_ridge_solve(
+            kernels.feature_kernel(support), labels, ridge=ridge, float64=float64
+        )
 
     return _map(solve, (trained, images, labels))
 

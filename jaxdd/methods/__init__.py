@@ -11,7 +11,7 @@ from jaxdd.methods.dm import DM, dm
 from jaxdd.methods.frepo import FRePo, frepo
 from jaxdd.methods.idc import IDC, idc
 from jaxdd.methods.kip import KIP, kip
-from jaxdd.methods.matching import Classes, Matching, Networks, match_gradients, match_layers, matching
+from jaxdd.methods.matching import Classes, Matching, Networks, match_gradients, match_layers, matching, one_network
 from jaxdd.methods.ncfm import NCFM, ncfm
 from jaxdd.methods.rat_bptt import RaTBPTT, rat_bptt
 from jaxdd.methods.rcig import RCIG, rcig
@@ -59,6 +59,7 @@ __all__ = [
     "match_layers",
     "matching",
     "ncfm",
+    "one_network",
     "rat_bptt",
     "rcig",
     "rfad",

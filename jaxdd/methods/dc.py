@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from jaxdd import inner, losses
+from jaxdd import losses
 from jaxdd.data import augmentation
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Matching, Networks, match_gradients, matching
+from jaxdd.methods.matching import Matching, Networks, match_gradients, matching, one_network
 from jaxdd.synthetic import pixels
-from jaxdd.types import Array, Batch, Key, Method, Network, PyTree
+from jaxdd.types import Array, Key, Method, Network
 
 # Matching steps of a network and, after each but the last, its epochs on the set, from this ipc on.
 _LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -85,26 +83,18 @@ def _trained_on_set(config: DC, network: Network, num_classes: int) -> Networks:
     published = _LOOPS[max(ipc for ipc in _LOOPS if ipc <= config.ipc)]
     matching_steps, epochs = config.matching_steps or published[0], config.epochs or published[1]
     augment = augmentation.named(config.augmentation)
-
     count = config.ipc * num_classes
     batch = min(config.network_batch, count)
-    steps = epochs * (count // batch)
-    optimizer = optax.sgd(config.network_learning_rate)
-    pool = inner.pool(network, optimizer, size=1, max_age=(matching_steps - 1) * steps)
 
-    def advance(slots: inner.Slots, key: Key, synthetic: Batch, real: Batch) -> inner.Slots:
-        key_plan, key_advance = jax.random.split(key)
-        plan = inner.epoch_plan(key_plan, count, batch, steps)
+    def prepare(key: Key, images: Array, labels: Array) -> tuple[Array, Array]:
+        return augment.apply(images, augment.draw(key, batch)), labels
 
-        def loss(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
-            images, labels = jax.tree.map(lambda leaf: leaf[plan[step]], synthetic)
-            logits, stats = network.apply(theta, augment.apply(images, augment.draw(key, batch)), stats, train=True)
-            return losses.cross_entropy(logits, labels).mean(), stats
-
-        return pool.advance(slots, jnp.zeros(1, jnp.int32), key_advance, loss, steps=steps)
-
-    return Networks(
-        init=lambda key, data: pool.init(key),
-        start=lambda slots, key: pool.start(slots, jnp.int32(0)),
-        advance=advance,
+    return one_network(
+        network,
+        optax.sgd(config.network_learning_rate),
+        matching_steps=matching_steps,
+        steps=epochs * (count // batch),
+        batch_size=batch,
+        examples=lambda synthetic, real: synthetic,
+        prepare=prepare,
     )

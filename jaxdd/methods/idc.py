@@ -6,16 +6,15 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from jaxdd import inner, losses
+from jaxdd import losses
 from jaxdd.data import augmentation, cutmix, uniform_sampler
 from jaxdd.errors import unknown
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Matching, Networks, match_gradients, matching
+from jaxdd.methods.matching import Matching, Networks, match_gradients, matching, one_network
 from jaxdd.synthetic import clipped, multi_formation, pixels
-from jaxdd.types import Array, Batch, Key, Method, Network, PyTree
+from jaxdd.types import Array, Key, Method, Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,31 +84,22 @@ def idc(config: IDC) -> Method:
 
 def _trained_on_real(config: IDC, network: Network, num_classes: int) -> Networks:
     """One network that a number of updates see, trained on real examples in between."""
-    steps = config.network_examples // config.network_batch
-    optimizer = optax.chain(
-        optax.add_decayed_weights(config.network_weight_decay),
-        optax.sgd(config.network_learning_rate, momentum=config.network_momentum),
-    )
-    pool = inner.pool(network, optimizer, size=1, max_age=(config.matching_steps - 1) * steps)
     augment = augmentation.named(config.augmentation)
 
-    def advance(slots: inner.Slots, key: Key, synthetic: Batch, real: Batch) -> inner.Slots:
-        key_plan, key_advance = jax.random.split(key)
-        plan = inner.epoch_plan(key_plan, config.network_examples, config.network_batch, steps)
+    def prepare(key: Key, images: Array, labels: Array) -> tuple[Array, Array]:
+        key_augment, key_mix = jax.random.split(key)
+        images = augment.apply(images, augment.draw(key_augment, config.network_batch))
+        return cutmix(key_mix, images, jax.nn.one_hot(labels, num_classes), probability=config.cutmix)
 
-        def loss(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
-            key_augment, key_mix = jax.random.split(key)
-            images, labels = jax.tree.map(lambda leaf: leaf[plan[step]], real)
-            images = augment.apply(images, augment.draw(key_augment, config.network_batch))
-            one_hot = jax.nn.one_hot(labels, num_classes)
-            images, one_hot = cutmix(key_mix, images, one_hot, probability=config.cutmix)
-            logits, stats = network.apply(theta, images, stats, train=True)
-            return losses.cross_entropy(logits, one_hot).mean(), stats
-
-        return pool.advance(slots, jnp.zeros(1, jnp.int32), key_advance, loss, steps=steps)
-
-    return Networks(
-        init=lambda key, data: pool.init(key),
-        start=lambda slots, key: pool.start(slots, jnp.int32(0)),
-        advance=advance,
+    return one_network(
+        network,
+        optax.chain(
+            optax.add_decayed_weights(config.network_weight_decay),
+            optax.sgd(config.network_learning_rate, momentum=config.network_momentum),
+        ),
+        matching_steps=config.matching_steps,
+        steps=config.network_examples // config.network_batch,
+        batch_size=config.network_batch,
+        examples=lambda synthetic, real: real,
+        prepare=prepare,
     )

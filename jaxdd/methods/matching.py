@@ -79,6 +79,46 @@ def fresh(network: Network, num_classes: int) -> Networks:
     return Networks(lambda key, data: source.init(key), source.draw)
 
 
+def one_network(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    matching_steps: int,
+    steps: int,
+    batch_size: int,
+    examples: Callable[[Batch, Batch], Batch],
+    prepare: Callable[[Key, Array, Array], tuple[Array, Array]],
+) -> Networks:
+    """One network that a number of updates see, trained by cross-entropy in between.
+
+    Args:
+      matching_steps: updates that see it, before a new one begins.
+      steps: of its training after each of them but the last.
+      batch_size: of these, without replacement within an epoch.
+      examples: `examples(synthetic, real)`, of what.
+      prepare: `prepare(key, images, labels)`, what a step makes of its batch.
+    """
+    pool = inner.pool(network, optimizer, size=1, max_age=(matching_steps - 1) * steps)
+
+    def advance(slots: inner.Slots, key: Key, synthetic: Batch, real: Batch) -> inner.Slots:
+        key_plan, key_advance = jax.random.split(key)
+        seen = examples(synthetic, real)
+        plan = inner.epoch_plan(key_plan, len(seen.labels), batch_size, steps)
+
+        def loss(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
+            images, labels = prepare(key, *jax.tree.map(lambda leaf: leaf[plan[step]], seen))
+            logits, stats = network.apply(theta, images, stats, train=True)
+            return losses.cross_entropy(logits, labels).mean(), stats
+
+        return pool.advance(slots, jnp.zeros(1, jnp.int32), key_advance, loss, steps=steps)
+
+    return Networks(
+        init=lambda key, data: pool.init(key),
+        start=lambda slots, key: pool.start(slots, jnp.int32(0)),
+        advance=advance,
+    )
+
+
 class Classes(NamedTuple):
     """What is matched: images `(classes, ipc, h, w, c)` and as many real ones of each `(classes, b, h, w, c)`."""
 

@@ -153,7 +153,7 @@ BAD = {
     "wrong type": (["distill", *TINY, "--config.run.steps=many", "--workdir=DIR"], "many"),
     "stray argument": (["distill", *TINY, "--workdir=DIR", "stray"], "unexpected argument 'stray'"),
     "wrong level": (["distill", *TINY, "--workdir=DIR", "--evaluate=some"], "none|kernel|quick|full"),
-    "config without presets": (["distill", "--config=kip:small", "--workdir=DIR"], "this config has no presets"),
+    "unknown preset": (["distill", "--config=kip:conf", "--workdir=DIR"], "did you mean 'conv'?"),
     "another method's field": (
         ["distill", "--config=dd", "--config.method.classes=3", "--workdir=DIR"],
         "the config has no field 'classes'",

@@ -72,3 +72,10 @@ def test_templates_check_what_they_are_given():
     with pytest.raises(JaxddError, match="did you mean 'kip'"):
         template("kipp")
     assert preset({"a": 1}, "a") == 1
+
+
+def test_a_config_of_ones_own_without_presets_says_so(tmp_path, capsys):
+    own = tmp_path / "own.py"
+    own.write_text('from jaxdd.cli import template\n\n\ndef get_config():\n    return template("kip")\n')
+    assert main(["distill", f"--config={own}:small", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "this config has no presets" in capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_it_learns_and_its_networks_features_regress(mnist):
         protocol,
         num_networks=2,
         key=jax.random.key(0),
-        predictor=evaluation.Predictor(None),
+        predictor=evaluation.Predictor(None, float64=True),
     )
     assert len(score.kernel_accuracies) == 2
     assert min(*score.kernel_accuracies, *score.accuracies) > 0.3

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxdd import data
+from jaxdd.data import herding
 from jaxdd.errors import JaxddError
-from jaxdd.selection import herding
 from jaxdd.types import Labels
 
 
