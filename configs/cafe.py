@@ -1,7 +1,7 @@
 """CAFE (Wang et al., CVPR 2022, https://arxiv.org/abs/2203.01531): the mean features of every layer.
 
 `cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, 250 steps: a quarter of an hour on two
-cores. `mnist`, `fashion_mnist`, `cifar10`: the authors' settings, for a GPU, without their decay of the rate; any
+cores. `mnist`, `fashion_mnist`, `cifar10`: the authors' settings, for a GPU, but for what docs/matching.md says; any
 `--config.method.ipc`:
 
     jaxdd distill --config=cafe --evaluate=full --workdir=runs/cafe

@@ -7,8 +7,8 @@
     jaxdd distill --config=datadam --evaluate=full --workdir=runs/datadam
     jaxdd distill --config=datadam:cifar10 --evaluate=full --workdir=runs/datadam_cifar10
 
-The paper reports, for 1, 10 and 50 images per class, 32.0 / 54.2 / 67.0 % on CIFAR-10 (whitened, 1,800 epochs, the best
-of them). What `cpu` gives is in docs/results/matching.md.
+The paper reports, for 1, 10 and 50 images per class, 32.0 / 54.2 / 67.0 % on CIFAR-10, the best of 1,800 epochs in
+batches of 64; here it is the protocol of DSA. What `cpu` gives is in docs/results/matching.md.
 """
 
 from jaxdd.cli import preset, template

@@ -1,8 +1,8 @@
 """NCFM (Wang et al., CVPR 2025, https://arxiv.org/abs/2502.20653): characteristic functions of features.
 
 `cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, two networks that are trained a little:
-a quarter of an hour on two cores. `cifar10`: the authors' released settings, for a GPU, whose twenty networks are
-trained before the first step (without a progress bar); any `--config.method.ipc`:
+a quarter of an hour on two cores. `cifar10`: the authors' released settings but for what docs/matching.md says, for
+a GPU, whose twenty networks are trained before the first step (without a progress bar); any `--config.method.ipc`:
 
     jaxdd distill --config=ncfm --evaluate=full --workdir=runs/ncfm
     jaxdd distill --config=ncfm:cifar10 --evaluate=full --workdir=runs/ncfm_cifar10

@@ -86,6 +86,8 @@ class Real:
     @functools.cached_property
     def train(self) -> RealData:
         """For evaluation; made when it is first asked for, after the run."""
+        if self.decode is None:
+            return self.stored
         return data.real_data(self.dataset.train, self.transform, self.dataset.num_classes)
 
     def method(self, name: str, hyper: Mapping[str, Any]) -> Method:

@@ -129,8 +129,9 @@ def named(name: str) -> Augmentation:
     """An augmentation by name, or by a strategy of `siamese`.
 
     "dsa" and "dsa-digits" (without flips) are Zhao & Bilen's; "idc" and "idc-digits" what IDC and NCFM train with
-    beside CutMix (colour and flip always, one of crop, scale, rotate); "frepo" and "frepo-digits" FRePo's; "none" the
-    identity.
+    beside CutMix (colour and flip always, one of crop, scale, rotate); "idc-match" and "idc-train" what they match, and
+    train their networks, with (colour, crop and cutout; colour and crop); "frepo" and "frepo-digits" FRePo's; "none"
+    the identity.
 
     Raises:
       JaxddError: for what is neither, suggesting the nearest name.
@@ -321,6 +322,8 @@ _NAMED: dict[str, Callable[[], Augmentation]] = {
     "dsa-digits": lambda: siamese(DSA_DIGITS),
     "idc": lambda: siamese("color_crop_flip_scale_rotate", always="flip_color"),
     "idc-digits": lambda: siamese("color_crop_scale_rotate", always="color"),
+    "idc-match": lambda: siamese("color_crop_cutout", always="color_crop_cutout"),
+    "idc-train": lambda: siamese("color_crop", always="color_crop"),
     "frepo": frepo,
     "frepo-digits": lambda: frepo(FREPO.removeprefix("flip_")),
 }

@@ -44,7 +44,7 @@ def attention_map(features: jax.Array, exponent: float = 4) -> jax.Array:
 def attention_matching(real: Any, synthetic: Any, exponent: float = 4) -> jax.Array:
     """`sum_l |mean_i A_l(x_i) - mean_j A_l(s_j)|²` with the `attention_map` A of layer l (Sajedi et al. 2023, DataDAM).
 
-    DataDAM takes every ReLU but the last, adds the `mean_feature_matching` of the outputs times 0.01, and multiplies
+    DataDAM takes every ReLU but the last, adds the `mean_feature_matching` of the features times 0.01, and multiplies
     the sum by 100 (their code).
 
     Args:

@@ -20,11 +20,11 @@ from jaxdd.types import Array, Batch, Key, Method, Network, PyTree
 
 @dataclasses.dataclass(frozen=True)
 class CAFE(Matching):
-    """Hyper-parameters of CAFE, as in the authors' code: those of `Matching`, and
+    """Hyper-parameters of CAFE, the weights as in the authors' code: those of `Matching`, and
 
     Attributes:
-      early_weight: of the distances in all layers before the last two, which count whole.
-      discrimination_weight: of the discrimination loss.
+      early_weight: of the distances in all layers but the last; this and that of the features count whole.
+      discrimination_weight: of the discrimination loss, to which a second distance of the features belongs.
       query: real examples on which the network's accuracy is watched.
       renewal: a new network begins when the last `window` accuracies lie this close together.
       change: in between it is trained on the set until the last `window` of its accuracies differ by so much.
@@ -69,11 +69,14 @@ def cafe(config: CAFE) -> Method:
 
     def see(layers):
         *maps, features, _ = layers
-        return [jnp.mean(each, axis=0, keepdims=True) for each in maps], features
+        return [jnp.sum(each, axis=0, keepdims=True) for each in maps], features  # sums, since blocks may differ
 
     def distance(real, synthetic, key):
-        weights = [config.early_weight] * (len(real[0]) - 1) + [1.0, 1.0 + config.discrimination_weight]
-        levels = [(*maps, features) for maps, features in (real, synthetic)]
+        weights = [config.early_weight] * (len(real[0]) - 1) + [1.0, 2.0]
+        levels = [
+            (*(each.sum(1, keepdims=True) / features.shape[1] for each in maps), features)
+            for maps, features in (real, synthetic)
+        ]
         aligned = jax.vmap(functools.partial(losses.mean_feature_matching, weights=tuple(weights)))(*levels).sum()
         count, per_class, dim = real[1].shape
         labels = jnp.repeat(jnp.arange(count), per_class)
@@ -102,8 +105,10 @@ def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
         return Watched(*network.init(key), jnp.asarray(none))
 
     def spread(accuracies: Array) -> Array:
-        highest = accuracies.max()
-        return highest - jnp.where(accuracies < 0, highest, accuracies).min()
+        return accuracies.max() - accuracies.min()
+
+    def full(accuracies: Array) -> Array:
+        return (accuracies >= 0).all()
 
     def advance(kept: Watched, key: Key, synthetic: Batch, query: Batch) -> Watched:
         def accuracy(theta: PyTree, stats: PyTree) -> Array:
@@ -123,14 +128,14 @@ def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
             return theta, stats, pushed(seen, theta, stats), t + 1
 
         def slow(carry):
-            return (carry[3] < config.max_epochs) & ~(spread(carry[2]) > config.change)
+            return (carry[3] < config.max_epochs) & ~(full(carry[2]) & (spread(carry[2]) > config.change))
 
         def train() -> Watched:
             theta, stats, _, _ = jax.lax.while_loop(slow, epoch, (kept.theta, kept.stats, jnp.asarray(none), 0))
             return Watched(theta, stats, accuracies)
 
         accuracies = pushed(kept.accuracies, kept.theta, kept.stats)
-        settled = (accuracies >= 0).all() & (spread(accuracies) < config.renewal)
+        settled = full(accuracies) & (spread(accuracies) < config.renewal)
         return jax.lax.cond(settled, lambda: begin(key), train)
 
     return Networks(

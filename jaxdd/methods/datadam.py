@@ -7,6 +7,7 @@ import dataclasses
 import jax
 
 from jaxdd import losses
+from jaxdd.errors import JaxddError
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.methods.matching import Matching, match_layers, matching
 from jaxdd.synthetic import pixels
@@ -20,7 +21,7 @@ class DataDAM(Matching):
     Attributes:
       exponent: of the activations in an attention map; the paper has 4, the code 1.
       attention_weight: of the distance of attention maps.
-      output_weight: of the squared distance of the mean logits, relative to that.
+      feature_weight: of the squared distance of the mean features, relative to that.
     """
 
     target_per_class: int = 64
@@ -28,7 +29,7 @@ class DataDAM(Matching):
     learning_rate: float = 1.0
     exponent: float = 1.0
     attention_weight: float = 100.0
-    output_weight: float = 0.01
+    feature_weight: float = 0.01
 
     def __post_init__(self):
         super().__post_init__()
@@ -36,26 +37,29 @@ class DataDAM(Matching):
             self,
             exponent=positive(self.exponent),
             attention_weight=positive(self.attention_weight),
-            output_weight=(self.output_weight >= 0, "at least 0"),
+            feature_weight=(self.feature_weight >= 0, "at least 0"),
         )
 
 
 @method(DataDAM)
 def datadam(config: DataDAM) -> Method:
-    """DataDAM: match the spatial attention of random networks' layers, and their outputs.
+    """DataDAM: match the spatial attention of random networks' layers, and their features.
 
-    Minimises `w sum_c (sum_l |mean A_l(real) - mean A_l(synthetic)|² + λ |mean z(real) - mean z(synthetic)|²)` over the
-    attention maps A of all layers of a new random network but the last, and its logits z.
+    Minimises `w sum_c (sum_l |mean A_l(real) - mean A_l(synthetic)|² + λ |mean f(real) - mean f(synthetic)|²)` over the
+    attention maps A of all layers of a new random network but the last, and its penultimate features f, which are what
+    the authors' code takes for its output.
     """
 
     def see(layers):
-        *maps, _, logits = layers
-        return [losses.attention_map(each, config.exponent) for each in maps[:-1]], logits
+        *maps, features, _ = layers
+        if len(maps) < 2 or any(each.ndim != 4 for each in maps[:-1]):
+            raise JaxddError("datadam needs a convolutional network of at least two layers before its features.")
+        return [losses.attention_map(each, config.exponent) for each in maps[:-1]], features
 
     def distance(real, synthetic, key):
-        attention, outputs = (
+        attention, features = (
             jax.vmap(losses.mean_feature_matching)(*sides).sum() for sides in zip(real, synthetic, strict=True)
         )
-        return config.attention_weight * (attention + config.output_weight * outputs)
+        return config.attention_weight * (attention + config.feature_weight * features)
 
     return matching(config, pixels(config.ipc, init=config.init), match_layers(config, see, distance))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import optax
 
@@ -25,7 +26,8 @@ class DC(Matching):
     Attributes:
       matching_steps: updates that see one network, before a new one begins; None for the published number.
       epochs: of its training on the set after each of them; None for the published number.
-      network_learning_rate, network_batch: of that training, by plain gradient descent.
+      network_learning_rate: of that training, by plain gradient descent.
+      network_batch: images of a step at most; an epoch has equal batches.
     """
 
     init: str = "noise"
@@ -84,7 +86,8 @@ def _trained_on_set(config: DC, network: Network, num_classes: int) -> Networks:
     matching_steps, epochs = config.matching_steps or published[0], config.epochs or published[1]
     augment = augmentation.named(config.augmentation)
     count = config.ipc * num_classes
-    batch = min(config.network_batch, count)
+    batches = math.ceil(count / config.network_batch)
+    batch = count // batches
 
     def prepare(key: Key, images: Array, labels: Array) -> tuple[Array, Array]:
         return augment.apply(images, augment.draw(key, batch)), labels
@@ -93,7 +96,7 @@ def _trained_on_set(config: DC, network: Network, num_classes: int) -> Networks:
         network,
         optax.sgd(config.network_learning_rate),
         matching_steps=matching_steps,
-        steps=epochs * (count // batch),
+        steps=epochs * batches,
         batch_size=batch,
         examples=lambda synthetic, real: synthetic,
         prepare=prepare,

@@ -19,8 +19,9 @@ from jaxdd.types import Array, Key, Method, Network
 
 @dataclasses.dataclass(frozen=True)
 class IDC(Matching):
-    """Hyper-parameters of IDC, the paper's for CIFAR-10: those of `Matching`, where `learning_rate` is in units of the
-    transformed images (the paper's is of pixels in [0, 1]: divide it by the variance of the standardisation), and
+    """Hyper-parameters of IDC, the paper's for CIFAR-10 with 10 images per class: those of `Matching`, where
+    `learning_rate` is proportional to `ipc` and in units of the transformed images (the paper's is of pixels in [0, 1]:
+    divide it by the variance of the standardisation), and
 
     Attributes:
       factor: images along each side of a stored one, see `synthetic.multi_formation`; 1 is the paper's IDC-I.
@@ -32,8 +33,9 @@ class IDC(Matching):
     """
 
     target_per_class: int = 64
-    augmentation: str = "color_crop_cutout"
-    learning_rate: float = 0.1
+    ipc: int = 10
+    augmentation: str = "idc-match"
+    learning_rate: float = 0.08
     factor: int = 2
     distance: str = "mse"
     matching_steps: int = 100
@@ -65,14 +67,16 @@ class IDC(Matching):
 def idc(config: IDC) -> Method:
     """IDC: several images in each stored one, by gradient matching on networks that are trained on real data.
 
-    The gradients are those of all weights but the head's. All classes take their step together; the authors' code takes
+    The gradients are those of the convolutions' weights. All classes take their step together; the authors' code takes
     them one after the other on the same network, with a momentum that also moves the classes between.
     """
     stored = pixels(config.ipc, init=config.init)
     synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
-    distance = functools.partial(
-        losses.gradient_matching, distance=config.distance, select=losses.matrices_except("head")
-    )
+
+    def convolutions(path: str, leaf: Array) -> bool:
+        return leaf.ndim > 2
+
+    distance = functools.partial(losses.gradient_matching, distance=config.distance, select=convolutions)
     return matching(
         config,
         synthetic,
@@ -84,7 +88,7 @@ def idc(config: IDC) -> Method:
 
 def _trained_on_real(config: IDC, network: Network, num_classes: int) -> Networks:
     """One network that a number of updates see, trained on real examples in between."""
-    augment = augmentation.named(config.augmentation)
+    augment = augmentation.named("idc-train")
 
     def prepare(key: Key, images: Array, labels: Array) -> tuple[Array, Array]:
         key_augment, key_mix = jax.random.split(key)

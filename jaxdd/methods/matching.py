@@ -24,15 +24,16 @@ class Matching:
     Attributes:
       ipc: images per class.
       init: of the images, see `synthetic.pixels`.
-      model: network through which images are seen, see `models.build`.
+      model: network through which images are seen, in training mode and without a key, so without dropout; see
+        `models.build`.
       target_per_class: real examples of each class an update.
       target_block: of them in one pass, which bounds the memory if it divides; None for all. So few that a network's
         maps stay in a CPU's cache are also the fastest there, for accelerators there can be more.
-      classes_per_batch: how many classes side by side, see `inner.each_network`; None for all. Devices share the
-        classes if they divide evenly.
+      classes_per_batch: how many classes' real examples, and gradients, side by side, see `inner.each_network`; None
+        for all. Devices share the classes if they divide evenly.
       precision: of the passes of real examples, see `models.matmul_precision`.
       augmentation: of both sides alike (siamese), see `data.augmentation.named`; "none" for none.
-      learning_rate, momentum: of gradient descent on the images.
+      learning_rate: of gradient descent on the images, with momentum 0.5.
     """
 
     ipc: int = 1
@@ -44,7 +45,6 @@ class Matching:
     precision: str = "default"
     augmentation: str = "none"
     learning_rate: float = 0.1
-    momentum: float = 0.5
 
     def __post_init__(self):
         require(
@@ -55,7 +55,6 @@ class Matching:
             classes_per_batch=(self.classes_per_batch is None or self.classes_per_batch >= 1, "at least 1 or None"),
             precision=(self.precision in models.PRECISIONS, f"one of {', '.join(models.PRECISIONS)}"),
             learning_rate=positive(self.learning_rate),
-            momentum=(0 <= self.momentum < 1, "at least 0 and under 1"),
         )
         augmentation.named(self.augmentation)
 
@@ -152,11 +151,11 @@ def matching(
       synthetic: what is learned; it renders as many images of each class, class after class.
       match: the loss and its gradient at the rendered images.
       networks: `networks(network, num_classes)`, where networks come from.
-      optimizer: of every learned leaf; gradient descent with momentum by default.
+      optimizer: of every learned leaf; gradient descent with momentum 0.5 by default.
       sample: further real examples an update, which `Networks.advance` sees.
     """
     if optimizer is None:
-        optimizer = optax.sgd(config.learning_rate, momentum=config.momentum)
+        optimizer = optax.sgd(config.learning_rate, momentum=0.5)
     optimizer = per_leaf(dict.fromkeys(synthetic.learned, optimizer))
     of_classes = class_sampler(config.target_per_class)
 
@@ -247,8 +246,8 @@ def match_layers(
     """A distance between what both sides give in a network's layers.
 
     Args:
-      see: from `Network.layers` of some images to what is compared: leaves of one row an image, or of fewer rows, whose
-        mean over all blocks of a class counts.
+      see: from `Network.layers` of some images to what is compared: leaves of one row an image, or of one row for all
+        of them, of which there is then one for each block.
       distance: `distance(real, synthetic, key)`, of what is seen of all classes: leaves `(classes, rows, ..)`.
     """
     augment = augmentation.named(config.augmentation)
