@@ -1,7 +1,7 @@
 """DC, Dataset Condensation (Zhao, Mopuri & Bilen, ICLR 2021, https://arxiv.org/abs/2006.05929): gradient matching.
 
-`cpu` (the default): Fashion-MNIST, 10 images per class from real ones, a ConvNet of width 64, fewer and shorter steps,
-a quarter of an hour on two cores. `mnist`, `fashion_mnist`, `cifar10`: the paper's settings, from noise, for a GPU; any
+`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, fewer and shorter steps,
+a quarter of an hour on two cores. `mnist`, `fashion_mnist`, `cifar10`: the paper's settings, for a GPU; any
 `--config.method.ipc`, and as many `--config.run.steps` as 1,000 times the matching steps of that ipc (1 for 1, 10 for
 10, 50 for 50):
 
@@ -29,7 +29,6 @@ PRESETS = {
     "cpu": {
         "method": {
             "ipc": 10,
-            "init": "real",
             "model": "convnet(width=64)",
             "target_per_class": 64,
             "epochs": 10,

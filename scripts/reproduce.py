@@ -197,7 +197,7 @@ TABLES = {
                 f"{method}_fashion_mnist_100": [f"--config={method}", "--evaluate=full"]
                 for method in ("dc", "dsa", "idc", "dm", "cafe", "datadam", "ncfm")
             },
-            "dc_fashion_mnist_10": ["--config=dc", "--evaluate=full", *_ONE],
+            "dc_fashion_mnist_10": ["--config=dc", "--evaluate=full", *_ONE, "--config.method.init=real"],
             "idc_fashion_mnist_10": ["--config=idc", "--evaluate=full", *_ONE, "--config.method.learning_rate=0.01"],
         },
     ),
