@@ -197,6 +197,12 @@ TABLES = {
                 f"{method}_fashion_mnist_100": [f"--config={method}", "--evaluate=full"]
                 for method in ("dc", "dsa", "idc", "dm", "cafe", "datadam", "ncfm")
             },
+            "dm_cifar10_100": [
+                "--config=dm",
+                "--config.data.name=cifar10",
+                "--evaluate=full",
+                "--config.run.steps=400",
+            ],
             "dc_fashion_mnist_10": ["--config=dc", "--evaluate=full", *_ONE, "--config.method.init=real"],
             "idc_fashion_mnist_10": ["--config=idc", "--evaluate=full", *_ONE, "--config.method.learning_rate=0.01"],
         },
