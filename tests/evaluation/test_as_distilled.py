@@ -155,4 +155,4 @@ def test_the_baseline_of_a_set_that_renders_more_than_it_stores_has_its_bits(mni
     rows = evaluation.compare(
         mlp, small, mnist[0], None, mnist[2].batch, protocol, key=jax.random.key(0), num_networks=1
     )
-    assert [row.num_images for row in rows] == [20, 10]
+    assert [row.num_images for row in rows] == [20, 10, 10]  # and 10 herded ones

@@ -136,7 +136,7 @@ def test_ten_images_for_a_fixed_initialisation_teach_it_in_three_steps(mnist):
     method = methods.dd(model=MLP, ipc=1, steps=1, initialisation="fixed", target_batch=200, learning_rate=0.02)
     result = jaxdd.run(method, train, steps=250, devices=jax.devices()[:1], progress=False)
     network = models.build(MLP, (28, 28, 1), 10)
-    ours, random = evaluation.compare(
+    ours, random, _ = evaluation.compare(
         network, result.distilled, train, validation.batch, test.batch, "as-distilled", key=jax.random.key(3)
     )
     assert len(ours.score.accuracies) == 1 and len(random.score.accuracies) == 5

@@ -158,7 +158,7 @@ def test_dc_trains_its_network_on_the_set_and_renews_it(real):
         state, _ = update(jax.random.fold_in(jax.random.key(2), step), state, batch)
         ages.append(int(state.networks.age[0]))
         heads.append(np.asarray(state.networks.theta["head"]["kernel"]))
-    assert ages == [3, 6, 0, 3, 6, 0]  # three epochs of one batch of 8 (of 12) after each match but the last
+    assert ages == [6, 12, 0, 6, 12, 0]  # three epochs of two batches of 6 (at most 8) after each match but the last
     assert not np.array_equal(heads[2], heads[5])
 
 

@@ -74,7 +74,10 @@ def test_devices_share_the_networks_or_the_real_images(mnist, networks):
         jax.jit(share_networks(method.update, make_mesh(jax.devices()[:count]))).lower(key, state, batch).compile()
         for count in (1, 4)
     )
-    assert four.cost_analysis()["flops"] < 0.5 * one.cost_analysis()["flops"]
+    if networks == 4:  # one each; a loop's body counts once, so it is loops that tell
+        assert four.as_text().count(" while(") < one.as_text().count(" while(")
+    else:
+        assert four.cost_analysis()["flops"] < 0.5 * one.cost_analysis()["flops"]
     (alone, alone_metrics), (shared, metrics) = one(key, state, batch), four(key, state, batch)
     np.testing.assert_allclose(metrics["loss"], alone_metrics["loss"], rtol=1e-5)
     np.testing.assert_allclose(shared.params["images"], alone.params["images"], atol=1e-4)
