@@ -4,7 +4,7 @@ from jaxdd.losses._numerics import l2_normalize
 from jaxdd.losses.attention import attention_map, attention_matching
 from jaxdd.losses.characteristic import FrequencySampler, characteristic_function_matching, frequency_sampler
 from jaxdd.losses.distribution import cafe_discrimination, maximum_mean_discrepancy, mean_feature_matching
-from jaxdd.losses.gradient import gradient_matching, matrices, matrices_except
+from jaxdd.losses.gradient import convolutions, gradient_matching, matrices
 from jaxdd.losses.label import centred_one_hot, cross_entropy, margin_loss, squared_error
 
 __all__ = [
@@ -14,13 +14,13 @@ __all__ = [
     "cafe_discrimination",
     "centred_one_hot",
     "characteristic_function_matching",
+    "convolutions",
     "cross_entropy",
     "frequency_sampler",
     "gradient_matching",
     "l2_normalize",
     "margin_loss",
     "matrices",
-    "matrices_except",
     "maximum_mean_discrepancy",
     "mean_feature_matching",
     "squared_error",

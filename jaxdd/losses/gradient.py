@@ -21,9 +21,10 @@ def matrices(path: str, leaf: jax.Array) -> bool:
     return leaf.ndim >= 2
 
 
-def matrices_except(*names: str) -> Select:
-    """`matrices` without those that have one of `names` in their path: IDC leaves out the classifier, "head"."""
-    return lambda path, leaf: matrices(path, leaf) and not set(names) & set(path.split("/"))
+def convolutions(path: str, leaf: jax.Array) -> bool:
+    """The leaves that IDC matches: of at least three axes, so no dense layer either, and not the classifier."""
+    del path
+    return leaf.ndim >= 3
 
 
 def _cosine(real: jax.Array, synthetic: jax.Array) -> jax.Array:
@@ -47,7 +48,7 @@ def gradient_matching(real: Any, synthetic: Any, *, distance: str = "cosine", se
     * "cosine": `sum_i 1 - <a_i, b_i> / (|a_i| |b_i| + 1e-6)` (Zhao, Mopuri & Bilen 2021, DC; the constant is from
       their code: it damps rows whose product of norms is not well above it);
     * "l1": `sum |a - b|`, and "mse": `sum (a - b)²`, a sum despite its name (Kim et al. 2022, IDC, who use it without
-      the classifier: `select=matrices_except("head")`).
+      dense layers: `select=convolutions`).
 
     Args:
       real: pytree of arrays whose last axis is the output, as in flax: convolutions `(h, w, in, out)`, dense layers

@@ -72,11 +72,7 @@ def idc(config: IDC) -> Method:
     """
     stored = pixels(config.ipc, init=config.init)
     synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
-
-    def convolutions(path: str, leaf: Array) -> bool:
-        return leaf.ndim > 2
-
-    distance = functools.partial(losses.gradient_matching, distance=config.distance, select=convolutions)
+    distance = functools.partial(losses.gradient_matching, distance=config.distance, select=losses.convolutions)
     return matching(
         config,
         synthetic,
