@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -61,10 +62,59 @@ class Labels:
         return np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.int32)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class HostImages:
+    """Images that stay on the host, or on its disk, because they are more than a device holds.
+
+    Indexed by rows they behave as an array does, also while that is traced; they are never one array.
+
+    Attributes:
+      shape: `(n, h, w, c)`.
+      stored: the dtype of their pixels, NumPy's.
+      read: from rows, integers `(b,)`, to these images, a NumPy array `(b, h, w, c)`. Called from several threads;
+        raises a JaxddError that says which image cannot be read.
+      fingerprint: of the content, hex: part of a run's identity.
+      decode: what is made of images that were read, on a device; pure.
+    """
+
+    shape: tuple[int, int, int, int]
+    stored: Any
+    read: Callable[[np.ndarray], np.ndarray]
+    fingerprint: str
+    decode: Callable[[Array], Array] | None = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Of images that were indexed."""
+        return jax.eval_shape(self.__getitem__, jax.ShapeDtypeStruct((1,), jnp.int32)).dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> Array:
+        if isinstance(rows, jax.core.Tracer):
+            shape = jax.ShapeDtypeStruct((*rows.shape, *self.shape[1:]), self.stored)
+            images = jax.pure_callback(lambda rows: self.read(np.asarray(rows)), shape, rows, vmap_method="sequential")
+        else:
+            images = jnp.asarray(self.read(np.arange(len(self))[rows]))
+        return images if self.decode is None else self.decode(images)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise JaxddError(
+            f"{len(self)} images that stay on the host cannot be taken as one array; index them by rows, or load the "
+            "data without streaming."
+        )
+
+
 class RealData(NamedTuple):
     """What a method learns from: transformed images float32 `(n, h, w, c)` and their labels.
 
-    An engine may hold images as their source has them, uint8, for a method that decodes them (`engine.decoding`).
+    An engine may hold images as their source has them, uint8, for a method that decodes them (`engine.decoding`), or
+    leave them on the host (`HostImages`); a method need not know.
     """
 
     images: Array
@@ -138,8 +188,17 @@ class Method(NamedTuple):
     """The first state, from a key and the real data."""
     sample: Callable[[Key, Labels], Indices]
     """Which real examples one update sees, int32 `(batch,)`; the engine gathers them."""
-    update: Callable[[Key, State, Batch], tuple[State, Metrics]]
-    """One smallest sensible step. The metrics are scalars; "loss" is always among them."""
+    update: Callable[..., tuple[State, Metrics]]
+    """`update(key, state, batch) -> (state, metrics)`: one smallest sensible step. The metrics are scalars; "loss" is
+    always among them.
+
+    Those of this library also take `axis_name=None`, which the engine never gives: the name of the axis of a `jax.pmap`
+    (or a `vmap`, but not a `shard_map` that checks its types) around the call. Key and state are then the same
+    everywhere, each device has a batch of its own as `sample` draws them, and the new state is that of all the batches
+    together, again the same everywhere:
+
+        jax.pmap(functools.partial(method.update, axis_name="i"), axis_name="i", in_axes=(None, None, 0), out_axes=None)
+    """
     distilled: Callable[[State], Distilled]
     """Render the state into a synthetic set."""
 

@@ -1,4 +1,4 @@
-"""Four virtual CPU devices, strict broadcasting, and one compilation cache for all test processes."""
+"""Eight virtual CPU devices, strict broadcasting, and one compilation cache for all test processes."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "jaxdd-tests-xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -2,6 +2,17 @@
 
 from jaxdd.engine.chunk import decoding
 from jaxdd.engine.plan import Plan, plan
+from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, one_blas_thread, run
 
-__all__ = ["Plan", "RunResult", "decoding", "one_blas_thread", "plan", "run"]
+__all__ = [
+    "Plan",
+    "RunResult",
+    "connect",
+    "decoding",
+    "is_first",
+    "on_first",
+    "one_blas_thread",
+    "plan",
+    "run",
+]

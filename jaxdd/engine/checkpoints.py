@@ -1,24 +1,40 @@
-"""A run's directory: whose it is, and the states saved in it (orbax)."""
+"""A run's directory: whose it is, and the states saved in it (orbax).
+
+Beside its state every checkpoint holds a record: the format's version, the score, shape, dtype and SHA-256 of each
+leaf, and a seal over all that. What is restored is compared with it: a run goes on from what was saved or not at all.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import hashlib
+import itertools
 import json
+import logging
+import os
 import pathlib
 import shutil
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdd._files import disk_errors, write_atomically
+from jaxdd._files import digest, disk_errors, write_atomically
+from jaxdd.engine import processes
 from jaxdd.errors import JaxddError
 from jaxdd.types import State
 
+FORMAT_VERSION = 1  # of a run's directory and of each checkpoint in it
 _IDENTITY = "run.json"
 # What a run writes into its directory.
 OUTPUTS = ("checkpoints", "best", "metrics.jsonl")
+# What a machine says of itself, not of a file.
+_PASSING = ("Permission denied", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "Too many open files", "ut of memory")
+_LAST_WORDS = 0.1  # seconds until reads that were given up have ended
 _OVERHEAD = 256 * 2**10  # bytes of orbax's own files in a checkpoint, generously
 
 
@@ -30,39 +46,55 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _differences(there: Mapping, here: Mapping) -> str:
+def _differences(there: Mapping, here: Mapping) -> list[str]:
     there, here = _flatten(there), _flatten(here)
-    return "; ".join(
+    return [
         f"{name} is {there.get(name, 'absent')!r} there and {here.get(name, 'absent')!r} here"
         for name in sorted({*there, *here})
         if there.get(name, ...) != here.get(name, ...)
-    )
+    ]
 
 
 def check(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool) -> None:
     """Make sure that `directory` is this run's or free. Writes nothing.
 
     Raises:
-      JaxddError: if it holds a run and `resume` is False, a run of another identity (the difference is named), or
-        files that a run would overwrite.
+      JaxddError: if it holds a run and `resume` is False, a run of another identity (the difference is named), a run
+        of a newer jaxdd, or files that a run would overwrite.
     """
     path = directory / _IDENTITY
     with disk_errors(path):
-        held = path.read_text() if path.exists() else None
+        held = path.read_bytes() if path.exists() else None
     if held is None:
         if foreign := [name for name in OUTPUTS if (directory / name).exists()]:
             raise JaxddError(f"{directory} holds {foreign[0]} but no run of jaxdd; choose an empty directory.")
         return
-    try:
-        there = json.loads(held)
-    except ValueError as error:
-        raise JaxddError(f"{path} is damaged (not JSON); choose another directory.") from error
+    there = _parse(held)
+    version = there.pop("format_version", 1) if there is not None else None  # absent in the first directories
+    if there is None or not isinstance(version, int):
+        raise JaxddError(f"{path} is damaged; put back a copy of it, or choose another directory.")
+    if version > FORMAT_VERSION:
+        raise _newer(directory, version)
     if difference := _differences(there, json.loads(json.dumps(identity))):
-        raise JaxddError(f"{directory} belongs to another run: {difference}; choose another directory.")
+        raise JaxddError(f"{directory} belongs to another run: {'; '.join(difference)}; choose another directory.")
     if not resume:
         raise JaxddError(
             f"{directory} already holds this run; add --resume to go on with it, or choose another directory."
         )
+
+
+def _parse(content: bytes) -> dict[str, Any] | None:
+    """A JSON object, or None."""
+    try:
+        held = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def _newer(what: pathlib.Path, version: int) -> JaxddError:
+    found = f"format {version}, this one reads up to {FORMAT_VERSION}"
+    return JaxddError(f"{what} was written by a newer jaxdd ({found}): update jaxdd.")
 
 
 @contextlib.contextmanager
@@ -75,8 +107,11 @@ def claim(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool)
     check(directory, identity, resume=resume)
     path = directory / _IDENTITY
     if not path.exists():
-        write_atomically(path, json.dumps(identity, indent=2, sort_keys=True) + "\n")
-    with disk_errors(path), path.open() as file:
+        held = {"format_version": FORMAT_VERSION, **identity}
+        write_atomically(path, json.dumps(held, indent=2, sort_keys=True) + "\n")
+    with disk_errors(path):
+        file = path.open()
+    with file:  # what the run raises is not about this path
         try:
             import fcntl
 
@@ -86,6 +121,10 @@ def claim(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool)
         except (ImportError, OSError):
             pass  # a system or a disk without locks
         yield
+
+
+class _Damaged(Exception):
+    """Why a saved state is not what was saved."""
 
 
 class Checkpoints:
@@ -109,15 +148,21 @@ class Checkpoints:
         """
         args = self._ocp.args
         needed = int(1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))) + _OVERHEAD
-        if shutil.disk_usage(self._directory).free < needed:  # said before a half-written step has to be cleaned up
-            raise JaxddError(self._not_saved("the disk is full"))
+        processes.on_first(lambda: self._require_free(needed))
         state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         with self._failures():
             saved = self._manager.save(
-                step, args=args.Composite(state=args.StandardSave(state), meta=args.JsonSave({"score": score}))
+                step, args=args.Composite(state=args.StandardSave(state), meta=args.JsonSave(_record(state, score)))
             )
         if not saved:  # what orbax answers instead of saving a step older than one that is there
             raise JaxddError(self._not_saved(f"step {step} is older than what is there"))
+
+    def _require_free(self, needed: int) -> None:
+        """A full disk is said before a half-written step has to be cleaned up."""
+        with disk_errors(self._directory):
+            free = shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise JaxddError(self._not_saved("the disk is full"))
 
     def drop_after(self, step: int) -> None:
         """Forget states newer than `step`."""
@@ -136,16 +181,110 @@ class Checkpoints:
 
     def score(self, step: int) -> float:
         """The score that a state was saved with."""
-        args = self._ocp.args
-        with self._unreadable(step):
-            return float(self._manager.restore(step, args=args.Composite(meta=args.JsonRestore()))["meta"]["score"])
+        with self._named(step):
+            return float(self._read_record(step)["score"])
 
     def restore(self, step: int, like: State, sharding: jax.sharding.Sharding) -> State:
-        """The state of `step`, in the structure of `like` (shapes suffice) and placed by `sharding`."""
-        args = self._ocp.args
+        """The state of `step`, in the structure of `like` (shapes suffice) and placed by `sharding`.
+
+        Raises:
+          JaxddError: if it is not, to the bit, what was saved, is of another structure, or of a newer jaxdd.
+        """
+        with self._named(step):
+            return self._read(step, like, sharding)
+
+    def restore_newest(
+        self, like: State, sharding: jax.sharding.Sharding, *, needed: bool = True
+    ) -> tuple[State, int] | None:
+        """The newest state that is whole, and its step; None if none was saved.
+
+        Newer ones that are damaged are renamed to `damaged-STEP` and named in a warning of the logger "jaxdd".
+
+        Args:
+          like, sharding: as of `restore`.
+          needed: raise where states were saved and none is whole; else all are set aside, and it is None.
+
+        Raises:
+          JaxddError: see `needed`; or for a state of another structure or of a newer jaxdd. Nothing is touched then.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self._read(step, like, sharding)
+            except _Damaged as reason:
+                damaged[step] = str(reason)
+            else:
+                self._set_aside(damaged, f"going on from step {step}")
+                return state, step
+        if damaged and needed:
+            reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
+            raise JaxddError(
+                f"{self._directory}: no checkpoint in it is whole ({reasons}); nothing was changed: put back a copy of "
+                "one, or start again in another directory."
+            )
+        self._set_aside(damaged, "going on without it")
+        return None
+
+    def _set_aside(self, damaged: Mapping[int, str], then: str) -> None:
+        """Rename, never delete: orbax does not see such names."""
+
+        def move() -> None:
+            for step, reason in damaged.items():
+                names = (f"damaged-{step}" + (f"-{count}" if count else "") for count in itertools.count())
+                aside = next(name for name in names if not (self._directory / name).exists())
+                with disk_errors(self._directory / aside):
+                    os.replace(self._directory / str(step), self._directory / aside)
+                logging.getLogger("jaxdd").warning(
+                    "%s: this checkpoint is damaged (%s) and now called %s; %s.",
+                    self._directory / str(step),
+                    reason,
+                    aside,
+                    then,
+                )
+
+        if damaged:
+            processes.on_first(move)
+            self._manager.reload()
+
+    def _read(self, step: int, like: State, sharding: jax.sharding.Sharding) -> State:
+        """As `restore`; raises _Damaged in every process if any of them cannot read the state."""
+        state = damage = None
+        try:
+            state = self._read_here(step, like, sharding)
+        except _Damaged as error:
+            damage = error
+        if processes.gather([damage is not None]).any():
+            raise damage or _Damaged("another process could not read it")
+        return state
+
+    def _read_here(self, step: int, like: State, sharding: jax.sharding.Sharding) -> State:
+        record = self._read_record(step)
+        saved = record.get("leaves")  # absent before there were checksums
+        there = {path: kind for path, (kind, _) in saved.items()} if saved else {}
+        here = {path: _kind(leaf) for path, leaf in _leaves(like).items()} if saved else {}
+        if difference := _differences(there, here):
+            more = f" and {len(difference) - 3} more" if len(difference) > 3 else ""
+            raise JaxddError(
+                f"{self._directory / str(step)} holds a state of another structure: {'; '.join(difference[:3])}{more}; "
+                "nothing was changed: go on with the method that saved it, or choose another directory."
+            )
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
-        with self._unreadable(step):
-            return self._manager.restore(step, args=args.Composite(state=args.StandardRestore(abstract)))["state"]
+        state = self._attempt(step, state=self._ocp.args.StandardRestore(abstract))["state"]
+        if saved:
+            for path, leaf in _leaves(state).items():
+                if _checksum(leaf) != saved[path][1]:
+                    raise _Damaged(f"{path} is not what was saved")
+        return state
+
+    def _read_record(self, step: int) -> dict[str, Any]:
+        record = self._attempt(step, meta=self._ocp.args.JsonRestore())["meta"]
+        if isinstance(record, dict) and set(record) == {"score"}:
+            return record  # of a jaxdd without checksums
+        if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
+            raise _Damaged("its record does not match its checksum")
+        if record["format_version"] > FORMAT_VERSION:
+            raise _newer(self._directory / str(step), record["format_version"])
+        return record
 
     def close(self) -> None:
         with self._failures():
@@ -167,11 +306,61 @@ class Checkpoints:
         return f"{self._directory}: a checkpoint could not be saved, {reason}; {kept}."
 
     @contextlib.contextmanager
-    def _unreadable(self, step: int) -> Iterator[None]:
+    def _named(self, step: int) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
-            raise JaxddError(
-                f"{self._directory / str(step)}: this checkpoint cannot be read "
-                f"({type(error).__name__}: {str(error).splitlines()[0]}); remove it to go on from the one before."
-            ) from error
+        except _Damaged as reason:
+            raise JaxddError(f"{self._directory / str(step)}: this checkpoint is damaged ({reason}).") from reason
+
+    def _attempt(self, step: int, **items: Any) -> Any:
+        """Items of a checkpoint. Whatever cannot be read is damaged, unless it is the machine that cannot now."""
+        with _hushed():
+            try:
+                return self._manager.restore(step, args=self._ocp.args.Composite(**items))
+            except Exception as error:
+                cause = error.__cause__ or error
+                said = f"{type(cause).__name__}: {cause}".partition(" [tensorstore")[0]
+                reason = " ".join(said.replace(f"{self._directory}/", "").split())
+                passing = isinstance(cause, MemoryError | PermissionError) or any(word in reason for word in _PASSING)
+            time.sleep(_LAST_WORDS)
+            gc.collect()
+        if passing:
+            raise JaxddError(f"{self._directory / str(step)}: this checkpoint cannot be read now ({reason}).")
+        raise _Damaged(reason if len(reason) < 160 else f"{reason[:30]} … {reason[-120:]}")
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """orbax gives up at the first array it cannot read; what its reads beside it then cry helps nobody."""
+    log = logging.getLogger("asyncio")
+    before = log.disabled, sys.unraisablehook
+    log.disabled, sys.unraisablehook = True, lambda unraisable: None
+    try:
+        yield
+    finally:
+        log.disabled, sys.unraisablehook = before
+
+
+def _leaves(state: State) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _kind(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _checksum(leaf: Any) -> str:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return digest([jax.random.key_data(leaf) if is_key else leaf])
+
+
+def _record(state: State, score: float | None) -> dict[str, Any]:
+    """What is saved beside a state."""
+    leaves = {path: [_kind(leaf), _checksum(leaf)] for path, leaf in _leaves(state).items()}
+    record = {"format_version": FORMAT_VERSION, "score": score, "leaves": leaves}
+    return {**record, "seal": _seal(record)}
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

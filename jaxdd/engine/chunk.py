@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from jaxdd.engine.placement import replicated, split_batch, split_indices
+from jaxdd.engine.feed import Feed, feed
+from jaxdd.engine.placement import make_mesh, replicated
+from jaxdd.engine.processes import place
 from jaxdd.inner.networks import share_networks
-from jaxdd.types import Array, Batch, Key, Method, Metrics, RealData, State
+from jaxdd.models import matmul_precision
+from jaxdd.types import Array, Batch, HostImages, Key, Method, Metrics, PyTree, RealData, State
 
 
 class Keys(NamedTuple):
@@ -31,8 +37,16 @@ class Chunk(NamedTuple):
     finite: dict[str, Array]
 
 
-def keys_of(seed: int) -> Keys:
-    return Keys(*jax.random.split(jax.random.key(seed), 3))
+class Program(NamedTuple):
+    """A run before its first step."""
+
+    mesh: Mesh
+    keys: Keys
+    feed: Feed
+    chunk: jax.stages.Compiled
+    """`chunk(state, first, last, keys, source) -> Chunk`, any number of steps; it donates the state. The source is what
+    the feed gives for the first of them, and must serve the last."""
+    compile_seconds: float
 
 
 def _finite(tree) -> dict[str, Array]:
@@ -57,34 +71,46 @@ def decoding(method: Method, decode: Callable[[Array], Array]) -> Method:
     """
 
     def init(key: Key, data: RealData) -> State:
+        if isinstance(data.images, HostImages):
+            return method.init(key, data._replace(images=dataclasses.replace(data.images, decode=decode)))
         return method.init(key, data._replace(images=decode(data.images)))
 
-    def update(key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
-        return method.update(key, state, batch._replace(images=decode(batch.images)))
+    def update(key: Key, state: State, batch: Batch, **options: Any) -> tuple[State, Metrics]:
+        return method.update(key, state, batch._replace(images=decode(batch.images)), **options)
 
     return method._replace(init=init, update=update)
 
 
-def compile_chunk(method: Method, mesh: Mesh, state: State, keys: Keys, data: RealData) -> jax.stages.Compiled:
-    """One program that runs any number of steps, `chunk(state, first, last, keys, data)`, and donates the state.
+def compile_program(
+    method: Method, data: RealData, *, seed: int, precision: str, devices: Sequence[Any] | None
+) -> Program:
+    """Everything that a run needs; arguments as those of `run`. Nothing is written."""
+    mesh = make_mesh(devices)
+    keys = Keys(*jax.random.split(jax.random.key(seed), 3))
+    supply, keys = feed(method, data, mesh, keys.sample), place(keys, replicated(mesh))
+    began = time.perf_counter()
+    with matmul_precision(precision):
+        chunk = _compile_chunk(method, mesh, keys, supply)
+    return Program(mesh, keys, supply, chunk, time.perf_counter() - began)
 
-    The number is a dynamic bound, so that a run cut anywhere executes the very program of one that is not cut. A step
-    that makes anything non-finite is not taken: the loop ends with the state before it.
+
+def _compile_chunk(method: Method, mesh: Mesh, keys: Keys, supply: Feed) -> jax.stages.Compiled:
+    """The number of steps is a dynamic bound, so that a run cut anywhere executes the very program of one that is not.
+
+    A step that makes anything non-finite is not taken: the loop ends with the state before it.
     """
-
     update = share_networks(method.update, mesh)
 
-    def one(state: State, step: Array, keys: Keys, data: RealData) -> tuple[State, Metrics]:
-        indices = split_indices(method.sample(jax.random.fold_in(keys.sample, step), data.labels), mesh)
-        batch = split_batch(Batch(data.images[indices], data.labels.values[indices]), mesh)
+    def one(state: State, step: Array, keys: Keys, source: PyTree) -> tuple[State, Metrics]:
+        batch = supply.batch(source, step, keys.sample)
         return update(jax.random.fold_in(keys.update, step), state, batch)
 
-    def chunk(state: State, first: Array, last: Array, keys: Keys, data: RealData) -> Chunk:
+    def chunk(state: State, first: Array, last: Array, keys: Keys, source: PyTree) -> Chunk:
         def finite_of(state, metrics):
             return _finite({"state": state, "metrics": metrics})
 
         def body(carry: Chunk) -> Chunk:
-            state, metrics = one(carry.state, carry.step, keys, data)
+            state, metrics = one(carry.state, carry.step, keys, source)
             finite = finite_of(state, metrics)
             good = jnp.all(jnp.stack(list(finite.values())))
             state = jax.tree.map(lambda new, old: jnp.where(good, new, old), state, carry.state)
@@ -93,15 +119,15 @@ def compile_chunk(method: Method, mesh: Mesh, state: State, keys: Keys, data: Re
         def go_on(carry: Chunk):
             return (carry.step < last) & jnp.all(jnp.stack(list(carry.finite.values())))
 
-        shapes = jax.eval_shape(one, state, first, keys, data)[1]
+        shapes = jax.eval_shape(one, state, first, keys, source)[1]
         metrics = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         finite = jax.tree.map(lambda _: jnp.array(True), finite_of(state, metrics))
         return jax.lax.while_loop(go_on, body, Chunk(state, first, metrics, finite))
 
-    place = replicated(mesh)
-    step = jnp.int32(0)
+    everywhere, step = replicated(mesh), np.int32(0)
+    of_source = jax.tree.map(lambda leaf: leaf.sharding, supply.abstract)
     return (
-        jax.jit(chunk, donate_argnums=0, in_shardings=place, out_shardings=place)
-        .lower(state, step, step, keys, data)
+        jax.jit(chunk, donate_argnums=0, in_shardings=(*[everywhere] * 4, of_source), out_shardings=everywhere)
+        .lower(supply.state, step, step, keys, supply.abstract)
         .compile()
     )

@@ -27,18 +27,19 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def split_indices(indices: jax.Array, mesh: Mesh) -> jax.Array:
-    """Split a batch's indices over the devices if they divide evenly, so that each device gathers its own examples.
+def split_along(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
+    """An axis of so many entries over the devices if they divide evenly, else all of it on each.
 
-    A batch that does not divide is computed whole on every device: slower, never wrong.
+    What does not divide is computed whole by every device: slower, never wrong.
     """
-    if indices.shape[0] % mesh.size:
-        return indices
-    return jax.lax.with_sharding_constraint(indices, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS)) if size % mesh.size == 0 else replicated(mesh)
+
+
+def split_indices(indices: jax.Array, mesh: Mesh) -> jax.Array:
+    """Split a batch's indices over the devices, so that each gathers its own examples."""
+    return jax.lax.with_sharding_constraint(indices, split_along(mesh, len(indices)))
 
 
 def split_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Keep a gathered batch where its indices are."""
-    if batch.labels.shape[0] % mesh.size:
-        return batch
-    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return jax.lax.with_sharding_constraint(batch, split_along(mesh, len(batch.labels)))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdd.engine.chunk import compile_chunk, keys_of
-from jaxdd.engine.placement import make_mesh, replicated
+from jaxdd.engine.chunk import Program, compile_program
+from jaxdd.engine.flops import count_flops, executed_flops
 from jaxdd.engine.run import one_blas_thread
 from jaxdd.errors import JaxddError
 from jaxdd.models import matmul_precision
-from jaxdd.types import Method, PyTree, RealData
+from jaxdd.types import Array, Method, Metrics, PyTree, RealData, State
 
 _MEASURED_STEPS = 2
+_CHUNK_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +38,14 @@ class Plan:
       output_bytes: the next state and the metrics.
       aliased_bytes: of the output that takes the place of the state.
       compile_seconds: of compilation.
-      seconds_per_step: mean of two steps after a first one; None if no step was run.
+      seconds_per_step: mean of the steps that were timed, after a first one; None if no step was run.
       device: kind of device.
       devices: how many.
+      custom_calls: what the compiled steps leave to other libraries, by the names of the calls.
+      measured_steps: that were timed.
+      cpu_seconds_per_step: of all threads; None if no step was run.
+      flops: of the products of a step on all devices together, mean of those that were timed, see `engine.flops`; None
+        if they were not counted.
     """
 
     parameters: int
@@ -50,6 +59,10 @@ class Plan:
     seconds_per_step: float | None
     device: str
     devices: int
+    custom_calls: tuple[str, ...] = ()
+    measured_steps: int = 0
+    cpu_seconds_per_step: float | None = None
+    flops: float | None = None
 
     @property
     def peak_bytes(self) -> int:
@@ -65,27 +78,25 @@ def plan(
     precision: str = "default",
     devices: Sequence[Any] | None = None,
     budget: float = math.inf,
+    seconds: float = 0.0,
+    count: bool = False,
 ) -> Plan:
     """Compile what `run` would run, ask what it needs, and time a few steps. Writes nothing.
 
     Args:
       method, data, seed, precision, devices: as for `run`.
       budget: bytes on each device; steps are run only if they fit. 0 only compiles.
+      seconds: for how long steps are timed; two are at least.
+      count: count the operations of the steps that are timed. Where only a run tells how long a method's loops are,
+        this compiles and runs what decides over them.
 
     Raises:
       JaxddError: if the steps that are timed give values that are not finite, or the device cannot tell its memory.
     """
-    mesh = make_mesh(devices)
-    place, keys = replicated(mesh), keys_of(seed)
-    data = jax.device_put(data, place)
-    init = jax.jit(method.init, out_shardings=place)
-    state = jax.eval_shape(init, keys.init, data)
-    distilled = jax.eval_shape(method.distilled, state)
-    began = time.perf_counter()
-    with matmul_precision(precision):
-        chunk = compile_chunk(method, mesh, state, keys, data)
-    compile_seconds = time.perf_counter() - began
-    memory, device = chunk.memory_analysis(), mesh.devices.flat[0].device_kind
+    program = compile_program(method, data, seed=seed, precision=precision, devices=devices)
+    mesh, supply = program.mesh, program.feed
+    state, distilled = supply.state, jax.eval_shape(method.distilled, supply.state)
+    memory, device = program.chunk.memory_analysis(), mesh.devices.flat[0].device_kind
     if memory is None:
         raise JaxddError(f"devices of the kind {device!r} do not say what a compiled program needs.")
     compiled = Plan(
@@ -96,24 +107,70 @@ def plan(
         argument_bytes=memory.argument_size_in_bytes,
         output_bytes=memory.output_size_in_bytes,
         aliased_bytes=memory.alias_size_in_bytes,
-        compile_seconds=compile_seconds,
+        compile_seconds=program.compile_seconds,
         seconds_per_step=None,
         device=device,
         devices=mesh.size,
+        custom_calls=tuple(sorted(set(re.findall(r'custom_call_target="([^"]+)"', program.chunk.as_text() or "")))),
     )
     if compiled.peak_bytes > budget:
         return compiled
-    with one_blas_thread():
-        state, step, _, _ = chunk(init(keys.init, data), jnp.int32(0), jnp.int32(1), keys, data)
-        jax.block_until_ready(state)
-        began = time.perf_counter()
-        last = 1 + _MEASURED_STEPS
-        state, step, _, _ = chunk(state, step, jnp.int32(last), keys, data)
-        jax.block_until_ready(state)
-        seconds = time.perf_counter() - began
-    if step < last:
-        raise JaxddError(f"step {int(step) + 1} gave values that are not finite; a run would stop there.")
-    return dataclasses.replace(compiled, seconds_per_step=seconds / _MEASURED_STEPS)
+    flops = _Flops(method, program, precision) if count else None
+    with one_blas_thread(), contextlib.ExitStack() as stack:
+        stack.callback(supply.close)
+        return dataclasses.replace(compiled, **_measure(program, seconds, flops))
+
+
+def _measure(program: Program, seconds: float, flops: _Flops | None) -> dict[str, Any]:
+    """The fields of a plan that steps are run for, means of a step."""
+    chunk, keys, supply = program.chunk, program.keys, program.feed
+    state, step, length = supply.init(keys.init), 0, 1
+    wall = cpu = counted = 0.0
+    while step < 1 + _MEASURED_STEPS or wall < seconds:
+        source, until = supply.source(step)
+        last = min(step + length, until or step + length)
+        if step > 0 and flops is not None:
+            counted += (last - step) * flops(state, step, source)
+        began = time.perf_counter(), time.process_time()
+        state, reached, _, _ = chunk(state, np.int32(step), np.int32(last), keys, source)
+        reached = int(reached)  # waits for the chunk
+        took = time.perf_counter() - began[0], time.process_time() - began[1]
+        if reached < last:
+            raise JaxddError(f"step {reached + 1} gave values that are not finite; a run would stop there.")
+        if step > 0:
+            wall, cpu = wall + took[0], cpu + took[1]
+            if flops is None or not flops.vary:  # as many as in a chunk of a run, but no more than are wanted
+                length = max(1, int(min(_CHUNK_SECONDS, seconds - wall) * (last - step) / took[0]))
+        step = last
+    measured = step - 1
+    return {
+        "seconds_per_step": wall / measured,
+        "measured_steps": measured,
+        "cpu_seconds_per_step": cpu / measured,
+        "flops": None if flops is None else counted / measured,
+    }
+
+
+class _Flops:
+    """What the products of a step take, `flops(state, step, source)`, and whether that varies from step to step."""
+
+    def __init__(self, method: Method, program: Program, precision: str):
+        keys, supply = program.keys, program.feed
+
+        def one(state: State, step: Array, source: PyTree) -> tuple[State, Metrics]:
+            batch = supply.batch(source, step, keys.sample)
+            return method.update(jax.random.fold_in(keys.update, step), state, batch)
+
+        self._known = count_flops(one, supply.state, np.int32(0), supply.abstract)
+        self._executed = jax.jit(executed_flops(one))
+        self._precision = precision
+        self.vary = not self._known.exact
+
+    def __call__(self, state: State, step: int, source: PyTree) -> float:
+        if not self.vary:
+            return self._known.count
+        with matmul_precision(self._precision):
+            return float(self._executed(state, np.int32(step), source))
 
 
 def _count(tree: PyTree) -> int:

@@ -10,18 +10,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdd._files import digest
 from jaxdd.engine.checkpoints import Checkpoints, check, claim
-from jaxdd.engine.chunk import compile_chunk, keys_of
+from jaxdd.engine.chunk import compile_program
+from jaxdd.engine.feed import fingerprint
 from jaxdd.engine.log import MetricsLog, progress_bar, require_tensorboard
-from jaxdd.engine.placement import make_mesh, replicated
+from jaxdd.engine.placement import replicated
+from jaxdd.engine.processes import gather, is_first, local, on_first
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.models import matmul_precision
 from jaxdd.types import Distilled, Method, Metrics, RealData, State
 
 Callback = Callable[[int, Mapping[str, float], State], None]
@@ -109,87 +110,116 @@ def run(
         raise JaxddError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}.")
     if tensorboard:
         require_tensorboard()
-    mesh = make_mesh(devices)
-    place, keys = replicated(mesh), keys_of(seed)
-    data = jax.device_put(data, place)
     directory = None if workdir is None else pathlib.Path(workdir)
-    init = jax.jit(method.init, out_shardings=place)
-    abstract = jax.eval_shape(init, keys.init, data)
     identity = {}
     if directory is not None:
-        identity = {"config": dict(config or {}), "seed": int(seed), "data": digest([data.images, data.labels.values])}
+        identity = {"config": dict(config or {}), "seed": int(seed), "data": fingerprint(data)}
         if precision != "default":
             identity["precision"] = precision
-        check(directory, identity, resume=resume)
-    began = time.perf_counter()
-    with matmul_precision(precision):  # whatever cannot be traced fails before a file is made
-        chunk = compile_chunk(method, mesh, abstract, keys, data)
-    compile_seconds = time.perf_counter() - began
+        on_first(lambda: check(directory, identity, resume=resume))
+    # Whatever cannot be traced fails before a file is made.
+    mesh, keys, supply, chunk, compile_seconds = compile_program(
+        method, data, seed=seed, precision=precision, devices=devices
+    )
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_signals())
         stack.enter_context(one_blas_thread())
+        stack.callback(supply.close)
         saved = best = None
         if directory is not None:
-            stack.enter_context(claim(directory, identity, resume=resume))
+            on_first(lambda: stack.enter_context(claim(directory, identity, resume=resume)))
             saved = _closing(stack, Checkpoints(directory / "checkpoints", keep=2))
             best = _closing(stack, Checkpoints(directory / "best", keep=1)) if validate else None
-        resumed_from = (saved.latest or 0) if saved else 0
+        everywhere = replicated(mesh)
+        found = saved.restore_newest(supply.state, everywhere) if saved else None
+        state, resumed_from = found or (None, 0)
         if resumed_from > steps:
             raise JaxddError(f"{directory} is already at step {resumed_from}; ask for at least so many, not {steps}.")
-        state = saved.restore(resumed_from, abstract, place) if saved and resumed_from else init(keys.init, data)
+        if found is None:
+            state = supply.init(keys.init)
         if best is not None:
             best.drop_after(resumed_from)  # steps that will be done again; the same best will be found again
-        log = MetricsLog(directory, resumed_from=resumed_from, tensorboard=tensorboard)
+            best.restore_newest(supply.state, everywhere, needed=False)  # one that is damaged is not the best
+        writing = is_first()
+        log = MetricsLog(directory if writing else None, resumed_from=resumed_from, tensorboard=tensorboard)
         stack.callback(log.close)
-        bar = stack.enter_context(progress_bar(steps, resumed_from, progress))
         watch = _Watch(
             steps=steps,
             log_every=log_every,
             validate_every=validate_every,
             log=log,
-            bar=bar,
+            bar=stack.enter_context(progress_bar(steps, resumed_from, progress and writing)),
             callback=callback,
             best=_Best(method, best, validate) if validate else None,
         )
         began = last_save = time.perf_counter()
         step, length, saved_step = resumed_from, 1, resumed_from
-        while step < steps:
-            last = min(step + length, watch.next_event(step))
+        source = until = unread = None
+        while True:
+            if step < steps:
+                try:
+                    source, until = supply.source(step)
+                except JaxddError as error:
+                    unread = str(error).rstrip(".")
+            due = time.perf_counter() - last_save > checkpoint_seconds
+            notice = _consult(_Notice(length, due, stop[0] if stop else 0, unread is not None))
+            if saved and step > saved_step and (step == steps or any(notice[1:])):
+                watch.settle()  # a checkpoint must not be ahead of the best iterate that was found on the way to it
+                saved.save(step, state)
+                last_save, saved_step = time.perf_counter(), step
+            if notice.stop or notice.unread:
+                if saved:
+                    saved.wait()
+                where = f"saved in {directory}: the same command with --resume goes on" if saved else "nothing is saved"
+                if notice.stop:
+                    raise RunInterrupted(f"stopped at step {step} of {steps}; {where}.", notice.stop)
+                raise JaxddError(
+                    f"{unread or 'another process cannot read its data'}; stopped at step {step}, {where}."
+                )
+            if step == steps:
+                break
+            last = min(step + notice.length, watch.next_event(step), until or steps)
             tick = time.perf_counter()
-            state, reached, metrics, finite = chunk(state, jnp.int32(step), jnp.int32(last), keys, data)
+            state, reached, metrics, finite = chunk(state, np.int32(step), np.int32(last), keys, source)
             done = int(reached) - step  # waits for the chunk
-            tock = time.perf_counter()
-            length = max(1, int(_CHUNK_SECONDS * done / (tock - tick)))
-            bar.update(done)
+            length = max(1, int(_CHUNK_SECONDS * done / (time.perf_counter() - tick)))
+            watch.bar.update(done)
             step += done
             if step < last:
                 _give_up(step, finite, saved, state, saved_step)
             watch(step, state, metrics)
-            if saved and (step == steps or stop or tock - last_save > checkpoint_seconds):
-                watch.settle()  # a checkpoint must not be ahead of the best iterate that was found on the way to it
-                saved.save(step, state)
-                last_save, saved_step = time.perf_counter(), step
-            if stop:
-                where = (
-                    f"saved in {directory}: the same command with --resume goes on" if saved else "nothing was saved"
-                )
-                if saved:
-                    saved.wait()
-                raise RunInterrupted(f"stopped at step {step} of {steps}; {where}.", stop[0])
         seconds = time.perf_counter() - began
         if saved:
             saved.wait()
         return RunResult(
-            distilled=jax.jit(method.distilled)(state),
-            state=state,
+            distilled=jax.jit(method.distilled)(local(state)),
+            state=local(state),
             step=step,
             history=log.rows,
             resumed_from=resumed_from,
             seconds=seconds,
             compile_seconds=compile_seconds,
             devices=mesh.size,
-            best=watch.best.result(abstract, place) if watch.best else None,
+            best=watch.best.result(supply.state, everywhere) if watch.best else None,
         )
+
+
+class _Notice(NamedTuple):
+    """What the processes of a run tell each other between chunks."""
+
+    length: int
+    """Steps of the next chunk; the first process says."""
+    due: bool
+    """Whether a checkpoint is due; the first process says."""
+    stop: int
+    """A signal that any of them was sent, or 0."""
+    unread: bool
+    """Whether any of them cannot read its data."""
+
+
+def _consult(mine: _Notice) -> _Notice:
+    said = gather(mine)
+    return _Notice(int(said[0, 0]), bool(said[0, 1]), int(said[:, 2].max()), bool(said[:, 3].any()))
 
 
 def _closing(stack: contextlib.ExitStack, checkpoints: Checkpoints) -> Checkpoints:
@@ -210,7 +240,10 @@ class _Best:
             self._score = checkpoints.score(self._step)
 
     def __call__(self, step: int, state: State) -> dict[str, float]:
-        metrics = {name: float(value) for name, value in self._validate(self._render(state)).items()}
+        def measured() -> dict[str, float]:
+            return {name: float(value) for name, value in self._validate(self._render(local(state))).items()}
+
+        metrics = on_first(measured)
         score = next(iter(metrics.values()))
         if score > self._score:
             self._score, self._step = score, step
@@ -227,7 +260,7 @@ class _Best:
         if self.checkpoints is not None:
             self.checkpoints.wait()
             state = self.checkpoints.restore(self._step, like, place)
-        return self._render(state), self._step, self._score
+        return self._render(local(state)), self._step, self._score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +285,7 @@ class _Watch:
             self.log.write(step, "train", values)
             self.bar.set_postfix({"loss": f"{values['loss']:.4g}"} if "loss" in values else {})
             if self.callback is not None:
-                self.callback(step, values, jax.tree.map(jnp.copy, state))
+                self.callback(step, values, jax.tree.map(jnp.copy, local(state)))
         if self.best is not None and (step % self.validate_every == 0 or step == self.steps):
             self.log.write(step, "validation", self.best(step, state))
 

@@ -74,7 +74,34 @@ def test_steps_are_run_only_within_the_budget(data):
 
 
 def test_all_devices_by_default_as_in_a_run(data):
-    assert engine.plan(followed(), data, budget=0).devices == len(jax.devices()) == 4
+    assert engine.plan(followed(), data, budget=0).devices == len(jax.devices()) > 1
+
+
+def multiplied(method: Method) -> Method:
+    """With as many products of images as steps have been done."""
+
+    def update(key, state, batch):
+        after, metrics = method.update(key, state, batch)
+        square = batch.images[0, :, :, 0]
+        product = jax.lax.fori_loop(0, state.count, lambda i, x: jnp.tanh(x @ x), square)
+        return after, metrics | {"product": product.sum()}
+
+    return method._replace(update=update)
+
+
+def test_operations_are_those_of_the_steps_that_were_timed(data):
+    method = multiplied(followed())
+    cost = engine.plan(method, data, count=True, devices=jax.devices()[:1])
+    assert cost.measured_steps == 2 and cost.cpu_seconds_per_step > 0
+    assert cost.flops == (1 + 2) / 2 * 2 * 4**3  # the first step, without any, is not timed
+    assert engine.plan(method, data, count=True, budget=0).flops is None
+    assert engine.plan(method, data).flops is None
+
+
+def test_steps_are_timed_for_as_long_as_is_wanted(data):
+    cost = engine.plan(followed(explode_at=10**9), data, seconds=0.2, count=True)
+    assert cost.measured_steps > 2 and cost.measured_steps * cost.seconds_per_step >= 0.2
+    assert cost.flops == 0
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

@@ -4,49 +4,20 @@ import os
 import shutil
 import signal
 import threading
-from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import MeanState, assert_same, class_means, run
 
-import jaxdd
 from jaxdd import engine
 from jaxdd.data import Split, balanced_sampler, fit_transform, real_data
 from jaxdd.data.dataset import compact_data
+from jaxdd.engine.chunk import compile_program
 from jaxdd.engine.log import read_metrics
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import Distilled, Labels, Method, RealData
-
-
-class MeanState(NamedTuple):
-    params: dict
-    key: jax.Array  # a typed key in the state must survive a checkpoint
-
-
-def class_means(rate: float = 0.1, explode_at: float = np.inf, sampler=None) -> Method:
-    """Follows the class means of noisy batches, and counts in `size` so that a test can make it explode."""
-
-    def init(key, data):
-        images = jnp.zeros((data.labels.num_classes, *data.images.shape[1:]))
-        return MeanState({"images": images, "size": jnp.zeros(())}, key)
-
-    def update(key, state, batch):
-        member = jax.nn.one_hot(batch.labels, len(state.params["images"]))
-        means = jnp.einsum("bc,bhwk->chwk", member, batch.images) / jnp.maximum(member.sum(0), 1)[:, None, None, None]
-        noise = jax.random.normal(key, means.shape)
-        images = state.params["images"] + rate * (means + noise - state.params["images"])
-        size = state.params["size"] + 1
-        images = jnp.where(size >= explode_at, jnp.inf, images)
-        state = MeanState({"images": images, "size": size}, jax.random.fold_in(state.key, 1))
-        return state, {"loss": jnp.mean((images - means) ** 2)}
-
-    def distilled(state):
-        return Distilled(state.params["images"], jnp.arange(len(state.params["images"])))
-
-    return Method(init, sampler or balanced_sampler(16), update, distilled)
+from jaxdd.types import Distilled, Labels, RealData
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +26,6 @@ def data():
     labels = np.arange(60) % 3
     images = rng.normal(size=(60, 4, 4, 1)).astype(np.float32) + labels[:, None, None, None]
     return RealData(jnp.array(images), Labels.index(labels))
-
-
-def run(method, data, **options):
-    return jaxdd.run(
-        method, data, **{"steps": 25, "progress": False, "log_every": 5, "devices": jax.devices()[:1], **options}
-    )
-
-
-def assert_same(a, b):
-    chex.assert_trees_all_equal(jax.tree.map(as_data, a), jax.tree.map(as_data, b))
-
-
-def as_data(leaf):
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def test_is_a_function_of_method_data_and_seed(data):
@@ -112,24 +69,12 @@ def test_number_of_devices_does_not_matter(data, count):
 
 def test_work_of_each_device_falls_with_their_number(data):
     """The batch is gathered and computed in shards: flops per device, as compiled."""
-    from jaxdd.engine.chunk import keys_of
-    from jaxdd.engine.placement import make_mesh, replicated, split_batch, split_indices
-    from jaxdd.types import Batch
-
-    method, keys = class_means(sampler=balanced_sampler(1024)), keys_of(0)
+    method = class_means(sampler=balanced_sampler(1024))
 
     def flops(count):
-        mesh = make_mesh(jax.devices()[:count])
-
-        def step(state, data):
-            indices = split_indices(method.sample(keys.sample, data.labels), mesh)
-            batch = split_batch(Batch(data.images[indices], data.labels.values[indices]), mesh)
-            return method.update(keys.update, state, batch)
-
-        place = replicated(mesh)
-        state = jax.jit(method.init, out_shardings=place)(keys.init, jax.device_put(data, place))
-        compiled = jax.jit(step, in_shardings=place, out_shardings=place).lower(state, data).compile()
-        return compiled.cost_analysis()["flops"]
+        devices = jax.devices()[:count]
+        program = compile_program(method, data, seed=0, precision="default", devices=devices)
+        return program.chunk.cost_analysis()["flops"]
 
     assert flops(4) < 0.5 * flops(1)
 
@@ -321,7 +266,7 @@ def test_damaged_checkpoint_is_named(data, tmp_path):
     for path in (tmp_path / "checkpoints" / "5").rglob("*"):
         if path.is_file() and path.name != "commit_success.txt":
             path.write_bytes(b"")
-    with pytest.raises(JaxddError, match="cannot be read"):
+    with pytest.raises(JaxddError, match=r"no checkpoint in it is whole \(step 5"):
         run(class_means(), data, workdir=tmp_path, resume=True)
 
 

@@ -1,0 +1,141 @@
+"""Where the batches of a run come from: data that lie on the devices, or windows of them streamed from the host."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdd._files import digest
+from jaxdd.engine.placement import replicated, split_along, split_batch, split_indices
+from jaxdd.engine.processes import local, place
+from jaxdd.types import Array, Batch, HostImages, Key, Labels, Method, PyTree, RealData, State
+
+_WINDOW_BYTES = 2**26
+_WINDOW_STEPS = 64
+
+
+class Feed(NamedTuple):
+    """How a run comes by its first state and by the real examples of each step."""
+
+    init: Callable[[Key], State]
+    """The first state, on the devices."""
+    state: State
+    """Its shapes and dtypes."""
+    batch: Callable[[PyTree, Array, Key], Batch]
+    """`batch(source, step, key)`, traced: the examples of a step, from what `source` gives; the key is for `sample`."""
+    abstract: PyTree
+    """Shapes, dtypes and shardings of a source."""
+    source: Callable[[int], tuple[PyTree, int | None]]
+    """`source(step)`: arrays on the devices that serve from this step on, and until before which one, None if always.
+    Raises a JaxddError where data cannot be read."""
+    close: Callable[[], None] = lambda: None
+
+
+def fingerprint(data: RealData) -> str:
+    """Of what a run learns from (hex), the same whether it is streamed or not."""
+    images = data.images.fingerprint if isinstance(data.images, HostImages) else digest([data.images])
+    return f"{images[:32]}{digest([data.labels.values])[:32]}"
+
+
+def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
+    """The feed of a method from its data.
+
+    Args:
+      key: of `method.sample`, whose stream it is the root of.
+    """
+    make = _streamed if isinstance(data.images, HostImages) else _resident
+    return make(method, data, mesh, key)
+
+
+def _resident(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
+    """All data on every device, which gathers its own share of each batch."""
+    data = place(data, replicated(mesh))
+    init = jax.jit(method.init, out_shardings=replicated(mesh))
+
+    def batch(data: RealData, step: Array, key: Key) -> Batch:
+        indices = split_indices(method.sample(jax.random.fold_in(key, step), data.labels), mesh)
+        return split_batch(Batch(data.images[indices], data.labels.values[indices]), mesh)
+
+    def source(step: int) -> tuple[RealData, None]:
+        return data, None
+
+    return Feed(lambda key: init(key, data), jax.eval_shape(init, key, data), batch, data, source)
+
+
+def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
+    """Windows of a fixed number of steps, the next one read and sent while the devices work on this one.
+
+    Each process reads only what its own devices get.
+    """
+    images, labels = data.images, data.labels
+    assert isinstance(images, HostImages)
+    values = np.asarray(labels.values)
+    size = jax.eval_shape(method.sample, key, labels).shape[0]
+    of_step = size * int(np.prod(images.shape[1:])) * np.dtype(images.stored).itemsize
+    length = int(np.clip(_WINDOW_BYTES // of_step, 1, _WINDOW_STEPS))
+    shape, sharding = (length, size, *images.shape[1:]), split_along(mesh, size, axis=1)
+    host = jax.local_devices(backend="cpu")[0]  # so that drawing does not queue behind the devices' work
+    drawn = jax.device_put((key, labels), host)
+
+    @jax.jit
+    def rows_of(first: Array, drawn) -> Array:
+        key, labels = drawn
+        return jax.lax.map(
+            lambda step: method.sample(jax.random.fold_in(key, step), labels), first + jnp.arange(length)
+        )
+
+    def read(first: int) -> PyTree:
+        rows = np.asarray(rows_of(jax.device_put(np.int32(first), host), drawn))
+
+        @functools.cache  # where the batch does not divide, every device wants all of it
+        def between(start: int | None, stop: int | None) -> np.ndarray:
+            chosen = rows[:, start:stop]
+            return images.read(chosen.ravel()).reshape(*chosen.shape, *images.shape[1:])
+
+        def part(at: Any) -> np.ndarray:
+            return between(at[1].start, at[1].stop)
+
+        stored = jax.make_array_from_callback(shape, sharding, part)
+        classes = jax.make_array_from_callback(shape[:2], sharding, lambda at: values[rows[at]])
+        return {"first": place(np.int32(first), replicated(mesh)), "images": stored, "labels": classes}
+
+    reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="jaxdd-stream")
+    pending: dict[int, concurrent.futures.Future[PyTree]] = {}
+
+    def source(step: int) -> tuple[PyTree, int]:
+        first = step // length * length
+        for begin in (first, first + length):
+            if begin not in pending:
+                pending[begin] = reader.submit(read, begin)
+        for begin in [begin for begin in pending if begin < first]:
+            del pending[begin]
+        return pending[first].result(), first + length
+
+    def batch(window: PyTree, step: Array, key: Key) -> Batch:
+        stored, classes = (window[name][step - window["first"]] for name in ("images", "labels"))
+        return Batch(stored if images.decode is None else images.decode(stored), classes)
+
+    @jax.jit  # on one device: images are read by a callback, which would run on each of several
+    def init(key: Key, labels: Labels) -> State:
+        return method.init(key, RealData(images, labels))
+
+    abstract = {
+        "first": jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)),
+        "images": jax.ShapeDtypeStruct(shape, images.stored, sharding=sharding),
+        "labels": jax.ShapeDtypeStruct(shape[:2], values.dtype, sharding=sharding),
+    }
+    return Feed(
+        init=lambda key: place(init(local(key), labels), replicated(mesh)),
+        state=jax.eval_shape(init, key, labels),
+        batch=batch,
+        abstract=abstract,
+        source=source,
+        close=lambda: reader.shutdown(cancel_futures=True),
+    )

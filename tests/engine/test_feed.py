@@ -1,0 +1,128 @@
+"""Streamed data give what data on the devices give."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import MeanState, assert_same, class_means, run
+
+from jaxdd import engine
+from jaxdd._files import digest
+from jaxdd.data import balanced_sampler
+from jaxdd.engine import feed
+from jaxdd.errors import JaxddError
+from jaxdd.types import HostImages, Labels, RealData
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch):
+    """Several of them in a run."""
+    monkeypatch.setattr(feed, "_WINDOW_STEPS", 4)
+
+
+@pytest.fixture
+def pixels(rng):
+    labels = np.arange(60) % 3
+    return (rng.normal(size=(60, 4, 4, 1)) + labels[:, None, None, None]).astype(np.float32), labels
+
+
+def streamed(pixels, read=None):
+    images, labels = pixels
+    seen = []
+
+    def rows(rows):
+        seen.append(np.array(rows))
+        return images[rows] if read is None else read(rows)
+
+    return RealData(HostImages(images.shape, images.dtype, rows, digest([images])), Labels.index(labels)), seen
+
+
+def starting_from_real(**options):
+    method = class_means(**options)
+
+    def init(key, data):
+        chosen = jnp.arange(3) + jax.random.randint(key, (), 0, 20) * 3
+        return MeanState({"images": data.images[chosen], "size": jnp.zeros(())}, key)
+
+    return method._replace(init=init)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_streamed_and_resident_data_give_the_same(pixels, devices):
+    options = {"devices": jax.devices()[:devices], "steps": 11}
+    resident = run(starting_from_real(), RealData(jnp.asarray(pixels[0]), Labels.index(pixels[1])), **options)
+    data, seen = streamed(pixels)
+    result = run(starting_from_real(), data, **options)
+    assert_same(result.state, resident.state)
+    assert [row["loss"] for row in result.history] == [row["loss"] for row in resident.history]
+    # The first images, then windows of four steps, of which each device gets its part.
+    assert {rows.size for rows in seen[1:]} == {4 * 16 // devices}
+
+
+def test_a_batch_that_does_not_divide_is_read_once(pixels):
+    data, seen = streamed(pixels)
+    options = {"steps": 3, "devices": jax.devices()[:4]}
+    result = run(starting_from_real(sampler=balanced_sampler(15)), data, **options)
+    assert len(seen) <= 3 and {rows.size for rows in seen[1:]} == {4 * 15}
+    resident = RealData(jnp.asarray(pixels[0]), data.labels)
+    assert_same(result.state, run(starting_from_real(sampler=balanced_sampler(15)), resident, **options).state)
+
+
+def test_a_streamed_run_resumes_with_the_same_bits_even_resident(pixels, tmp_path):
+    data, _ = streamed(pixels)
+    whole = run(starting_from_real(), data)
+    resident = RealData(jnp.asarray(pixels[0]), data.labels)
+    for steps, now in ((3, data), (4, data), (10, resident), (25, data)):
+        part = run(starting_from_real(), now, workdir=tmp_path, resume=True, steps=steps)
+    assert part.resumed_from == 10
+    assert_same(part.state, whole.state)
+    altered = (np.where(np.arange(60)[:, None, None, None] == 7, 0, pixels[0]), pixels[1])
+    with pytest.raises(JaxddError, match="data is"):
+        run(starting_from_real(), streamed(altered)[0], workdir=tmp_path, resume=True)
+
+
+def test_data_that_cannot_be_read_any_more_end_a_run_with_its_state_saved(pixels, tmp_path):
+    gone = False
+
+    def read(rows):
+        if gone:
+            raise JaxddError("cat/7.png: there is no such file.")
+        return pixels[0][rows]
+
+    def vanish(step, metrics, state):
+        nonlocal gone
+        gone = gone or step >= 10
+
+    data, _ = streamed(pixels, read)
+    with pytest.raises(JaxddError, match=r"cat/7\.png: there is no such file; stopped at step 1\d, saved in"):
+        run(starting_from_real(), data, workdir=tmp_path, callback=vanish, log_every=1)
+    gone = False
+    resumed = run(starting_from_real(), data, workdir=tmp_path, resume=True)
+    assert resumed.resumed_from >= 10
+    assert_same(resumed.state, run(starting_from_real(), data).state)
+
+
+def test_stored_images_are_decoded_on_the_device(rng):
+    stored, labels = rng.integers(0, 256, (60, 4, 4, 1), np.uint8), np.arange(60) % 3
+
+    def decode(images):
+        return images / jnp.float32(255)
+
+    data, _ = streamed((stored, labels))
+    result = run(engine.decoding(starting_from_real(), decode), data, steps=5)
+    resident = RealData(decode(jnp.asarray(stored)), Labels.index(labels))
+    expected = run(starting_from_real(), resident, steps=5)
+    np.testing.assert_allclose(result.distilled.images, expected.distilled.images, rtol=1e-6, atol=1e-6)
+    cost = engine.plan(engine.decoding(starting_from_real(), decode), data)
+    assert cost.seconds_per_step > 0
+    assert cost.argument_bytes < 3 * 4 * 16 * stored[0].nbytes  # a window, not the data
+
+
+def test_images_on_the_host_are_no_array(pixels):
+    images = streamed(pixels)[0].images
+    assert images.shape == (60, 4, 4, 1) and len(images) == 60 and images.ndim == 4 and images.dtype == np.float32
+    np.testing.assert_array_equal(images[np.array([3, 1])], pixels[0][[3, 1]])
+    np.testing.assert_array_equal(jax.jit(lambda rows: images[rows])(jnp.array([3, 1])), pixels[0][[3, 1]])
+    np.testing.assert_array_equal(images[:2], pixels[0][:2])
+    with pytest.raises(JaxddError, match="cannot be taken as one array"):
+        np.asarray(images)

@@ -1,0 +1,54 @@
+"""One process of a run of several: `worker.py COUNT INDEX PORT WORKDIR STEPS RESULT`. Started by tests."""
+
+import pathlib
+import sys
+import time
+
+import numpy as np
+from toys import class_means, run
+
+from jaxdd import engine
+from jaxdd.errors import JaxddError, RunInterrupted
+from jaxdd.types import HostImages, Labels, RealData
+
+count, index, port, workdir, steps, result = sys.argv[1:]
+
+
+def main() -> int:
+    engine.connect(f"localhost:{port},{count},{index}")
+    rng, labels, read = np.random.default_rng(0), np.arange(60) % 3, []
+    images = rng.normal(size=(60, 4, 4, 1)).astype(np.float32)
+
+    def rows(rows):
+        read.append(rows.size)
+        return images[rows]
+
+    def note(step, metrics, state):
+        (pathlib.Path(result) / f"step.{index}").write_text(str(step))
+        time.sleep(0.05)  # so that there is time to kill it
+
+    data = RealData(HostImages(images.shape, images.dtype, rows, "0" * 64), Labels.index(labels))
+    done = run(
+        class_means(),
+        data,
+        steps=int(steps),
+        workdir=workdir,
+        resume=True,
+        devices=None,
+        log_every=1,
+        checkpoint_seconds=0.2,
+        callback=note,
+        validate=lambda distilled: {"score": -float(abs(distilled.images).mean())},
+    )
+    np.savez(pathlib.Path(result) / f"{index}.npz", images=done.distilled.images, best=done.best[0].images, read=read)
+    return 0
+
+
+try:
+    sys.exit(main())
+except JaxddError as error:
+    print(error)
+    sys.exit(2)
+except RunInterrupted as error:
+    print(error)
+    sys.exit(3)
