@@ -1,5 +1,6 @@
 """Training a network inside the computation, and differentiating through it."""
 
+from jaxdd.inner.axes import all_gather, pmean
 from jaxdd.inner.feeds import classification, map_blocks, mean_over_blocks, planned, regression
 from jaxdd.inner.gradients import forward_gradient, fwdrev_grad, implicit_gradient
 from jaxdd.inner.linearised import Body, linearised_body, quadratic_minimum
@@ -22,6 +23,7 @@ __all__ = [
     "Start",
     "Trained",
     "adam",
+    "all_gather",
     "among",
     "balanced_plan",
     "classification",
@@ -39,6 +41,7 @@ __all__ = [
     "mean_over_blocks",
     "ordered_plan",
     "planned",
+    "pmean",
     "pool",
     "quadratic_minimum",
     "regression",

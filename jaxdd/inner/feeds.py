@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -73,7 +74,8 @@ def mean_over_blocks(
 
     For functions that are means over examples it is their value on all of them. The gradient is accumulated on the way
     forward, so that nothing is computed twice; reverse mode only, and no gradient flows into the data. Examples are
-    dealt out in turn, so that a batch that is split over devices stays so.
+    dealt out in turn, so that a batch that is split over devices stays so. In a run of the engine its devices share the
+    examples, see `inner.networks.shared`; their blocks may then be smaller.
 
     Args:
       function: `(theta, rows) -> (loss, aux)`; the loss is a scalar, aux a pytree of floats without a gradient.
@@ -81,32 +83,45 @@ def mean_over_blocks(
       block: examples in a block; None takes all at once. What does not divide is taken at once, too.
     """
     count = len(jax.tree.leaves(data)[0])
-    if block is None or block >= count or count % block:
-        return function(theta, data)
-    dealt = jax.tree.map(lambda leaf: _deal(leaf, block), data)
 
     def average(results: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), results)
 
-    @jax.custom_vjp
-    def mean(theta: PyTree, dealt: PyTree) -> tuple[Array, PyTree]:
-        return average(jax.lax.map(lambda rows: function(theta, rows), dealt))
+    def over_devices(of_share: Callable[[PyTree], PyTree], data: PyTree) -> PyTree:
+        """The mean of what each device makes of its share."""
+        return average(shared(lambda rows: jax.tree.map(lambda leaf: leaf[None], of_share(rows)), data))
 
-    def forward(theta: PyTree, dealt: PyTree):
+    if block is None or block >= count or count % block:
+        return over_devices(lambda rows: function(theta, rows), data)
+
+    def dealt(rows: PyTree) -> PyTree:
+        size = math.gcd(block, len(jax.tree.leaves(rows)[0]))
+        return jax.tree.map(lambda leaf: _deal(leaf, size), rows)
+
+    @jax.custom_vjp
+    def mean(theta: PyTree, data: PyTree) -> tuple[Array, PyTree]:
+        return over_devices(lambda rows: average(jax.lax.map(lambda block: function(theta, block), dealt(rows))), data)
+
+    def forward(theta: PyTree, data: PyTree):
         def accumulate(sums: PyTree, rows: PyTree) -> tuple[PyTree, tuple[Array, PyTree]]:
             value, grads = jax.value_and_grad(function, has_aux=True)(theta, rows)
             return jax.tree.map(jnp.add, sums, grads), value
 
-        sums, values = jax.lax.scan(accumulate, jax.tree.map(jnp.zeros_like, theta), dealt)
-        return average(values), (sums, dealt)
+        def of_share(rows: PyTree) -> tuple[tuple[Array, PyTree], PyTree]:
+            blocks = dealt(rows)
+            sums, values = jax.lax.scan(accumulate, jax.tree.map(jnp.zeros_like, theta), blocks)
+            number = len(jax.tree.leaves(blocks)[0])
+            return average(values), jax.tree.map(lambda leaf: leaf / number, sums)
+
+        value, grads = over_devices(of_share, data)
+        return value, (grads, data)
 
     def backward(residual, cotangent):
-        sums, dealt = residual
-        share = cotangent[0] * block / count
-        return jax.tree.map(lambda leaf: share * leaf, sums), jax.tree.map(_no_cotangent, dealt)
+        grads, data = residual
+        return jax.tree.map(lambda leaf: cotangent[0] * leaf, grads), jax.tree.map(_no_cotangent, data)
 
     mean.defvjp(forward, backward)
-    return mean(theta, dealt)
+    return mean(theta, data)
 
 
 def map_blocks(function: Callable[[PyTree], PyTree], data: PyTree, block: int | None) -> PyTree:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 
+from jaxdd.inner.axes import pmean
 from jaxdd.types import Array, Key, PyTree
 
 
@@ -116,6 +117,7 @@ def implicit_gradient(
     tolerance: float = 1e-6,
     clip: bool = False,
     has_aux: bool = False,
+    axis_name: str | None = None,
 ) -> tuple[Any, PyTree]:
     """Outer loss and its gradient at a converged inner problem, by implicit differentiation (Lorraine et al. 2020).
 
@@ -130,11 +132,14 @@ def implicit_gradient(
       clip: for no leaf of `params` may the norm of the implicit term, the second one, be more than that of the direct
         term, the first (Loo et al. 2023).
       has_aux: `outer_loss` returns `(scalar, aux)`.
+      axis_name: of a `jax.pmap` or `jax.vmap(axis_name=..)` around the caller: the outer loss is then its mean over
+        that axis.
 
     Returns:
       `(outer loss, gradient in params)`, the first `(outer loss, aux)` if `has_aux`.
     """
-    value, (of_theta, direct) = jax.value_and_grad(outer_loss, argnums=(0, 1), has_aux=has_aux)(theta, params)
+    outer = jax.value_and_grad(outer_loss, argnums=(0, 1), has_aux=has_aux)
+    value, (of_theta, direct) = pmean(outer(theta, params), axis_name)
     curvature = jax.linearize(lambda t: jax.grad(inner_loss)(t, params), theta)[1]
 
     def hessian_product(v):

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxdd.inner.axes import pmean
 from jaxdd.types import Array, PyTree
 
 # Whose devices share the networks; part of the key of `jax.jit`'s caches, so that nothing traced for one is used for
@@ -25,9 +27,9 @@ def map_networks(
     Call it with `function = value_and_grad(..)` inside, not with the gradient outside: then the memory is that of
     `batch_size` networks.
 
-    In a run of the engine (or under `share_networks`) the devices share the networks if they divide evenly, and what
-    `function` closes over is whole on each of them. Networks that do not divide are computed by every device: slower,
-    never wrong.
+    In a run of the engine (or under `share_networks`) the devices share the networks, and what `function` closes over
+    is whole on each of them. Where networks do not divide evenly some devices compute the last one too, which counts
+    once. A single one is computed by every device, and they share the blocks of examples in it.
 
     Args:
       function: from one element of `over` to a pytree of floats. It runs on one device, so it must hold no
@@ -37,24 +39,31 @@ def map_networks(
         all at once, the fast choice on an accelerator.
       axis_name: of a `jax.pmap` or `jax.vmap(axis_name=..)` around the caller: the mean is then over that axis too.
     """
+    count, padded = _length(over), _padded(over)
 
-    def mean(results: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True), results)
+    def one(element_and_counts: tuple[PyTree, Array]) -> PyTree:
+        element, counts = element_and_counts
+        return jax.tree.map(lambda leaf: jnp.where(counts, leaf, 0), function(element))
 
-    result = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _map(function, over, batch_size, mean))
-    return result if axis_name is None else jax.lax.pmean(result, axis_name)
+    def total(results: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0, keepdims=True), results)
+
+    sums = _map(one, (padded, jnp.arange(_length(padded)) < count), batch_size, total)
+    return pmean(jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0) / count, sums), axis_name)
 
 
 def each_network(function: Callable[[PyTree], PyTree], over: PyTree, *, batch_size: int | None = None) -> PyTree:
     """The results of `function` over the leading axis of `over`, stacked: `map_networks` without the mean."""
-    return _map(function, over, batch_size, lambda results: results)
+    count = _length(over)
+    results = _map(function, _padded(over), batch_size, lambda results: results)
+    return jax.tree.map(lambda leaf: leaf[:count], results)
 
 
 def _map(function, over: PyTree, batch_size: int | None, reduce: Callable[[PyTree], PyTree]) -> PyTree:
     """What each device makes of its networks' results, one device after the other along the first axis."""
 
     def on_device(over: PyTree) -> PyTree:
-        count = len(jax.tree.leaves(over)[0])
+        count = _length(over)
         if count == 1:  # `vmap` would turn each `cond` in it into a choice between two results, both computed
             return reduce(jax.tree.map(_stacked, function(jax.tree.map(_first, over))))
         if batch_size is None or batch_size >= count:
@@ -62,6 +71,19 @@ def _map(function, over: PyTree, batch_size: int | None, reduce: Callable[[PyTre
         return reduce(jax.lax.map(function, over, batch_size=batch_size if batch_size > 1 else None))
 
     return shared(on_device, over)
+
+
+def _padded(over: PyTree) -> PyTree:
+    """`over` with its last element repeated until the devices of a run can share it evenly; a single one as it is."""
+    mesh, count = _MESH.value, _length(over)
+    if mesh is None or count == 1 or count % mesh.size == 0:
+        return over
+    rows = np.minimum(np.arange(count + -count % mesh.size), count - 1)
+    return jax.tree.map(lambda leaf: leaf[rows], over)
+
+
+def _length(over: PyTree) -> int:
+    return len(jax.tree.leaves(over)[0])
 
 
 def _first(leaf: Array) -> Array:
@@ -83,7 +105,7 @@ def shared(function: Callable[[PyTree], PyTree], over: PyTree) -> PyTree:
       over: a pytree whose leaves share their first axis.
     """
     mesh: Mesh | None = _MESH.value
-    if mesh is None or len(jax.tree.leaves(over)[0]) % mesh.size:
+    if mesh is None or _length(over) % mesh.size:
         return function(over)
     # The device axis is the outer one, because the partitioner gathers `lax.map`, blocked convolutions and FFI
     # calls and runs them whole on every device. `check_vma` would turn gradients that are taken inside into sums

@@ -31,6 +31,7 @@ def nngp_and_ntk(
     activation: str = "relu",
     w_std: float = math.sqrt(2),
     b_std: float = 0.1,
+    block: int | None = None,
 ) -> Kernels:
     """NNGP and NTK of a network with `depth` hidden layers, between two sets of inputs.
 
@@ -43,12 +44,14 @@ def nngp_and_ntk(
       depth: hidden layers, at least 0 (0: a linear model).
       activation: "relu" or "erf".
       w_std, b_std: standard deviations of weights (before the 1/sqrt(fan_in)) and biases.
+      block: rows of the kernels evaluated at once; None: all. Beside the result `(n, m)` some ten arrays `(block, m)`
+        are then in memory, instead of `(n, m)`; a gradient computes each block again.
 
     Returns:
       Two `(n, m)` kernels in the dtype of the inputs.
 
     Raises:
-      ValueError: for an unknown activation, a negative depth, or inputs of different size.
+      ValueError: for an unknown activation, a negative depth, a block less than 1, or inputs of different size.
     """
     between, coincident = expectations(activation)
     if depth < 0:
@@ -58,27 +61,44 @@ def nngp_and_ntk(
     x2 = x1 if x2 is None else x2.reshape(len(x2), -1)
     if x1.shape[1] != x2.shape[1]:
         raise ValueError(f"inputs must have the same size, got {x1.shape[1]} and {x2.shape[1]}")
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1, got {block}")
     w, b = w_std**2, b_std**2
 
     def scale(x):
         return w / x.shape[1] * jnp.sum(jnp.square(x), axis=1) + b
 
-    q1, q2 = scale(x1), scale(x2)
-    diagonal = q1  # the NTK of each input with itself, as q1 is the NNGP
-    # At full precision: with the TF32 of GPUs the NTK of three layers would be off by up to 1 %.
-    nngp = ntk = w / x1.shape[1] * jnp.matmul(x1, x2.T, precision="highest") + b
-    for _ in range(depth):
-        value, slope = between(nngp, q1[:, None], q2[None, :])
-        nngp = w * value + b
-        ntk = nngp + w * ntk * slope
-        (value1, slope1), (value2, _) = coincident(q1), coincident(q2)
-        q1, q2 = w * value1 + b, w * value2 + b
-        diagonal = q1 + w * diagonal * slope1
-    if square:
-        # A rounding error in k is its square root in the angle: 3e-4 of the NTK's diagonal, far more than a ridge.
-        same = jnp.eye(len(x1), dtype=bool)
-        nngp, ntk = jnp.where(same, q1[:, None], nngp), jnp.where(same, diagonal[:, None], ntk)
-    return Kernels(nngp, ntk)
+    scales = scale(x2)
+
+    def rows(x, index):
+        """The rows of the kernels that belong to examples `(p, d)`, whose places in x1 are `index` `(p,)`."""
+        q1, q2 = scale(x), scales
+        diagonal = q1  # the NTK of each input with itself, as q1 is the NNGP
+        # At full precision: with the TF32 of GPUs the NTK of three layers would be off by up to 1 %.
+        nngp = ntk = w / x.shape[1] * jnp.matmul(x, x2.T, precision="highest") + b
+        for _ in range(depth):
+            value, slope = between(nngp, q1[:, None], q2[None, :])
+            nngp = w * value + b
+            ntk = nngp + w * ntk * slope
+            (value1, slope1), (value2, _) = coincident(q1), coincident(q2)
+            q1, q2 = w * value1 + b, w * value2 + b
+            diagonal = q1 + w * diagonal * slope1
+        if square:
+            # A rounding error in k is its square root in the angle: 3e-4 of the NTK's diagonal, far more than a ridge.
+            same = index[:, None] == jnp.arange(len(x2))[None]
+            nngp, ntk = jnp.where(same, q1[:, None], nngp), jnp.where(same, diagonal[:, None], ntk)
+        return Kernels(nngp, ntk)
+
+    examples = x1, jnp.arange(len(x1))
+    if block is None or block >= len(x1):
+        return rows(*examples)
+
+    @jax.checkpoint
+    def row(example):
+        x, index = example
+        return jax.tree.map(lambda kernel: kernel[0], rows(x[None], index[None]))
+
+    return jax.lax.map(row, examples, batch_size=block)
 
 
 def nngp(x1: jax.Array, x2: jax.Array | None = None, **network) -> jax.Array:

@@ -42,7 +42,8 @@ def kernel_ridge_solve(k_ss: jax.Array, y_s: jax.Array, *, ridge: float = 1e-6, 
     # cheap solve with the same factor.
     with precisely():
         k, diagonal = (jax.lax.stop_gradient(a).astype(dtype) for a in (k_ss, shift))
-        factor = jax.scipy.linalg.cho_factor(k + diagonal * jnp.eye(len(k), dtype=dtype))
+        # The lower triangle, because the upper one would cost transposed copies.
+        factor = jax.scipy.linalg.cho_factor(k + diagonal * jnp.eye(len(k), dtype=dtype), lower=True)
 
     def solve(_, b):
         with precisely():

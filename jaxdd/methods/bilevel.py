@@ -168,7 +168,9 @@ def bilevel(
         loss, accuracy = inner.mean_over_blocks(on_real, theta, batch, config.target_block)
         return loss + (penalty(params) if penalty else 0.0), accuracy
 
-    def update(key: Key, state: BilevelState, batch: Batch) -> tuple[BilevelState, Metrics]:
+    def update(
+        key: Key, state: BilevelState, batch: Batch, *, axis_name: str | None = None
+    ) -> tuple[BilevelState, Metrics]:
         num_classes = jax.eval_shape(synthetic.render, state.params).labels.shape[1]
         network = network_for(batch.images, num_classes)
         draw = source(network).draw
@@ -181,7 +183,9 @@ def bilevel(
             return jax.value_and_grad(objective, has_aux=True)(state.params, network, start, batch, key_train)
 
         keys = jax.random.split(key, config.networks)
-        (loss, accuracy), grads = inner.map_networks(one, keys, batch_size=config.networks_per_batch)
+        (loss, accuracy), grads = inner.map_networks(
+            one, keys, batch_size=config.networks_per_batch, axis_name=axis_name
+        )
         params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         norm = optax.tree.norm({leaf: grads[leaf] for leaf in synthetic.learned})
         metrics = {"loss": loss, "batch_accuracy": accuracy, "gradient_norm": norm}

@@ -123,7 +123,9 @@ def frepo(config: FRePo) -> Method:
         loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, labels.shape[1])).mean()
         return loss + penalty, jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
 
-    def update(key: Key, state: FRePoState, batch: Batch) -> tuple[FRePoState, Metrics]:
+    def update(
+        key: Key, state: FRePoState, batch: Batch, *, axis_name: str | None = None
+    ) -> tuple[FRePoState, Metrics]:
         key_choose, key_advance = jax.random.split(key)
         network, pool = pool_of(batch.images, state.params["labels"].shape[1])
         chosen = pool.choose(key_choose, config.networks)
@@ -132,7 +134,9 @@ def frepo(config: FRePo) -> Method:
             start = pool.start(state.pool, slot)
             return jax.value_and_grad(objective, has_aux=True)(state.params, network, start, batch)
 
-        (loss, accuracy), grads = inner.map_networks(one, chosen, batch_size=config.networks_per_batch)
+        (loss, accuracy), grads = inner.map_networks(
+            one, chosen, batch_size=config.networks_per_batch, axis_name=axis_name
+        )
         params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         images, labels, _ = synthetic.render(params)
         loss_on_set = inner.regression(network, images, labels)

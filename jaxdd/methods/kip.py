@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -11,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdd import kernels
+from jaxdd import inner, kernels
 from jaxdd.data import balanced_sampler
+from jaxdd.inner.networks import shared
 from jaxdd.losses import centred_one_hot, squared_error
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.synthetic import corrupted, descend, learned_labels, moving_average, per_leaf, pixels, render
@@ -35,11 +35,14 @@ class KIP:
       ema: decay of the exponential moving average of the iterates that is the result (Loo et al. 2023 use 0.99; the
         paper none); 0 gives the bare last iterate.
       target_batch: real examples a step, class-balanced.
+      target_block: of them evaluated at once, which bounds the memory; a divisor of `target_batch`, or None for all.
+        Only where labels are not solved for, which takes all targets at once.
       corruption: ρ, the share of each image's pixels that is noise and stays so.
       kernel, depth, activation, w_std, b_std: the kernel, see `kernels.nngp_and_ntk`, or `kernels.conv_nngp_and_ntk`
         for "conv_nngp" and "conv_ntk", which are for GPUs: some 20 ms an entry and update on a CPU.
       stem: of a convolutional kernel: a convolution and activation before its blocks, as the paper's "ConvNet" has.
-      kernel_block: of a convolutional kernel: images of each set evaluated at once, which bounds the memory.
+      kernel_block: what is evaluated of a kernel at once, which bounds the memory: images of each set for a
+        convolutional kernel (None: 4), rows for a fully-connected one (None: all).
       ridge: relative to the mean diagonal of the support's kernel.
       float64: solve in float64.
     """
@@ -51,6 +54,7 @@ class KIP:
     label_learning_rate: float = 0.003
     ema: float = 0.99
     target_batch: int = 2500
+    target_block: int | None = None
     corruption: float = 0.0
     kernel: str = "ntk"
     depth: int = 1
@@ -58,7 +62,7 @@ class KIP:
     w_std: float = math.sqrt(2)
     b_std: float = 0.1
     stem: bool = False
-    kernel_block: int = 4
+    kernel_block: int | None = None
     ridge: float = 1e-6
     float64: bool = False
 
@@ -69,6 +73,11 @@ class KIP:
             labels=(self.labels in ("fixed", "learned", "solve"), '"fixed", "learned" or "solve"'),
             init=(self.init in ("real", "noise"), '"real" or "noise"'),
             target_batch=(self.target_batch >= 1, "at least 1"),
+            target_block=(
+                self.target_block is None
+                or (self.target_block >= 1 and self.target_batch % self.target_block == 0 and self.labels != "solve"),
+                f"None, or a divisor of target_batch ({self.target_batch}) where labels are not solved for",
+            ),
             corruption=(0 <= self.corruption < 1, "at least 0 and under 1"),
             learning_rate=positive(self.learning_rate),
             label_learning_rate=positive(self.label_learning_rate),
@@ -77,7 +86,7 @@ class KIP:
             depth=(self.depth >= 0, "at least 0"),
             kernel=(self.kernel in kernels.NAMES, f"one of {', '.join(kernels.NAMES)}"),
             stem=(not self.stem or self.convolutional, "False for a fully-connected kernel"),
-            kernel_block=(self.kernel_block >= 1, "at least 1"),
+            kernel_block=(self.kernel_block is None or self.kernel_block >= 1, "at least 1 or None"),
             activation=(self.activation in ("relu", "erf"), '"relu" or "erf"'),
         )
 
@@ -91,6 +100,14 @@ class KIP:
         """What `jaxdd.kernels.build` needs to make this kernel again."""
         names = ("depth", "activation", "w_std", "b_std", *(("stem",) if self.convolutional else ()))
         return {"name": self.kernel, **{name: getattr(self, name) for name in names}}
+
+
+class Support(NamedTuple):
+    """What predictions need of the synthetic set."""
+
+    images: jax.Array
+    coefficients: jax.Array
+    """`(K_ss + λI)^-1 y_s`, `(s, classes)`."""
 
 
 class KIPState(NamedTuple):
@@ -107,8 +124,17 @@ def kip(config: KIP) -> Method:
     """Kernel Inducing Points: images (and labels) from which kernel ridge regression predicts the training set.
 
     Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` over the support by Adam (Nguyen et al. 2021, eq. 3).
+
+    The support is solved for once a step, and its coefficients serve every target: so the devices of a run share the
+    targets, and each takes its own by blocks, of which one, `(target_block, s)`, is in memory at a time. The rows of
+    the support's own kernel are shared, too (not those of a convolutional one, which each device evaluates), and taken
+    by `kernel_block`. But each device factorises that kernel, and holds it whole. A device's bytes, beside a few dozen
+    for each number of the support, for s images, t targets of d numbers, D devices and blocks of b:
+
+        4 max(4 s², s² + 6 b s + t d / D)
+
     """
-    block: dict[str, Any] = {"block": config.kernel_block} if config.convolutional else {}
+    block: dict[str, Any] = {} if config.kernel_block is None else {"block": config.kernel_block}
     kernel = kernels.build(**config.kernel_options, **block)
     solver = {"ridge": config.ridge, "float64": config.float64}
     synthetic = pixels(config.ipc, init=config.init, labels="centred")
@@ -123,36 +149,50 @@ def kip(config: KIP) -> Method:
     if config.labels == "fixed":
         del optimizers["labels"]
     optimizer = per_leaf(optimizers)
-    predict = functools.partial(kernels.kernel_ridge_predict, **solver)
 
     def init(key: Key, data: RealData) -> KIPState:
         params = synthetic.init(key, data)
         return KIPState(params, params, optimizer.init(params), jnp.int32(0))
 
-    def targets_of(batch: Batch, params) -> jax.Array:
-        return centred_one_hot(batch.labels, params["labels"].shape[1])
+    def with_itself(images: jax.Array) -> jax.Array:
+        """`kernel(images)`; that of a fully-connected one by rows that the devices share, its diagonal as exact."""
+        if config.convolutional:  # costs too much to be computed without its symmetry
+            return kernel(images)
+        diagonal = jax.vmap(lambda x: kernel(x[None])[0, 0])(images)
+        rows = shared(lambda rows: kernel(rows, images), images)
+        index = jnp.arange(len(images))
+        return jnp.where(index[:, None] == index[None], diagonal[:, None], rows)
 
-    def objective(params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def support_of(params) -> Support:
         images, labels, _ = synthetic.render(params)
-        predictions = predict(kernel(batch.images, images), kernel(images), labels)
-        accuracy = jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
-        return jnp.mean(squared_error(predictions, targets_of(batch, params))), accuracy
+        return Support(images, kernels.kernel_ridge_solve(with_itself(images), labels, **solver))
 
-    def descended(state: KIPState, batch: Batch):
-        outcome, grads = jax.value_and_grad(objective, has_aux=True)(state.params, batch)
+    def objective(support: Support, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        predictions = jnp.matmul(kernel(batch.images, support.images), support.coefficients, precision="highest")
+        targets = centred_one_hot(batch.labels, predictions.shape[1])
+        accuracy = jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
+        return jnp.mean(squared_error(predictions, targets)), accuracy
+
+    def descended(state: KIPState, batch: Batch, axis_name: str | None):
+        support, pull = jax.vjp(support_of, state.params)
+        on_targets = jax.value_and_grad(inner.mean_over_blocks, argnums=1, has_aux=True)
+        result = on_targets(objective, support, batch, config.target_block)
+        outcome, cotangent = inner.pmean(result, axis_name)
+        (grads,) = pull(cotangent)
         return *descend(synthetic, optimizer, grads, state.opt_state, state.params), outcome
 
-    def solved(state: KIPState, batch: Batch):
-        images, targets = synthetic.render(state.params).images, targets_of(batch, state.params)
+    def solved(state: KIPState, batch: Batch, axis_name: str | None):
+        batch, images = inner.all_gather(batch, axis_name), synthetic.render(state.params).images
+        targets = centred_one_hot(batch.labels, state.params["labels"].shape[1])
         labels = kernels.label_solve(kernel, images, batch.images, targets, ridge=config.ridge)
         params = {**state.params, "labels": labels}
-        return params, state.opt_state, objective(params, batch)
+        return params, state.opt_state, objective(support_of(params), batch)
 
     learn = solved if config.labels == "solve" else descended
 
-    def update(key: Key, state: KIPState, batch: Batch) -> tuple[KIPState, Metrics]:
+    def update(key: Key, state: KIPState, batch: Batch, *, axis_name: str | None = None) -> tuple[KIPState, Metrics]:
         del key
-        params, opt_state, (loss, accuracy) = learn(state, batch)
+        params, opt_state, (loss, accuracy) = learn(state, batch, axis_name)
         average = moving_average(state.average, params, config.ema, state.step)
         return KIPState(params, average, opt_state, state.step + 1), {"loss": loss, "batch_accuracy": accuracy}
 

@@ -30,7 +30,7 @@ class Matching:
       target_block: of them in one pass, which bounds the memory if it divides; None for all. So few that a network's
         maps stay in a CPU's cache are also the fastest there, for accelerators there can be more.
       classes_per_batch: how many classes' real examples, and gradients, side by side, see `inner.each_network`; None
-        for all. Devices share the classes if they divide evenly.
+        for all. Devices share the classes.
       precision: of the passes of real examples, see `models.matmul_precision`.
       augmentation: of both sides alike (siamese), see `data.augmentation.named`; "none" for none.
       learning_rate: of gradient descent on the images, with momentum 0.5.
@@ -125,8 +125,9 @@ class Classes(NamedTuple):
     real: Array
 
 
-Match = Callable[[Network, PyTree, Classes, Key], tuple[Array, Array]]
-"""`match(network, start, classes, key) -> (loss, its gradient at the synthetic images)`."""
+Match = Callable[[Network, PyTree, Classes, Key, str | None], tuple[Array, Array]]
+"""`match(network, start, classes, key, axis_name) -> (loss, its gradient at the synthetic images)`; under a named axis
+`classes.real` are those of one device, and the loss is that of all."""
 
 
 class MatchingState(NamedTuple):
@@ -175,7 +176,9 @@ def matching(
         key_classes, key_rest = jax.random.split(key)
         return jnp.concatenate([of_classes(key_classes, labels), sample(key_rest, labels)])
 
-    def update(key: Key, state: MatchingState, batch: Batch) -> tuple[MatchingState, Metrics]:
+    def update(
+        key: Key, state: MatchingState, batch: Batch, *, axis_name: str | None = None
+    ) -> tuple[MatchingState, Metrics]:
         key_start, key_match, key_advance = jax.random.split(key, 3)
         rendered, to_params = jax.vjp(lambda params: synthetic.render(params).images, state.params)
         num_classes = jax.eval_shape(synthetic.render, state.params).labels.shape[1]
@@ -185,12 +188,13 @@ def matching(
             rendered.reshape(num_classes, -1, *rendered.shape[1:]),
             batch.images[:matched].reshape(num_classes, -1, *batch.images.shape[1:]),
         )
-        loss, slopes = match(network, source.start(state.networks, key_start), classes, key_match)
+        loss, slopes = match(network, source.start(state.networks, key_start), classes, key_match, axis_name)
         (grads,) = to_params(slopes.reshape(rendered.shape))
         params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         images = synthetic.render(params).images
         after = Batch(images, jnp.repeat(jnp.arange(num_classes), len(images) // num_classes))
-        rest = jax.tree.map(lambda leaf: leaf[matched:], batch)
+        # All of them on every device of a named axis, so that networks which see them stay the same.
+        rest = inner.all_gather(jax.tree.map(lambda leaf: leaf[matched:], batch), axis_name)
         kept = source.advance(state.networks, key_advance, after, rest)
         return MatchingState(params, opt_state, kept), {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
 
@@ -208,7 +212,9 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
     """
     augment = augmentation.named(config.augmentation)
 
-    def match(network: Network, start: inner.Start, classes: Classes, key: Key) -> tuple[Array, Array]:
+    def match(
+        network: Network, start: inner.Start, classes: Classes, key: Key, axis_name: str | None
+    ) -> tuple[Array, Array]:
         theta, stats = start
 
         def cross_entropy(theta: PyTree, batch: Batch) -> tuple[Array, tuple[()]]:
@@ -225,6 +231,7 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
             with models.matmul_precision(config.precision):
                 of_real = jax.grad(inner.mean_over_blocks, argnums=1, has_aux=True)
                 target, _ = of_real(cross_entropy, theta, seen(real), config.target_block)
+            target = inner.pmean(target, axis_name)
 
             def loss(images: Array) -> Array:
                 gradient = inner.fwdrev_grad(lambda theta, batch: cross_entropy(theta, batch)[0])
@@ -252,7 +259,9 @@ def match_layers(
     """
     augment = augmentation.named(config.augmentation)
 
-    def match(network: Network, start: inner.Start, classes: Classes, key: Key) -> tuple[Array, Array]:
+    def match(
+        network: Network, start: inner.Start, classes: Classes, key: Key, axis_name: str | None
+    ) -> tuple[Array, Array]:
         theta, stats = start
         count = len(classes.images)
         key_draw, key_distance = jax.random.split(key)
@@ -266,10 +275,11 @@ def match_layers(
 
         with models.matmul_precision(config.precision):
             real = inner.each_network(one, (classes.real, drawn), batch_size=config.classes_per_batch)
+        real = inner.all_gather(real, axis_name, axis=1)
 
         def loss(images: Array) -> Array:
             augmented = jax.vmap(augment.apply)(images, drawn)
-            return distance(real, jax.vmap(seen)(augmented), key_distance)
+            return distance(real, inner.each_network(seen, augmented), key_distance)
 
         return jax.value_and_grad(loss)(classes.images)
 

@@ -87,18 +87,28 @@ def ncfm(config: NCFM) -> Method:
 
     by_layers, augment = match_layers(config, see, distance), augmentation.named(config.augmentation)
 
-    def match(network: Network, starts: tuple[inner.Start, inner.Start], classes: Classes, key: Key):
+    def match(
+        network: Network,
+        starts: tuple[inner.Start, inner.Start],
+        classes: Classes,
+        key: Key,
+        axis_name: str | None,
+    ):
         between, (theta, stats) = starts
         key_match, key_draw = jax.random.split(key)
         keys = jax.random.split(key_draw, len(classes.images))
 
         def calibration(images: Array) -> Array:
             augmented = jax.vmap(lambda key, images: augment.apply(images, augment.draw(key, 1)))(keys, images)
-            logits, _ = network.apply(theta, augmented.reshape(-1, *images.shape[2:]), stats)
+            augmented = augmented.reshape(-1, *images.shape[2:])
+            logits = inner.map_blocks(lambda rows: network.apply(theta, rows, stats)[0], augmented, None)
             labels = jnp.repeat(jnp.arange(len(images)), images.shape[1])
             return config.calibration_weight * losses.cross_entropy(logits, labels).sum() / images.shape[1]
 
-        parts = by_layers(network, between, classes, key_match), jax.value_and_grad(calibration)(classes.images)
+        parts = (
+            by_layers(network, between, classes, key_match, axis_name),
+            jax.value_and_grad(calibration)(classes.images),
+        )
         return jax.tree.map(jnp.add, *parts)
 
     stored = pixels(config.ipc, init=config.init)

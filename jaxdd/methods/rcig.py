@@ -134,7 +134,13 @@ def rcig(config: RCIG) -> Method:
         opt_state, scale_state = optimizer.init(params), scale_optimizer.init(log_scale)
         return RCIGState(params, params, opt_state, log_scale, scale_state, slots, jnp.int32(0))
 
-    def meta_gradient(learned: tuple[dict[str, Array], Array], network: Network, start: inner.Start, batch: Batch):
+    def meta_gradient(
+        learned: tuple[dict[str, Array], Array],
+        network: Network,
+        start: inner.Start,
+        batch: Batch,
+        axis_name: str | None,
+    ):
         origin, linear = inner.linearised_body(network, start, batch.images)
 
         def inner_loss(body: inner.Body, learned) -> Array:
@@ -159,15 +165,22 @@ def rcig(config: RCIG) -> Method:
 
         body = inner.quadratic_minimum(lambda body: inner_loss(body, learned), origin, steps=config.inner_steps)
         return inner.implicit_gradient(
-            inner_loss, outer_loss, body, learned, steps=config.hessian_steps, clip=True, has_aux=True
+            inner_loss,
+            outer_loss,
+            body,
+            learned,
+            steps=config.hessian_steps,
+            clip=True,
+            has_aux=True,
+            axis_name=axis_name,
         )
 
-    def update(key: Key, state: RCIGState, batch: Batch) -> tuple[RCIGState, Metrics]:
+    def update(key: Key, state: RCIGState, batch: Batch, *, axis_name: str | None = None) -> tuple[RCIGState, Metrics]:
         key_choose, key_steps, key_advance = jax.random.split(key, 3)
         network, pool = pool_of(batch.images, state.params["labels"].shape[1])
         chosen = pool.choose(key_choose, 1)
         learned, start = (state.params, state.log_scale), pool.start(state.pool, chosen[0])
-        (loss, accuracy), (grads, slope) = meta_gradient(learned, network, start, batch)
+        (loss, accuracy), (grads, slope) = meta_gradient(learned, network, start, batch, axis_name)
         params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         change, scale_state = scale_optimizer.update(slope, state.scale_state)
         steps = jax.random.randint(key_steps, (), 1, config.pool_steps + 1)

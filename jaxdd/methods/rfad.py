@@ -118,12 +118,12 @@ def rfad(config: RFAD) -> Method:
             loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, labels.shape[1]))
         return loss.mean(), jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
 
-    def update(key: Key, state: RFADState, batch: Batch) -> tuple[RFADState, Metrics]:
+    def update(key: Key, state: RFADState, batch: Batch, *, axis_name: str | None = None) -> tuple[RFADState, Metrics]:
         num_classes = state.params["labels"].shape[1]
         network = models.build(config.model, batch.images.shape[1:], num_classes)
-        (loss, accuracy), (grads, slope) = jax.value_and_grad(objective, has_aux=True)(
-            (state.params, state.log_scale), network, jax.random.split(key, config.networks), batch
-        )
+        learned, keys = (state.params, state.log_scale), jax.random.split(key, config.networks)
+        results = jax.value_and_grad(objective, has_aux=True)(learned, network, keys, batch)
+        (loss, accuracy), (grads, slope) = inner.pmean(results, axis_name)
         params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
         change, scale_state = scale_optimizer.update(slope, state.scale_state)
         metrics = {"loss": loss, "batch_accuracy": accuracy}

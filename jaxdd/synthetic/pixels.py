@@ -11,7 +11,9 @@ import numpy as np
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_has_images, check_integer
-from jaxdd.types import Array, Key, RealData
+from jaxdd.types import Array, HostImages, Key, RealData
+
+_SOME = 256  # images on the host that are read at once
 
 
 def pixels(ipc: int, *, init: str = "real", labels: str = "hard", classes: int | None = None) -> SyntheticSet:
@@ -107,10 +109,23 @@ def clipped(base: SyntheticSet) -> SyntheticSet:
         return {**params, "images": jnp.clip(params["images"], lowest, highest)}
 
     def init(key: Key, data: RealData) -> Params:
-        lowest, highest = jnp.min(data.images, axis=(0, 1, 2)), jnp.max(data.images, axis=(0, 1, 2))
+        lowest, highest = _range(data.images)
         return onto({**base.init(key, data), "lowest": lowest, "highest": highest})
 
     return base._replace(init=init, project=lambda params: onto(base.project(params)))
+
+
+def _range(images: Array | HostImages) -> tuple[Array, Array]:
+    """The smallest and the largest pixel of each channel `(c,)`; images on the host are read some at a time."""
+    if not isinstance(images, HostImages):
+        return jnp.min(images, axis=(0, 1, 2)), jnp.max(images, axis=(0, 1, 2))
+
+    def widen(k: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        some = images[jnp.minimum(k * _SOME + jnp.arange(_SOME), len(images) - 1)]
+        return jnp.minimum(found[0], some.min((0, 1, 2))), jnp.maximum(found[1], some.max((0, 1, 2)))
+
+    lowest = jnp.full(images.shape[-1:], jnp.inf, images.dtype)
+    return jax.lax.fori_loop(0, -(-len(images) // _SOME), widen, (lowest, -lowest))
 
 
 def corrupted(base: SyntheticSet, fraction: float) -> SyntheticSet:

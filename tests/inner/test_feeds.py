@@ -1,11 +1,15 @@
 """What inner steps see, where windows lie, where networks come from."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxdd import inner, models
+from jaxdd.engine.placement import make_mesh
+from jaxdd.inner.networks import share_networks
 from jaxdd.types import leaves_by_path
 
 
@@ -44,6 +48,22 @@ def test_means_over_blocks_and_their_gradients_are_means_over_all(block):
     expected, found = (jax.value_and_grad(f, has_aux=True)(w, x) for f in (mean, blocked))
     for a, b in zip(jax.tree.leaves((mean(w, x), expected)), jax.tree.leaves((blocked(w, x), found)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_devices_share_the_blocks_of_a_mean():
+    """With their parts of the gradient; of 32 examples in blocks of 16 each of 4 devices sees one block of its 8."""
+    w, x, mesh = jnp.arange(3.0), jnp.sin(jnp.arange(96.0)).reshape(32, 3), make_mesh(jax.devices()[:4])
+
+    def mean(w, x, block):
+        def of_rows(w, rows):
+            return jnp.mean(jnp.tanh(rows @ w)), rows.mean()
+
+        return jax.value_and_grad(inner.mean_over_blocks, argnums=1, has_aux=True)(of_rows, w, x, block)
+
+    for block in (None, 16, 4):
+        together = jax.jit(share_networks(functools.partial(mean, block=block), mesh))
+        for a, b in zip(jax.tree.leaves(together(w, x)), jax.tree.leaves(mean(w, x, None)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
 def test_windows():

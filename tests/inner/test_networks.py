@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdd import engine, inner
 from jaxdd.data import uniform_sampler
-from jaxdd.engine.chunk import compile_chunk, keys_of
+from jaxdd.engine.chunk import compile_program
 from jaxdd.engine.placement import make_mesh, replicated
 from jaxdd.inner import map_blocks
 from jaxdd.inner.networks import map_networks, share_networks
@@ -99,9 +99,7 @@ def close(a, b):
 
 
 def compiled(method, data, devices):
-    mesh, keys = make_mesh(jax.devices()[:devices]), keys_of(0)
-    data = jax.device_put(data, replicated(mesh))
-    return compile_chunk(method, mesh, jax.eval_shape(method.init, keys.init, data), keys, data)
+    return compile_program(method, data, seed=0, precision="default", devices=jax.devices()[:devices]).chunk
 
 
 def flops(chunk):
@@ -148,7 +146,7 @@ def expected(arguments):
 
 def test_gradients_over_devices_are_means_and_not_sums(arguments, expected):
     """With arguments that lie split over the devices, inside and outside of somebody's jit of `value_and_gradient`."""
-    mesh = make_mesh(jax.devices())
+    mesh = make_mesh(jax.devices()[:4])
     x, labels, keys = jax.device_put(arguments, replicated(mesh))
     labels = jax.device_put(labels, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
     inner_jit = jax.jit(value_and_gradient)
@@ -159,17 +157,31 @@ def test_gradients_over_devices_are_means_and_not_sums(arguments, expected):
     close(jax.jit(share_networks(outside, mesh))(x, labels, keys), expected[1])
 
 
-def test_networks_that_do_not_divide_over_the_devices_are_computed_whole(arguments):
-    (x, labels, keys), mesh = arguments, make_mesh(jax.devices())
+def test_networks_that_do_not_divide_over_the_devices_are_shared_too():
+    """Ten on four devices are three on each; the two of them that fill up count in no mean and in no gradient."""
+    xs, mesh = jnp.arange(1.0, 31).reshape(10, 3) / 30, make_mesh(jax.devices()[:4])
 
-    def flops_of(networks):
-        lowered = jax.jit(share_networks(value_and_gradient, mesh)).lower(x, labels, keys[:networks])
-        return flops(lowered.compile())
+    def loss(xs):
+        each = inner.each_network(jnp.tanh, xs, batch_size=1)
+        return jnp.sum(each**2), (each, map_networks(jnp.cos, xs, batch_size=1))
 
-    assert flops_of(3) > 2 * flops_of(4)
-    close(
-        jax.jit(share_networks(value_and_gradient, mesh))(x, labels, keys[:3]), value_and_gradient(x, labels, keys[:3])
-    )
+    def plainly(xs):
+        return jnp.sum(jnp.tanh(xs) ** 2), (jnp.tanh(xs), jnp.cos(xs).mean(0))
+
+    together = jax.jit(share_networks(jax.value_and_grad(loss, has_aux=True), mesh)).lower(xs).compile()
+    close(together(xs), jax.value_and_grad(plainly, has_aux=True)(xs))
+    assert trips(together) and set(trips(together)) == {3}
+
+
+def test_a_single_network_leaves_the_devices_to_its_examples():
+    x, mesh = jnp.arange(24.0).reshape(8, 3) / 24, make_mesh(jax.devices()[:4])
+
+    def nested(x):
+        return map_networks(lambda scale: map_blocks(lambda rows: jnp.tanh(scale * rows), x, 1), jnp.ones(1))
+
+    together = jax.jit(share_networks(nested, mesh)).lower(x).compile()
+    close(together(x), jnp.tanh(x))
+    assert set(trips(together)) == {2}
 
 
 @pytest.mark.parametrize(("count", "share"), [(44, 11), (46, 46)])
@@ -183,14 +195,14 @@ def test_blocks_of_examples_are_shared_if_they_divide(count, share):
 
         return jnp.mean(jax.vmap(of_network)(thetas) ** 2)
 
-    alone, mesh = jax.value_and_grad(loss, (0, 1)), make_mesh(jax.devices())
+    alone, mesh = jax.value_and_grad(loss, (0, 1)), make_mesh(jax.devices()[:4])
     together = jax.jit(share_networks(alone, mesh)).lower(thetas, x).compile()
     close(together(thetas, x), alone(thetas, x))
     assert trips(together) and set(trips(together)) == {share}
 
 
 def test_networks_within_networks_stay_on_their_device(arguments):
-    (x, labels, _), mesh = arguments, make_mesh(jax.devices())
+    (x, labels, _), mesh = arguments, make_mesh(jax.devices()[:4])
     keys = jax.random.split(jax.random.key(1), 16)
 
     def nested(x, labels, keys):

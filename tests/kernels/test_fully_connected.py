@@ -264,3 +264,38 @@ def test_build_by_name_and_bad_arguments():
         ntk(x, depth=-1)
     with pytest.raises(ValueError, match="same size"):
         ntk(x, jnp.ones((2, 4)))
+
+
+@pytest.mark.parametrize("block", [3, 4, 100])
+def test_blocks_of_rows_change_nothing(block):
+    """Rows that divide and rows that do not; of one set, its exact diagonal too, and of two; gradients too."""
+    x, y = jax.random.normal(jax.random.key(0), (8, 5)), jax.random.normal(jax.random.key(1), (6, 5))
+
+    def value_and_gradients(x, y, block):
+        def loss(x, y):
+            kernels = *nngp_and_ntk(x, depth=2, block=block), *nngp_and_ntk(x, y, depth=2, block=block)
+            return sum(jnp.sum(jnp.sin(k)) for k in kernels), kernels
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x, y)
+
+    found, expected = (jax.jit(value_and_gradients, static_argnums=2)(x, y, b) for b in (block, None))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
+
+
+def test_memory_of_a_gradient_is_that_of_its_blocks():
+    """Beside the kernel's own and its cotangent."""
+    x = jnp.zeros((600, 4))
+
+    def temporary(block):
+        def loss(x):
+            return jnp.sum(jnp.tanh(ntk(x, depth=3, block=block)))
+
+        return jax.jit(jax.grad(loss)).lower(x).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(20) < temporary(None) / 3
+    assert temporary(20) < 3 * 4 * 600**2
+
+
+def test_a_block_must_be_positive():
+    with pytest.raises(ValueError, match="block must be at least 1, got 0"):
+        ntk(jnp.zeros((2, 3)), block=0)

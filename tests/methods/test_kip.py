@@ -1,13 +1,17 @@
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxdd
-from jaxdd import data, kernels
+from jaxdd import data, kernels, models
+from jaxdd.engine.placement import AXIS, make_mesh, replicated
 from jaxdd.errors import JaxddError
+from jaxdd.inner.networks import share_networks
 from jaxdd.methods import KIP, build, kip
 from jaxdd.types import Labels, RealData
 
@@ -103,6 +107,75 @@ def test_devices_do_not_matter(mnist, count):
     np.testing.assert_allclose(one.distilled.images, many.distilled.images, atol=2e-3)
 
 
+@pytest.fixture(scope="module")
+def noise():
+    """Five classes of 480 small images, which tiles and devices can share."""
+    images = np.random.default_rng(0).normal(size=(2400, 4, 4, 1))
+    return RealData(jnp.array(images, jnp.float32), Labels.index(np.arange(2400) % 5))
+
+
+def compiled_update(noise, devices=1, **options):
+    """With its state, for a support of 60 and 2,400 targets."""
+    method = kip(ipc=12, target_batch=2400, **options)
+    mesh = make_mesh(jax.devices()[:devices])
+    whole, split = replicated(mesh), NamedSharding(mesh, PartitionSpec(AXIS))
+    state = jax.jit(method.init, out_shardings=whole)(jax.random.key(0), noise)
+    update = jax.jit(share_networks(method.update, mesh), in_shardings=(whole, whole, split), out_shardings=whole)
+    batch = jax.device_put(noise.batch, split)
+    return update.lower(jax.random.key(0), state, batch).compile(), state, batch
+
+
+@pytest.fixture(scope="module")
+def unblocked(noise):
+    update, state, batch = compiled_update(noise)
+    return update, update(jax.random.key(0), state, batch)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_tiles_change_nothing_but_memory(noise, unblocked, devices):
+    update, state, batch = compiled_update(noise, devices, target_block=100, kernel_block=25)
+    (params, *_), metrics = update(jax.random.key(0), state, batch)
+    (expected, *_), of_all = unblocked[1]
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(params[name], leaf, atol=1e-4, err_msg=name)
+    assert float(metrics["loss"]) == pytest.approx(float(of_all["loss"]), rel=1e-5)
+    assert float(metrics["batch_accuracy"]) == pytest.approx(float(of_all["batch_accuracy"]), abs=1e-6)
+    temporary = [u.memory_analysis().temp_size_in_bytes for u in (update, unblocked[0])]
+    assert temporary[0] < temporary[1] / (3 if devices == 1 else 6)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_each_device_holds_and_computes_its_share_of_the_tiles(noise, unblocked, devices):
+    """And of the support's own kernel."""
+    one, many = unblocked[0], compiled_update(noise, devices)[0]
+    assert many.memory_analysis().temp_size_in_bytes < 1.2 * one.memory_analysis().temp_size_in_bytes / devices
+    assert many.cost_analysis()["flops"] < 1.1 * one.cost_analysis()["flops"] / devices
+
+
+@pytest.mark.parametrize("options", [{}, {"kernel": "conv_ntk", "kernel_block": 2}, {"labels": "solve"}])
+def test_kernels_and_solves_keep_float32_whatever_the_precision_of_networks(noise, options):
+    method = kip(ipc=2, target_batch=10, **options)
+    state, batch = method.init(jax.random.key(0), noise), jax.tree.map(lambda leaf: leaf[:10], noise.batch)
+    with models.matmul_precision("bfloat16"):
+        jaxpr = str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))
+    products = re.findall(r"precision=(\S+)", jaxpr)
+    assert len(products) == jaxpr.count("= dot_general[") > 2
+    assert all("HIGHEST" in precision for precision in products)
+
+
+def test_an_update_inside_vmap_is_that_of_all_targets(noise, unblocked):
+    """Two devices of a user's own, each with half of the targets."""
+    method = kip(ipc=12, target_batch=1200)
+    state = method.init(jax.random.key(0), noise)
+    halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), noise.batch)
+    update = jax.vmap(lambda batch: method.update(jax.random.key(0), state, batch, axis_name="i"), axis_name="i")
+    (params, *_), metrics = jax.jit(update)(halves)
+    (expected, *_), of_all = unblocked[1]
+    for mine in params["images"]:
+        np.testing.assert_allclose(mine, expected["images"], atol=1e-4)
+    np.testing.assert_allclose(metrics["loss"], of_all["loss"], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -111,7 +184,9 @@ def test_devices_do_not_matter(mnist, count):
         ({"corruption": 1.0}, "under 1"),
         ({"kernel": "rbf"}, "nngp"),
         ({"stem": True}, "stem of KIP must be False for a fully-connected kernel"),
-        ({"kernel_block": 0}, "kernel_block of KIP must be at least 1"),
+        ({"kernel_block": 0}, "kernel_block of KIP must be at least 1 or None"),
+        ({"target_block": 300}, r"target_block of KIP must be None, or a divisor of target_batch \(2500\)"),
+        ({"target_block": 500, "labels": "solve"}, "where labels are not solved for, got 500"),
         ({"lerning_rate": 0.1}, "did you mean 'learning_rate'"),
         ({"learning_rate": 0.0}, "positive"),
         ({"ipc": "a"}, "ipc of KIP must be int, got 'a'"),

@@ -19,6 +19,7 @@ from jaxdd.synthetic import (
     render,
     unit_norm,
 )
+from jaxdd.types import HostImages, Labels, RealData
 
 
 @pytest.mark.parametrize("classes", [None, 2])
@@ -155,3 +156,15 @@ def test_what_the_data_do_not_have(real, key):
     with pytest.raises(JaxddError, match="4 classes were asked for, but the data have 3"):
         pixels(1, classes=4).init(key, real)
     assert pixels(11, init="noise").init(key, real)["images"].shape[0] == 33
+
+
+def test_the_range_of_images_on_the_host_is_that_of_the_array(rng):
+    images = rng.normal(size=(300, 3, 3, 2)).astype(np.float32)
+    labels = Labels.index(np.arange(300) % 3)
+    on_host = HostImages(images.shape, images.dtype, lambda rows: images[rows], "0")
+    synthetic, key = clipped(pixels(1)), jax.random.key(0)
+    resident = synthetic.init(key, RealData(jnp.asarray(images), labels))
+    streamed = jax.jit(lambda key: synthetic.init(key, RealData(on_host, labels)))(key)
+    for name in resident:
+        np.testing.assert_array_equal(streamed[name], resident[name])
+    np.testing.assert_array_equal(streamed["highest"], images.max((0, 1, 2)))
