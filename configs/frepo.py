@@ -16,7 +16,7 @@ whose 500,000 updates are days on a GPU, and their evaluation:
 
 `mnist` and `fashion_mnist` have presets for 1, 10 and 50 too. Networks are trained on the result without batch
 normalisation, as by the authors, and regression is on their features. What the `cpu` settings give is in
-docs/results/features.md. On CPUs bfloat16 needs jaxdd-onednn (native/); without it all is float32.
+docs/results/features.md. On CPUs bfloat16 is faster only with jaxdd-onednn (native/).
 """
 
 from jaxdd.cli import preset, template

@@ -2,6 +2,7 @@
 
 from jaxdd.models.adapters import from_functions, from_linen, from_nnx
 from jaxdd.models.conv import conv2d
+from jaxdd.models.dense import dot_general
 from jaxdd.models.precision import PRECISIONS, matmul_precision
 from jaxdd.models.registry import available, build
 from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, WideConvNet
@@ -16,6 +17,7 @@ __all__ = [
     "available",
     "build",
     "conv2d",
+    "dot_general",
     "from_functions",
     "from_linen",
     "from_nnx",

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.conv import conv2d
+from jaxdd.models.dense import dot_general
 from jaxdd.types import Array
 
 NORMS = ("instance", "group", "none")
@@ -35,7 +36,7 @@ def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
 
 def _dense(features: int, name: str, inputs: Array, initializer: str = "torch") -> Array:
     kernel, bias = _initializers(initializer, inputs.shape[-1])
-    return nn.Dense(features, kernel_init=kernel, bias_init=bias, name=name)(inputs)
+    return nn.Dense(features, kernel_init=kernel, bias_init=bias, dot_general=dot_general, name=name)(inputs)
 
 
 def _conv(features: int, size: int, pad: int, name: str, inputs: Array, conv: str, initializer: str = "torch") -> Array:

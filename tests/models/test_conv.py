@@ -483,9 +483,8 @@ def in_bfloat16(x, w, g):
     return value_and_gradients(native, x, w, g)
 
 
-@with_onednn
 @pytest.mark.parametrize("how", ["argument", "context", "float32"])
-@pytest.mark.parametrize("impl", ["auto", "onednn"])
+@pytest.mark.parametrize("impl", IMPLS)
 def test_bfloat16_arithmetic_is_asked_for(operands, impl, how):
     """By argument or context, for gradients too, where the context counts that the convolution was written in."""
     x, w = operands
@@ -506,25 +505,46 @@ def test_bfloat16_arithmetic_is_asked_for(operands, impl, how):
             assert 1e-4 < np.abs(a - b).max() / np.abs(b).max() < 1e-2
 
 
-@with_onednn
 def test_precision_of_a_context_counts_where_a_function_is_traced(operands):
     x, w = operands
-    exact, convolve = native(x, w), jax.jit(functools.partial(conv2d, impl="onednn"))
+    exact, convolve = native(x, w), jax.jit(conv2d)
     with jax.default_matmul_precision("bfloat16"):
         rounded = convolve(x, w)
     assert np.abs(rounded - exact).max() > 1e-4 * np.abs(exact).max()
     assert_same(convolve(x, w), exact)
 
 
-@with_onednn
-def test_bfloat16_keeps_to_second_derivatives_and_networks(operands):
+@pytest.mark.parametrize("impl", ["xla", "im2col", ONEDNN])
+def test_bfloat16_keeps_to_second_derivatives_and_networks(operands, impl):
     x, w = operands
 
     def slope(x, **options):
         def loss(w, x):
-            return jnp.mean(jnp.tanh(conv2d(x, w, impl="onednn", **options)) ** 2)
+            return jnp.mean(jnp.tanh(conv2d(x, w, impl=impl, **options)) ** 2)
 
         return jax.vmap(lambda w: jnp.sum(jax.grad(loss)(w, x) ** 2))(jnp.stack([w, 2 * w])).sum()
 
     rounded, exact = (compiled(jax.grad(functools.partial(slope, **o)), x) for o in ({"precision": "bfloat16"}, {}))
     assert 1e-4 < np.abs(rounded - exact).max() / np.abs(exact).max() < 5e-2
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_on_gpus_bfloat16_is_no_lower_bound(operands, monkeypatch, kernel):
+    """What they compile for it, here on a CPU: operands in bfloat16, sums in float32, also where networks are many."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    x, w = operands
+    w = jnp.stack([w, 2 * w])[:, :kernel, :kernel]
+    g = jnp.cos(jax.vmap(native, (None, 0))(x, w))
+
+    def each(convolve, x, w, g):
+        return jax.vmap(functools.partial(value_and_gradients, convolve), (None, 0, 0))(x, w, g)
+
+    lowered = jax.jit(functools.partial(each, functools.partial(conv2d, precision="bfloat16"))).lower(x, w, g)
+    products = re.findall(r"stablehlo\.(?:convolution|dot_general).*-> tensor<.*>", lowered.as_text())
+    assert len(products) == 3
+    for product in products:
+        *of, result = re.findall(r"tensor<[^>]*x(\w+)>", product)
+        assert set(of) == {"bf16"} and result == "f32"
+    expected = each(native, *(a.astype(jnp.bfloat16).astype(a.dtype) for a in (x, w, g)))
+    assert_same(lowered.compile()(x, w, g), expected)
+    assert "jaxdd" not in str(jax.make_jaxpr(lambda x, w: conv2d(x, w))(x, w[0]))

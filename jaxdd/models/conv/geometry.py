@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from jaxdd.types import Array
 
+# What JAX calls operands in bfloat16 and sums in float32.
+BFLOAT16 = ("bfloat16", "BF16_BF16_F32")
+
 
 class Geometry(NamedTuple):
     """What the three operations of one convolution share; a pair is (vertical, horizontal)."""
@@ -17,6 +20,11 @@ class Geometry(NamedTuple):
     dilation: tuple[int, ...]
     groups: int
     precision: Any
+
+    @property
+    def rounds(self) -> bool:
+        """Whether operands are rounded to bfloat16, and their products added in float32."""
+        return self.precision in BFLOAT16
 
     @property
     def maps(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -39,7 +40,15 @@ def _canonical(images, kernel, strides, pads, dilation, precision, spread=(1, 1)
     if min(*pads[0], *pads[1]) < 0 or spread != (1, 1) or larger:
         images, pads = _padded(images, pads, spread), ((0, 0), (0, 0))
     return lax.conv_general_dilated(
-        images, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=NHWC, precision=precision, **groups
+        images,
+        kernel,
+        strides,
+        pads,
+        rhs_dilation=dilation,
+        dimension_numbers=NHWC,
+        precision=precision,
+        preferred_element_type=_sums(images),
+        **groups,
     )
 
 
@@ -72,7 +81,7 @@ def _xla_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
 def _xla_weight_grad(x: Array, g: Array, geometry: Geometry) -> Array:
     """The sum over blocks of images; the first takes the rest of the division."""
     n = len(x)
-    first = n if n < 2 * _BLOCK else _BLOCK + n % _BLOCK
+    first = n if n < 2 * _BLOCK or jax.default_backend() != "cpu" else _BLOCK + n % _BLOCK
     total = _xla_weight_grad_block(x[:first], g[:first], geometry)
     if first == n:
         return total
@@ -129,13 +138,17 @@ def _columns(x: Array, geometry: Geometry) -> Array:
     )
 
 
+def _dot(a: Array, b: Array, geometry: Geometry) -> Array:
+    return jnp.dot(a, b, precision=geometry.precision, preferred_element_type=_sums(a))
+
+
 def _im2col_conv(x: Array, w: Array, geometry: Geometry) -> Array:
-    return jnp.dot(_columns(x, geometry), w.reshape(-1, w.shape[-1]), precision=geometry.precision)
+    return _dot(_columns(x, geometry), w.reshape(-1, w.shape[-1]), geometry)
 
 
 def _im2col_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
     """Every kernel position's part of the columns, spread and shifted back to where it came from."""
-    columns = jnp.dot(g, w.reshape(-1, w.shape[-1]).T, precision=geometry.precision)
+    columns = _dot(g, w.reshape(-1, w.shape[-1]).T, geometry)
     positions = list(itertools.product(*map(range, geometry.kernel)))
     parts = jnp.split(columns, len(positions), -1)
 
@@ -153,33 +166,49 @@ def _im2col_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
 
 def _im2col_weight_grad(x: Array, g: Array, geometry: Geometry) -> Array:
     columns, maps = (operand.reshape(-1, operand.shape[-1]) for operand in (_columns(x, geometry), g))
-    weights = lax.dot_general(columns, maps, (((0,), (0,)), ((), ())), precision=geometry.precision)
+    weights = _dot(columns.T, maps, geometry)
     return weights.reshape(*geometry.kernel, x.shape[3], g.shape[3])
 
 
-def _each(operation: Callable[[Array, Array, Geometry], Array]) -> Callable[[Array, Array, Geometry], Array]:
-    """The operation for operands with an axis of networks in front, one after the other.
+def _sums(operand: Array) -> Any:
+    """The type in which products of such operands are added."""
+    return jnp.float32 if operand.dtype == jnp.bfloat16 else None
 
-    XLA:CPU has only slow code for what would otherwise be a grouped convolution.
+
+def _rounded(operand: Array, dtype: Any) -> Array:
+    # Not by a conversion alone: XLA leaves out a conversion and the one back.
+    return lax.reduce_precision(operand, exponent_bits=8, mantissa_bits=7).astype(dtype)
+
+
+def _complete(operation: Callable[[Array, Array, Geometry], Array], type_on_cpu: Any):
+    """The operation with operands as the precision has them, perhaps with an axis of networks in front.
+
+    Args:
+      type_on_cpu: in which operands that are rounded to bfloat16 are multiplied faster there.
     """
 
     def compute(a: Array, b: Array, geometry: Geometry) -> Array:
+        cpu, result = jax.default_backend() == "cpu", jnp.result_type(a, b)
+        if geometry.rounds and result == jnp.float32:
+            a, b = (_rounded(operand, type_on_cpu if cpu else jnp.bfloat16) for operand in (a, b))
         if a.ndim == 4:
-            return operation(a, b, geometry)
-        return lax.map(lambda pair: operation(pair[0], pair[1], geometry), (a, b))
+            return operation(a, b, geometry).astype(result)
+        if cpu:  # one after the other: XLA has only slow code there for what would be a grouped convolution
+            return lax.map(lambda pair: operation(pair[0], pair[1], geometry), (a, b)).astype(result)
+        return jax.vmap(lambda a, b: operation(a, b, geometry))(a, b).astype(result)
 
     return compute
 
 
-_XLA = Implementation(*map(_each, (_xla_conv, _xla_input_grad, _xla_weight_grad)))
-_IM2COL = Implementation(*map(_each, (_im2col_conv, _im2col_input_grad, _im2col_weight_grad)))
+_XLA = Implementation(*(_complete(f, jnp.float32) for f in (_xla_conv, _xla_input_grad, _xla_weight_grad)))
+_IM2COL = Implementation(*(_complete(f, jnp.bfloat16) for f in (_im2col_conv, _im2col_input_grad, _im2col_weight_grad)))
 
 
 def _fastest(operation: str) -> Callable[[Array, Array, Geometry], Array]:
-    """What is fastest on a CPU."""
+    """What is fastest on a CPU; elsewhere XLA's own."""
 
     def compute(a: Array, b: Array, geometry: Geometry) -> Array:
-        one_channel = geometry.channels(operation, a, b) == 1
+        one_channel = jax.default_backend() == "cpu" and geometry.channels(operation, a, b) == 1
         if one_channel and operation == "input_grad":
             best = _IM2COL
         elif onednn.obstacle(a.dtype, geometry) is None:

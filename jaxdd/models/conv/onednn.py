@@ -21,7 +21,6 @@ from jaxdd.types import Array
 _INSTALL = "`pip install ./native` in the repository"
 _INTERFACE = 1
 _OPERATIONS = {"conv": 0, "input_grad": 1, "weight_grad": 2}
-_BFLOAT16 = ("bfloat16", "BF16_BF16_F32")
 
 
 @functools.cache
@@ -73,7 +72,7 @@ def operation(name: str) -> Callable[[Array, Array, Geometry], Array]:
             a,
             b,
             operation=np.int64(_OPERATIONS[name]),
-            bfloat16=geometry.precision in _BFLOAT16,
+            bfloat16=geometry.rounds,
             geometry=np.array([*geometry.strides, *geometry.dilation, *pads, geometry.groups], np.int64),
         ).reshape(shape)
 

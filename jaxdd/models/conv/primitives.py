@@ -15,7 +15,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.conv import onednn
-from jaxdd.models.conv.geometry import Geometry
+from jaxdd.models.conv.geometry import BFLOAT16, Geometry
 from jaxdd.models.conv.implementations import IMPLEMENTATIONS, NHWC
 from jaxdd.types import Array
 
@@ -114,8 +114,9 @@ def conv2d(
     empty results have no form of their own here and go to it; so do, off CPU, "auto" and "xla".
 
     Args:
-      precision: as JAX has it. Of the implementations on a CPU only oneDNN has another than float32: with "bfloat16",
-        also by `jax.default_matmul_precision`, it multiplies in bfloat16 and adds in float32, and so do its gradients.
+      precision: as JAX has it, but "bfloat16" (also by `jax.default_matmul_precision`) keeps its word on every backend:
+        operands, also those of the gradients, are rounded to bfloat16, their products added in float32. On a CPU
+        nothing else differs from float32.
       impl: on a CPU "onednn" is oneDNN's, which the package jaxdd-onednn brings; "xla" the native convolution, with
         both gradients in the form that is fast inside of loops too; "im2col" shifted slices and one matrix product,
         without groups; "auto" the fastest of these for each operation, oneDNN for nearly all if it is installed.
@@ -137,12 +138,13 @@ def conv2d(
         feature_group_count=feature_group_count,
         precision=precision,
     )
+    precision = asked_for(precision)
     if (
         lhs.ndim != 4
         or rhs.ndim != 4
         or (feature_group_count != 1 and impl == "im2col")
         or any(d != 1 for d in lhs_dilation or ())
-        or (impl in ("auto", "xla") and jax.default_backend() != "cpu")
+        or (impl in ("auto", "xla") and not _ours(precision))
     ):
         return native()
     layout, ours = (lax.conv_dimension_numbers(lhs.shape, rhs.shape, d) for d in (dimension_numbers, NHWC))
@@ -151,9 +153,6 @@ def conv2d(
         extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]
         padding = lax.padtype_to_pads(lhs.shape[1:3], extent, strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
-    if precision is None:
-        # As it is here, not when the primitive is lowered.
-        precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     precision = tuple(precision) if isinstance(precision, list) else precision
     geometry = Geometry(lhs.shape[1:3], rhs.shape[:2], strides, pads, dilation, feature_group_count, precision)
     if layout != ours or min(*geometry.maps, *lhs.shape, *rhs.shape) < 1:
@@ -161,6 +160,17 @@ def conv2d(
     if impl == "onednn" and (why := onednn.obstacle(jnp.result_type(lhs, rhs), geometry)):
         raise JaxddError(f'convolution "onednn" {why}.')
     return _conv.bind(*_alike(lhs, rhs), impl=impl, geometry=geometry)
+
+
+def asked_for(precision: Any) -> Any:
+    """The precision of an operation: its own or, where that is None, JAX's default as it is here."""
+    return jax.config.jax_default_matmul_precision if precision is None else precision  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _ours(precision: Any) -> bool:
+    """Whether XLA's own convolution with XLA's own derivatives is slow here, or not of this precision."""
+    # For GPUs "bfloat16" is a lower bound, and they compute in TF32; TPUs compute in bfloat16.
+    return jax.default_backend() == "cpu" or (jax.default_backend() == "gpu" and precision in BFLOAT16)
 
 
 def _alike(*operands: Array) -> list[Array]:
