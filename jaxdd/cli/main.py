@@ -24,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 after bad input, 128 + signal after an interruption."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs tracebacks of what becomes one sentence below
+    logging.basicConfig(format="jaxdd: %(message)s")
     with contextlib.suppress(ValueError):  # only the main thread may
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         return _dispatch(arguments)
     except JaxddError as error:
@@ -40,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    raise RunInterrupted("interrupted.", signum)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -122,6 +127,13 @@ def _distill_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("resume", False, "go on with the run in --workdir, bit for bit", flag_values=values)
     flags.DEFINE_enum("evaluate", "quick", EVALUATE, "how much evaluation at the end", flag_values=values)
     flags.DEFINE_bool("tensorboard", False, "also write TensorBoard files", flag_values=values)
+    flags.DEFINE_string(
+        "distributed",
+        None,
+        "one of several processes that share the run: auto (SLURM, Open MPI, Cloud TPU, Kubernetes) or "
+        "HOST:PORT,COUNT,INDEX",
+        flag_values=values,
+    )
     _evaluation_flags(values)
 
 
@@ -130,12 +142,15 @@ def _distill(values: flags.FlagValues, positional: list[str], command: str) -> N
 
     jaxdd distill --config=kip --workdir=DIR [--config.method.ipc=10 ..] [--resume]
     """
+    from jaxdd import engine
     from jaxdd.cli.pipeline import distill
 
     _none(positional)
     for name in ("config", "workdir"):
         if not getattr(values, name):
             raise JaxddError(f"--{name} is missing: jaxdd distill --config=kip --workdir=DIR.")
+    if values.distributed:
+        engine.connect(None if values.distributed == "auto" else values.distributed)
     outcome = distill(
         configs.plain(values.config),
         values.workdir,
@@ -145,6 +160,8 @@ def _distill(values: flags.FlagValues, positional: list[str], command: str) -> N
         tensorboard=values.tensorboard,
         command=command,
     )
+    if not engine.is_first():
+        return
     _finish(values, outcome.result, outcome.rows, f"{values.workdir}: {outcome.summary}")
     if not values.json:
         print(f"{outcome.path}\n{outcome.path.parent / 'report.html'}")
@@ -184,6 +201,7 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "data", None, "data set to test on; by default the one it was distilled from", flag_values=values
     )
+    flags.DEFINE_bool("stream", False, "leave the data's images in their files", flag_values=values)
     flags.DEFINE_string(
         "protocol", None, "how networks are trained, see jaxdd list; by default as the file says", flag_values=values
     )
@@ -205,6 +223,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str], command: str) -> 
         model=values.model,
         networks=values.seeds,
         data_name=values.data,
+        stream=values.stream,
         protocol=values.protocol,
         learning_rate=values.learning_rate,
         seed=values.seed,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -25,11 +27,21 @@ from jaxdd.types import Array, Distilled, Method, Network, RealData
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
 RESULTS = "results.json"
+_NO_FULL_DATA = (
+    "--full_data trains on all real images in memory, and streamed data are not there; leave one of them out."
+)
 _EVALUATION_STREAM = 0x6576616C  # "eval"; far from the small numbers that split() amounts to
 
 # What a config may leave out.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "data": {"name": "mnist_5k", "validation": 0.1, "split_seed": 0, "transform": "standardize", "zca_ridge": 0.1},
+    "data": {
+        "name": "mnist_5k",
+        "validation": 0.1,
+        "split_seed": 0,
+        "transform": "standardize",
+        "zca_ridge": 0.1,
+        "stream": False,
+    },
     "method": {},
     "run": {
         "steps": 1000,
@@ -40,6 +52,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "evaluation": {"model": None, "protocol": "default", "networks": 5},
 }
+
+# Where the data lie and how they are read: no part of what they are, so of no run's identity.
+_WHEREABOUTS = ("name", "stream")
 
 EVALUATIONS = ("none", "kernel", "quick", "full")
 
@@ -70,18 +85,28 @@ class Real:
     test: RealData
 
     @classmethod
-    def load(cls, name: str, transform: data.Transform | Mapping[str, Any], *, validation: float, seed: int) -> Real:
-        dataset = data.load(name, validation=validation, seed=seed)
-        if isinstance(transform, Mapping):
-            pixels = dataset.train.pixels()
-            transform = data.fit_transform(transform["transform"], pixels, zca_ridge=transform["zca_ridge"])
-        stored, decode = data.compact_data(dataset.train, transform, dataset.num_classes)
-        held_out, test = (
-            data.real_data(split, transform, dataset.num_classes) if len(split) else None
-            for split in (dataset.validation, dataset.test)
-        )
+    def load(
+        cls, name: str, transform: data.Transform | Mapping[str, Any], *, validation: float, seed: int, stream: bool
+    ) -> Real:
+        """Load a data set, and fit its transform if it is given as the section `data` of a config."""
+        dataset = data.load(name, validation=validation, seed=seed, stream=stream)
+        with _fitting(name):
+            if isinstance(transform, Mapping):
+                pixels = dataset.train.pixels()
+                transform = data.fit_transform(transform["transform"], pixels, zca_ridge=transform["zca_ridge"])
+            stored, decode = data.compact_data(dataset.train, transform, dataset.num_classes)
+            held_out, test = (
+                data.real_data(split, transform, dataset.num_classes) if len(split) else None
+                for split in (dataset.validation, dataset.test)
+            )
         assert test is not None  # only the validation split may be empty
         return cls(dataset, transform, stored, decode, held_out, test)
+
+    @classmethod
+    def of_config(cls, section: Mapping[str, Any]) -> Real:
+        """What the section `data` of a complete config says."""
+        cuts = {"validation": section["validation"], "seed": section["split_seed"]}
+        return cls.load(str(section["name"]), section, stream=section["stream"], **cuts)
 
     @functools.cached_property
     def train(self) -> RealData:
@@ -94,6 +119,17 @@ class Real:
         """A method for `stored`."""
         method = methods.build(name, **hyper)
         return method if self.decode is None else engine.decoding(method, self.decode)
+
+
+@contextlib.contextmanager
+def _fitting(name: str) -> Iterator[None]:
+    """Say what helps where the data of this name are larger than a device's memory."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise JaxddError(f"{name} does not fit into memory; --config.data.stream=True leaves it on disk.") from error
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +147,8 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
                 raise unknown(f"field of config.{section}", field, defaults)
         full[section] = {**defaults, **given}
     check_seed(full["data"]["split_seed"], "config.data.split_seed")
+    if not isinstance(full["data"]["stream"], bool):
+        raise JaxddError(f"config.data.stream must be True or False, got {full['data']['stream']!r}.")
     if "name" not in full["method"]:
         raise JaxddError(f"config.method.name is missing; known: {', '.join(methods.available())}.")
     return full
@@ -161,19 +199,21 @@ def distill(
     protocol = evaluation.protocols.get(settings["protocol"])
     if not isinstance(settings["networks"], int) or settings["networks"] < 1:
         raise JaxddError(f"config.evaluation.networks must be at least 1, got {settings['networks']!r}.")
-    _check_free(workdir)
-    real = Real.load(str(chosen["name"]), chosen, validation=chosen["validation"], seed=chosen["split_seed"])
+    engine.on_first(lambda: _check_free(workdir))
+    if full_data and chosen["stream"]:
+        raise JaxddError(_NO_FULL_DATA)
+    real = Real.of_config(chosen)
     method = real.method(name, full["method"])
-    kept = jax.eval_shape(lambda key, data: method.distilled(method.init(key, data)), jax.random.key(0), real.stored)
+    kept = jax.eval_shape(lambda key: method.distilled(method.init(key, real.stored)), jax.random.key(0))
     predictor = _predictor(kept, real.dataset)
     if evaluate == "kernel" and (predictor is None or predictor.kernel is None):
         raise JaxddError(f"method {name!r} has no kernel that could be evaluated without training; use quick or full.")
     network = _build_model(settings["model"], real.dataset)
     if network is not None:  # what cannot be evaluated must not cost a run
         evaluation.check_trainable(network, kept, protocol)
-    # Not the data's name: its content is part of every run's identity, wherever it lies.
+    # The data's content is part of every run's identity, wherever it lies.
     identity = {
-        "data": {field: value for field, value in chosen.items() if field != "name"},
+        "data": {field: value for field, value in chosen.items() if field not in _WHEREABOUTS},
         "method": {"name": name, **full["method"]},
     }
     outcome = engine.run(
@@ -187,9 +227,11 @@ def distill(
         tensorboard=tensorboard,
         **full["run"],
     )
+    writing = engine.is_first()  # the others evaluate as well: who ended early would be taken for dead
     header = _provenance(name, full, real, steps=outcome.step)
     dataset = DistilledDataset.create(outcome.distilled, real.transform, header)
-    dataset.write(workdir / FILE)
+    if writing:
+        dataset.write(workdir / FILE)
     result: dict[str, Any] = {
         "method": name,
         "data": real.dataset.name,
@@ -206,7 +248,8 @@ def distill(
         best, step, score = outcome.best
         result |= {"best_step": step, "best_validation_kernel_accuracy": score}
         header |= {"selected_on": "validation", "step": step}
-        DistilledDataset.create(best, real.transform, header).write(workdir / BEST)
+        if writing:
+            DistilledDataset.create(best, real.transform, header).write(workdir / BEST)
     rows: list[dict[str, Any]] = []
     if evaluate != "none":
         try:
@@ -219,12 +262,14 @@ def distill(
                 seed=full["seed"],
                 full_data=full_data,
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RunInterrupted) as stopped:
             message = f"{workdir / FILE} is written; the same command with --resume evaluates it."
-            raise RunInterrupted(f"stopped in the evaluation; {message}", signal.SIGINT) from None
+            signum = getattr(stopped, "signum", signal.SIGINT)
+            raise RunInterrupted(f"stopped in the evaluation; {message}", signum) from None
         result |= scores
-    write_atomically(workdir / RESULTS, json.dumps({"result": result, "rows": rows}, indent=2) + "\n")
-    report.write_report(workdir, dataset, history=outcome.history, rows=rows, result=result, command=command)
+    if writing:
+        write_atomically(workdir / RESULTS, json.dumps({"result": result, "rows": rows}, indent=2) + "\n")
+        report.write_report(workdir, dataset, history=outcome.history, rows=rows, result=result, command=command)
     return Outcome(workdir / FILE, result, rows, _summary(dataset))
 
 
@@ -255,7 +300,7 @@ def _provenance(name: str, full: Mapping[str, Any], real: Real, *, steps: int) -
     return {
         "method": name,
         "config": {
-            "data": {**chosen, "name": dataset.name},
+            "data": {"name": dataset.name} | {k: v for k, v in chosen.items() if k not in _WHEREABOUTS},
             "method": {"name": name, **full["method"]},
             "steps": steps,
         },
@@ -282,6 +327,7 @@ def evaluate(
     model: str | None = None,
     networks: int = 5,
     data_name: str | None = None,
+    stream: bool = False,
     protocol: str | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
@@ -294,6 +340,7 @@ def evaluate(
       model, protocol: names, see `jaxdd list`; by default those the file is meant for.
       networks: how many.
       data_name: another data set to test on than the one it was distilled from.
+      stream: leave the data's images in their files, see `data.load`.
       learning_rate: fixes the protocol's.
       seed: of the networks.
       full_data: also measure networks trained on all real data.
@@ -302,6 +349,8 @@ def evaluate(
       JaxddError: if the file is not whole, or the data it was distilled from is not to be had or is not the same.
     """
     began = time.perf_counter()
+    if full_data and stream:
+        raise JaxddError(_NO_FULL_DATA)
     path = distilled_file(source)
     dataset = DistilledDataset.read(path)
     about = dataset.header["data"]
@@ -310,7 +359,11 @@ def evaluate(
         raise JaxddError(f"{path} does not say which data it was distilled from: name it by --data=NAME_OR_PATH.")
     try:
         real = Real.load(
-            name, dataset.transform, validation=about.get("validation", 0.1), seed=about.get("split_seed", 0)
+            name,
+            dataset.transform,
+            validation=about.get("validation", 0.1),
+            seed=about.get("split_seed", 0),
+            stream=stream,
         )
     except JaxddError as error:
         if data_name is not None:
@@ -432,9 +485,10 @@ def _predictor(distilled: Distilled, dataset: data.Dataset) -> evaluation.Predic
 
 
 def _bits(dataset: data.Dataset) -> int:
-    """What the full training set costs as it lies in its source."""
+    """What the full training set costs as it lies in its source, as an array."""
     images = dataset.train.images
-    return 8 * images.nbytes + len(images) * max(1, (dataset.num_classes - 1).bit_length())
+    of_labels = len(images) * max(1, (dataset.num_classes - 1).bit_length())
+    return 8 * images.dtype.itemsize * math.prod(images.shape) + of_labels
 
 
 def _summary(dataset: DistilledDataset) -> str:

@@ -144,7 +144,7 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     name = hyper.pop("name")
     methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
     budget = _memory() if budget is None else budget
-    real = pipeline.Real.load(str(chosen["name"]), chosen, validation=chosen["validation"], seed=chosen["split_seed"])
+    real = pipeline.Real.of_config(chosen)
     own = {**methods.fields(name), **hyper}
     settings: list[Setting] = []
     recommended = None

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._files import digest
+from jaxdd.data.streaming import ArraySource, FileSource, Source, scan
 from jaxdd.data.transforms import Transform, blocks, is_elementwise
 from jaxdd.errors import JaxddError
-from jaxdd.types import Array, Labels, RealData
+from jaxdd.types import Array, HostImages, Labels, RealData
 
 Decode = Callable[[Array], Array]
 
@@ -23,18 +24,24 @@ class Split:
     """Some examples of a data set, on the host.
 
     Attributes:
-      images: `(n, height, width, channels)`, uint8 or float32 as the source has them.
+      images: `(n, height, width, channels)`, uint8 or float32 as the source has them; `HostImages` of a data set that
+        is streamed, which are read when they are needed.
       labels: int32 `(n,)`.
     """
 
-    images: np.ndarray
+    images: np.ndarray | HostImages
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def pixels(self) -> np.ndarray:
-        """The images in pixel space: float32, uint8 sources scaled by 1/255 into [0, 1], float sources as they are."""
+    def pixels(self) -> Any:
+        """The images in pixel space: float32, uint8 sources scaled by 1/255 into [0, 1], float sources as they are.
+
+        A NumPy array; of a data set that is streamed, `HostImages`.
+        """
+        if isinstance(self.images, HostImages):
+            return dataclasses.replace(self.images, decode=_pixels)
         return _pixels(self.images)
 
 
@@ -77,8 +84,12 @@ class Dataset:
         """
         if self.train.images.dtype == np.uint8:
             return 0.0, 1.0
-        images = [split.images for split in (self.train, self.validation, self.test) if len(split)]
-        low, high = min(float(i.min()) for i in images), max(float(i.max()) for i in images)
+        ranges = [
+            (float(block.min()), float(block.max()))
+            for split in (self.train, self.validation, self.test)
+            for _, block in blocks(split.images)
+        ]
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
@@ -94,6 +105,7 @@ def from_arrays(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     license: str = "unknown",
+    stream: bool = False,
 ) -> Dataset:
     """Check arrays and cut them into train, validation and test.
 
@@ -108,6 +120,8 @@ def from_arrays(
         one training example; a class of two or more examples always gives at least one.
       class_names: one per class; by default the numbers.
       license: of the data.
+      stream: leave the images where they are: they are read once here, a block at a time, and again when they are
+        needed. A `np.memmap` is always left where it is. The splits and the hash are those of data in memory.
 
     Raises:
       JaxddError: one sentence about the first thing that is wrong with the arrays or the fractions.
@@ -121,62 +135,89 @@ def from_arrays(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise JaxddError(f"seed must be an integer of at least 0, got {seed!r}")
 
+    stream = stream or any(isinstance(images, np.memmap | FileSource) for images in (x, x_test))
     suffix = "_train" if has_test else ""
-    source = [_checked_split(name, x, y, suffix)]
+    source = [_checked_source(name, x, y, suffix, stream)]
     if has_test:
-        source.append(_checked_split(name, x_test, y_test, "_test"))
-        _check_alike(name, *source)
-    class_names = _checked_classes(name, source, class_names)
+        source.append(_checked_source(name, x_test, y_test, "_test", stream))
+        _check_alike(name, *(images for images, _ in source))
+    labels = [of_split for _, of_split in source]
+    class_names = _checked_classes(name, labels, class_names)
 
-    train = source[0]
+    # Rows of the first source, of which the first cut leaves some to the second.
+    train, chosen = np.arange(len(labels[0])), np.arange(0)
     if has_test:
-        held_out = source[1]
+        held_out = (1, np.arange(len(labels[1])))
     else:
-        held_out, train = _cut(train, test, [int(seed), 1], f"{name}: no test split can be cut")
+        taken, train = _cut(train, labels[0], test, [int(seed), 1], f"{name}: no test split can be cut")
+        held_out = (0, taken)
     if validation:
-        chosen, train = _cut(train, validation, [int(seed), 2], f"{name}: no validation split can be cut")
+        complaint = f"{name}: no validation split can be cut"
+        chosen, train = _cut(train, labels[0], validation, [int(seed), 2], complaint)
+    parts = [(0, train), (0, chosen), held_out]
+    if stream:
+        source_hash, images = scan(source, parts)
     else:
-        chosen = Split(train.images[:0], train.labels[:0])
-    source_hash = digest(array for split in source for array in (split.images, split.labels))
-    return Dataset(name, train, chosen, held_out, class_names, license, source_hash)
+        source_hash = digest(array for split in source for array in split)
+        images = [_taken(source[k][0], rows) for k, rows in parts]
+    cut = [Split(of_part, _taken(labels[k], rows)) for of_part, (k, rows) in zip(images, parts, strict=True)]
+    return Dataset(name, cut[0], cut[1], cut[2], class_names, license, source_hash)
 
 
 def real_data(split: Split, transform: Transform, num_classes: int) -> RealData:
-    """What a method learns from: the split's images in transformed space, and its labels with their class index."""
+    """What a method learns from: the split's images in transformed space, and its labels with their class index.
+
+    Images of a data set that is streamed stay on the host; those that are indexed are transformed on a device.
+    """
     if not len(split):
         raise JaxddError("the split is empty; load the data with a validation fraction above 0 to use its validation")
+    labels = Labels.index(split.labels, num_classes)
+    if isinstance(split.images, HostImages):
+        decoded: Any = dataclasses.replace(split.images, decode=_decoder(transform))
+        return RealData(decoded, labels)
     out = np.empty(split.images.shape, np.float32)
-    for rows in blocks(split.images):  # in blocks: the extra memory stays small for large sets
-        out[rows] = transform.apply(_pixels(split.images[rows]))
-    return RealData(jnp.asarray(out), Labels.index(split.labels, num_classes))
+    for rows, block in blocks(split.images):  # in blocks: the extra memory stays small for large sets
+        out[rows] = transform.apply(_pixels(block))
+    return RealData(jnp.asarray(out), labels)
 
 
 def compact_data(split: Split, transform: Transform, num_classes: int) -> tuple[RealData, Decode | None]:
     """What `real_data` gives, in a quarter of the memory where that costs next to nothing.
 
-    Images of a uint8 source stay as they are where the transform takes each pixel by itself.
+    Images of a uint8 source stay as they are where the transform takes each pixel by itself. Images of a data set that
+    is streamed always do, on the host.
 
     Returns:
       The data, and how to make transformed images of its images `(b, h, w, c)` on a device, see `engine.decoding`;
       None if they are transformed already.
     """
-    if split.images.dtype != np.uint8 or not is_elementwise(transform):
+    streamed = isinstance(split.images, HostImages)
+    if not streamed and (split.images.dtype != np.uint8 or not is_elementwise(transform)):
         return real_data(split, transform, num_classes), None
-    stored = RealData(jnp.asarray(split.images), Labels.index(split.labels, num_classes))
-    return stored, lambda images: transform.apply(images / jnp.float32(255))
+    images: Any = split.images if streamed else jnp.asarray(split.images)
+    return RealData(images, Labels.index(split.labels, num_classes)), _decoder(transform)
 
 
-def _pixels(images: np.ndarray) -> np.ndarray:
+def _decoder(transform: Transform) -> Decode:
+    return lambda images: transform.apply(_pixels(images))
+
+
+def _pixels(images: Any) -> Any:
     return images / np.float32(255) if images.dtype == np.uint8 else images
 
 
-def _checked_split(name: str, x: Any, y: Any, suffix: str) -> Split:
-    """Images and labels of one split, checked by themselves and against each other."""
-    images = _checked_images(f"{name}: x{suffix}", x)
+def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Ascending rows of an array; the array itself where they are all of it."""
+    return array if len(rows) == len(array) else array[rows]
+
+
+def _checked_source(name: str, x: Any, y: Any, suffix: str, stream: bool) -> tuple[Any, np.ndarray]:
+    """Images and labels of one split, checked by themselves and against each other; a `Source` if they are streamed."""
+    images = _checked_images(f"{name}: x{suffix}", x, stream)
     labels = _checked_labels(f"{name}: y{suffix}", y)
-    if len(images) != len(labels):
-        raise JaxddError(f"{name}: x{suffix} has {len(images)} images but y{suffix} has {len(labels)} labels")
-    return Split(images, labels)
+    if images.shape[0] != len(labels):
+        raise JaxddError(f"{name}: x{suffix} has {images.shape[0]} images but y{suffix} has {len(labels)} labels")
+    return images, labels
 
 
 def _to_array(what: str, values: Any) -> np.ndarray:
@@ -189,8 +230,13 @@ def _to_array(what: str, values: Any) -> np.ndarray:
     return array
 
 
-def _checked_images(what: str, values: Any) -> np.ndarray:
-    """uint8 or float32 `(n, height, width, channels)`, finite, without an empty axis."""
+def _checked_images(what: str, values: Any, stream: bool) -> np.ndarray | Source:
+    """uint8 or float32 `(n, height, width, channels)` without an empty axis.
+
+    All finite, except if they are streamed: the scan that is to come looks at that.
+    """
+    if isinstance(values, FileSource):
+        return values
     images = _to_array(what, values)
     if images.ndim not in (3, 4):
         raise JaxddError(
@@ -205,28 +251,15 @@ def _checked_images(what: str, values: Any) -> np.ndarray:
             f"{what} of shape {images.shape} looks channels-first; it must be (n, height, width, channels): "
             "use numpy.moveaxis(x, 1, -1)"
         )
-    if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
-    if images.dtype.kind in "iu":
-        low, high = int(images.min()), int(images.max())
-        if low < 0 or high > 255:
-            raise JaxddError(
-                f"{what} has {images.dtype} pixels from {low} to {high}; integers must lie in 0..255, "
-                "or convert them to float32"
-            )
-        return np.ascontiguousarray(images, np.uint8)
-    if images.dtype.kind != "f":
+    if images.dtype.kind not in "iuf":
         raise JaxddError(f"{what} must be uint8 or float, got {images.dtype}")
-    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is counted below
-        images = np.ascontiguousarray(images, np.float32)
-    bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-    if len(bad):
-        count = int((~np.isfinite(images[bad])).sum())
-        raise JaxddError(
-            f"{what} has {count} NaN or infinite {'pixel' if count == 1 else 'pixels'} in {len(bad)} of "
-            f"{len(images)} images, first in image {bad[0]}"
-        )
-    return images
+    source = ArraySource.of(what, images, values)
+    if stream:
+        return source
+    if images.dtype != np.uint8:
+        for _ in source.blocks():  # which raises
+            pass
+    return source.converted(images)
 
 
 def _checked_labels(what: str, values: Any) -> np.ndarray:
@@ -252,21 +285,19 @@ def _checked_labels(what: str, values: Any) -> np.ndarray:
     return np.ascontiguousarray(labels, np.int32)
 
 
-def _check_alike(name: str, train: Split, test: Split) -> None:
-    if train.images.shape[1:] != test.images.shape[1:]:
+def _check_alike(name: str, train: np.ndarray | Source, test: np.ndarray | Source) -> None:
+    if train.shape[1:] != test.shape[1:]:
+        raise JaxddError(f"{name}: training images have shape {train.shape[1:]} but test images {test.shape[1:]}")
+    if train.dtype != test.dtype:
         raise JaxddError(
-            f"{name}: training images have shape {train.images.shape[1:]} but test images {test.images.shape[1:]}"
-        )
-    if train.images.dtype != test.images.dtype:
-        raise JaxddError(
-            f"{name}: training images are {train.images.dtype} but test images {test.images.dtype}; "
+            f"{name}: training images are {train.dtype} but test images {test.dtype}; "
             "uint8 is scaled by 1/255 and floats are not, so they must agree"
         )
 
 
-def _checked_classes(name: str, source: list[Split], class_names: Sequence[str] | None) -> tuple[str, ...]:
+def _checked_classes(name: str, labels: list[np.ndarray], class_names: Sequence[str] | None) -> tuple[str, ...]:
     """The names of the classes, after checking that labels and names agree and that every class can be learned."""
-    highest = max(int(split.labels.max()) for split in source)
+    highest = max(int(of_split.max()) for of_split in labels)
     num_classes = highest + 1 if class_names is None else len(class_names)
     if highest >= num_classes:
         raise JaxddError(
@@ -275,7 +306,7 @@ def _checked_classes(name: str, source: list[Split], class_names: Sequence[str] 
     if num_classes < 2:
         raise JaxddError(f"{name}: all labels are 0, a single class; a data set needs at least 2 classes")
     # np.unique, not bincount: a wild label must not ask for gigabytes.
-    present = np.unique(source[0].labels)
+    present = np.unique(labels[0])
     if len(present) < num_classes:
         gaps = np.flatnonzero(present != np.arange(len(present)))
         first = int(gaps[0]) if len(gaps) else len(present)
@@ -295,16 +326,19 @@ def _check_fraction(what: str, value: float, *, zero_allowed: bool) -> None:
         raise JaxddError(f"{what} must be a fraction in {interval}, got {value!r}")
 
 
-def _cut(split: Split, fraction: float, entropy: list[int], complaint: str) -> tuple[Split, Split]:
-    """`(cut, rest)`, stratified by class."""
+def _cut(
+    rows: np.ndarray, labels: np.ndarray, fraction: float, entropy: list[int], complaint: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some rows of all `labels` in two parts, `(cut, rest)`, stratified by class; both keep their order."""
+    labels = labels[rows]
     # Raw bits of a bit generator: unlike Generator.permutation, NumPy guarantees their stream for good.
-    scores = np.random.PCG64(np.random.SeedSequence(entropy)).random_raw(len(split))
-    order = np.lexsort((scores, split.labels))
-    counts = np.bincount(split.labels)
+    scores = np.random.PCG64(np.random.SeedSequence(entropy)).random_raw(len(rows))
+    order = np.lexsort((scores, labels))
+    counts = np.bincount(labels)
     take = np.minimum(counts - 1, np.maximum(1, np.floor(fraction * counts + 0.5).astype(int)))
-    rank = np.arange(len(split)) - np.repeat(np.cumsum(counts) - counts, counts)  # within its class, as `order` has it
-    chosen = np.zeros(len(split), bool)
+    rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)  # within its class, as `order` has it
+    chosen = np.zeros(len(rows), bool)
     chosen[order] = rank < np.repeat(take, counts)
     if not chosen.any():
         raise JaxddError(f"{complaint}, because every class has a single example")
-    return Split(split.images[chosen], split.labels[chosen]), Split(split.images[~chosen], split.labels[~chosen])
+    return rows[chosen], rows[~chosen]

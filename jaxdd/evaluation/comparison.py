@@ -14,7 +14,9 @@ from jaxdd.evaluation.baselines import herded, random_real, teach
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
-from jaxdd.types import Array, Batch, Distilled, Key, Network, RealData
+from jaxdd.types import Array, Batch, Distilled, HostImages, Key, Network, RealData
+
+NOT_STREAMED = "not measured on streamed data"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Row:
 
     Attributes:
       name: "distilled", "random real, learned labels" (of a kernel), "random real, a teacher's labels", "random real,
-        hard labels", "herding" (of pixels, beside hard labels) or "full data".
+        hard labels", "herding" (of pixels, beside hard labels) or "full data"; with `NOT_STREAMED` in brackets of what
+        needs all real images in memory and they stay on the host.
       num_images: of each set behind the row.
       num_bits: what storing such a set costs, None if that is not known. Random real images are stored as the
         distilled set is, 32 bits a pixel entry, also where their source has 8 bits.
@@ -121,14 +124,22 @@ def compare(
         sets = [random_real(k, train, per_class, like=like, predictor=predictor, teacher=teacher) for k in keys]
         return row(name, sets)
 
+    def missing_row(name: str) -> Row:
+        return Row(f"{name} ({NOT_STREAMED})", per_class * train.labels.num_classes, None, distilled.label_regime)
+
+    streamed = isinstance(train.images, HostImages)
     rows = [row("distilled", [distilled])]
     if distilled.label_regime == "learned" and solver:
         rows.append(random_row("random real, learned labels", distilled))
     elif distilled.label_regime == "learned" and network is not None:
-        rows.append(random_row("random real, a teacher's labels", distilled, teach(network, train, key=key_teacher)))
+        name = "random real, a teacher's labels"
+        if streamed:
+            rows.append(missing_row(name))
+        else:
+            rows.append(random_row(name, distilled, teach(network, train, key=key_teacher)))
     rows.append(random_row("random real, hard labels", dataclasses.replace(distilled, label_regime="hard")))
     if distilled.label_regime == "hard" and network is not None:
-        rows.append(row("herding", [herded(train, per_class, like=distilled)]))
+        rows.append(missing_row("herding") if streamed else row("herding", [herded(train, per_class, like=distilled)]))
     if full_data is not None:
         rows.append(Row("full data", len(train.images), full_bits, "hard", full_data))
     return rows

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
-from jaxdd.evaluation.arrays import centred
+from jaxdd.evaluation.arrays import centred, every
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.train import accuracy, feature_regression, train, train_as_distilled
@@ -137,7 +137,7 @@ def evaluate(
                 f"or a protocol with one learning rate."
             )
         stride = math.ceil(len(validation.labels) / SELECTION_EXAMPLES)
-        held_out = Batch(validation.images[::stride], validation.labels[::stride])
+        held_out = every(stride, validation)
         keys = jax.random.split(key_selection, protocol.selection_networks)
         means = [float(measure(rate, keys, held_out).mean()) for rate in rates]
         best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))

@@ -86,7 +86,14 @@ def test_kip_has_one_setting_and_nothing_is_written(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert main(KIP) == 0
     out = capsys.readouterr().out
-    for words in ("kip on mnist_5k", "7,940 parameters", "254,080 bits", "50 steps", "4 × cpu", "fits as it is"):
+    for words in (
+        "kip on mnist_5k",
+        "7,940 parameters",
+        "254,080 bits",
+        "50 steps",
+        f"{jax.device_count()} × cpu",
+        "fits as it is",
+    ):
         assert words in out
     assert not list(tmp_path.iterdir())
     result = planned(capsys, *KIP[1:], "--budget=2GB")
