@@ -1,0 +1,66 @@
+"""The script that breaks runs, in small."""
+
+import importlib.util
+import pathlib
+import random
+import sys
+
+import jax
+import pytest
+
+from jaxdd import methods
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "reliability.py"
+
+
+@pytest.fixture(scope="module")
+def reliability():
+    spec = importlib.util.spec_from_file_location("reliability", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def bench(reliability, tmp_path):
+    reliability.few_digits(tmp_path / "digits.npz")
+    return reliability.Bench(tmp_path / "digits.npz", tmp_path, 0)
+
+
+def test_every_method_can_be_killed(reliability):
+    assert set(reliability.TINY) == set(methods.available())
+    for name, options in reliability.TINY.items():
+        methods.build(name, **options)
+
+
+def test_mutations_change_something_and_repeat_themselves(reliability):
+    content = bytes(range(256)) * 20
+    first, again = (list(reliability.mutations(content, 60, random.Random(1))) for _ in range(2))
+    assert first == again
+    assert sum(changed != content for changed in first) > 50
+
+
+def test_a_fault_that_costs_something_fails(reliability, bench, monkeypatch):
+    def costly(bench):
+        """nothing at all"""
+        reliability.require(False, "it is gone")
+
+    monkeypatch.setitem(reliability.FAULTS, "costly", costly)
+    broken = reliability.inject(bench, "costly")
+    assert not broken.passed and broken.happened == "it is gone"
+    assert reliability.markdown([broken]).splitlines()[2].startswith("| nothing at all | it is gone |")
+
+
+def test_a_changed_distilled_file_is_read_right_or_refused(reliability, bench):
+    with reliability.quiet():
+        assert "0 wrong" in reliability.mutate_distilled(bench, 50)
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_in_the_same_bytes(reliability, bench, monkeypatch):
+    cache = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    row = reliability.kill_method(bench, "kip", 2)
+    assert row.kills == 2 and row.identical, row.problem
