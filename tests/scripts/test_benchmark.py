@@ -1,37 +1,55 @@
-"""The rows of the benchmarks beside PyTorch, tiny: they compute what their peers compute."""
+"""The benchmarks, tiny: every method has its row, and rows beside PyTorch compute what their peers compute."""
 
+import importlib
 import importlib.util
+import json
+import math
 import pathlib
+import sys
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd import methods
+from jaxdd import methods, models
 from jaxdd.errors import JaxddError
 from jaxdd.types import Labels, RealData
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark.py"
+SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
+IMAGES = np.random.default_rng(0).normal(size=(40, 28, 28, 1)).astype(np.float32)
+LABELS = np.arange(40) % 10
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def module():
+    """One of the scripts' modules, by its name."""
+    sys.path.insert(0, str(SCRIPTS))
+    yield importlib.import_module
+    sys.path.remove(str(SCRIPTS))
 
 
 @pytest.fixture
-def tiny_data(benchmark, monkeypatch):
-    """Noise instead of the data set that a machine may not have."""
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(20, *benchmark.IMAGE)), jnp.float32)
-    labels = np.arange(20) % 10
-    real = RealData(images, Labels.index(labels, 10))
-    monkeypatch.setattr(benchmark, "real_images", lambda: ("noise", real))
-    monkeypatch.setattr(benchmark, "real_batch", lambda size: (images[:size], jnp.asarray(labels[:size])))
-    monkeypatch.setattr(benchmark, "matmul_rate", lambda: 1e9)
+def benchmark(module, monkeypatch):
+    """With noise instead of the data set that a machine may not have, and no time lost with the machine's own rate."""
+    benchmark = module("benchmark")
+    real = RealData(jnp.asarray(IMAGES), Labels.index(LABELS, 10))
+    monkeypatch.setattr(benchmark, "stored_images", lambda: ("noise", real, None))
+    monkeypatch.setattr(benchmark, "matmul_rates", lambda *size, devices: (1e9, 5e8))
+    return benchmark
+
+
+@pytest.fixture
+def beside(module, monkeypatch):
+    """The suites beside PyTorch, of the same."""
+    beside = module("beside_pytorch")
+    real = RealData(jnp.asarray(IMAGES[:20]), Labels.index(LABELS[:20], 10))
+    for of in (beside, module("measuring")):
+        monkeypatch.setattr(of, "real_images", lambda: ("noise", real))
+    monkeypatch.setattr(beside, "real_batch", lambda size: (real.images[:size], real.labels.values[:size]))
+    monkeypatch.setattr(beside, "matmul_rate", lambda: 1e9)
+    return beside
 
 
 ROWS = {
@@ -55,22 +73,25 @@ ROWS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_computes_what_pytorch_computes(name, benchmark, tiny_data):
-    pytest.importorskip("torch")
-    row = ROWS[name](benchmark)
-    assert row["peer_difference"] < (1e-2 if "bf16" in name else 1e-3)
-    assert min(row[field] for field in ("seconds", "cpu_seconds", "peer_seconds", "peer_cpu_seconds")) > 0
+def test_a_row_computes_what_pytorch_computes(name, beside):
+    """Without PyTorch it stands alone."""
+    row = ROWS[name](beside)
+    figures = {field: value for field, value in row.items() if isinstance(value, float) and field != "peer_difference"}
+    assert {"seconds", "cpu_seconds"} <= set(figures) and all(0 < value < math.inf for value in figures.values())
+    if importlib.util.find_spec("torch") is not None:
+        assert row["peer_difference"] < (1e-2 if "bf16" in name else 1e-3)
+        assert min(row["peer_seconds"], row["peer_cpu_seconds"]) > 0
 
 
-def test_without_pytorch_there_is_no_peer(benchmark, monkeypatch):
+def test_without_pytorch_there_is_no_peer(beside, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert benchmark.peer("meta_gradient", {}, {}, 1) == ({}, {})
+    assert beside.peer("meta_gradient", {}, {}, 1) == ({}, {})
 
 
-def test_a_peer_that_computes_something_else_is_refused(benchmark):
+def test_a_peer_that_computes_something_else_is_refused(beside):
     ours, theirs = ({"loss": np.asarray(loss), "gradient": np.ones(3)} for loss in (2.0, 2.1))
     with pytest.raises(JaxddError, match=r"row is not what its peer computes: loss differs by 0\.048"):
-        benchmark.compared({"name": "row"}, ours, theirs, benchmark.SAME_LOSS)
+        beside.compared({"name": "row"}, ours, theirs, beside.SAME_LOSS)
 
 
 def test_only_the_wanted_rows_run(benchmark):
@@ -80,7 +101,94 @@ def test_only_the_wanted_rows_run(benchmark):
         list(benchmark.wanted(iter(rows.items()), ["oen"]))
 
 
-def test_timed_gives_medians_of_waited_for_results(benchmark):
-    seconds, cpu = benchmark.timed(lambda: time.sleep(0.02), repeats=3)
+def test_timed_gives_medians_of_waited_for_results(module):
+    seconds, cpu = module("measuring").timed(lambda: time.sleep(0.02), repeats=3)
     assert seconds >= 0.02
     assert 0 <= cpu < seconds
+
+
+def test_the_rate_of_all_devices_is_that_of_their_products_together(module, monkeypatch):
+    measuring = module("measuring")
+    one = float(8**3)
+    monkeypatch.setattr(measuring, "timed", lambda function, a, b, repeats: (len(a) * one, 2 * len(a) * one))
+    assert measuring.matmul_rates(8) == measuring.matmul_rates(8, devices=jax.devices()) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_every_method_has_a_row_with_settings_that_it_takes(benchmark, monkeypatch, backend):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert set(dict(benchmark.every_method(1.0))) == set(methods.available())
+    for name in methods.available():
+        preset, hyper = benchmark.shipped(name)
+        published = benchmark.PUBLISHED.get(name)
+        assert preset == published if backend == "gpu" and published else preset in ("cpu", "fc", "fixed", "default")
+        assert hyper["name"] == name and methods.build(**hyper)
+        assert methods.build(**hyper | {field: value for field, value in benchmark.SMOKE.items() if field in hyper})
+
+
+def test_every_choice_is_one_that_its_method_has(benchmark):
+    rows = dict(benchmark.choices(1.0))
+    for name, options in benchmark.SIDE_BY_SIDE.items():
+        assert {f"{name}_{choice}" for choice in ("float32", "bfloat16", "native", "im2col", "together")} <= set(rows)
+        for of in options:
+            assert methods.build(name, **of)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("convnet", "convnet(conv='im2col')"),
+        ("convnet(width=4, norm='none')", "convnet(width=4, norm='none', conv='im2col')"),
+    ],
+)
+def test_a_model_with_another_convolution(benchmark, model, expected):
+    assert benchmark.with_convolution(model, "im2col") == expected
+    assert models.build(expected, (28, 28, 1), 10)
+
+
+@pytest.mark.slow
+def test_a_row_of_a_method_has_all_figures_and_they_are_the_tables(benchmark, tmp_path, monkeypatch, capsys):
+    kip = benchmark.method("kip", "kip", 0.0, smoke=True)
+    options = {"precision": "bfloat16", "conv": "im2col", "classes_per_batch": None}
+    dm = benchmark.method("dm", "dm_im2col", 0.0, smoke=True, **options)
+    assert (kip["convolution"], dm["convolution"], dm["precision"]) == ("none", "im2col", "bfloat16")
+    assert kip["batch"] == 20 and kip["steps"] == 2 and kip["devices"] == jax.device_count() and kip["data"] == "noise"
+    assert dm["matmul_share"] == pytest.approx(dm["flops"] * dm["steps_per_second"] / 1e9)
+    assert dm["cpu_share"] == pytest.approx(dm["flops"] / dm["cpu_seconds"] / 5e8)
+    # The kernel of targets forwards, and backwards in the support; that of the support, and both its sides.
+    assert kip["flops"] >= 2 * 784 * (2 * 20 * 20 + 3 * 20 * 20)
+
+    docs, earlier = tmp_path / "docs.md", tmp_path / "all.json"
+    docs.write_text("before\n<!-- all -->\nold\n<!-- end of all -->\nafter\n")
+    about = {"suite": "all", "devices": 4, "device": "cpu", "cpus": 2, "jax": jax.__version__, "rows": [kip, dm]}
+    earlier.write_text(json.dumps(about))
+    for _ in range(2):  # the second time the table is where it was
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", f"--read={earlier}", f"--markdown={docs}"])
+        assert benchmark.main() == 0
+    lines = docs.read_text().splitlines()
+    assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
+    table = [line for line in lines if line.startswith("|")]
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["`kip`", "`dm_im2col`"]
+    assert len({line.count("|") for line in table}) == 1
+    docs.write_text("no place")
+    with pytest.raises(JaxddError, match=r"has no place for this table: <!-- all --> and <!-- end of all -->"):
+        benchmark.main()
+
+
+@pytest.mark.parametrize("value", [None, 0, -1.0, math.nan, math.inf])
+def test_a_row_without_one_of_its_figures_is_refused(benchmark, value):
+    row = {"name": "dm"} | dict.fromkeys(benchmark.POSITIVE, 1.0)
+    assert benchmark.checked(row) == row
+    bad = {**row, "flops": value}
+    if value is None:
+        del bad["flops"]
+    with pytest.raises(JaxddError, match=rf"the row 'dm' has {value!r} for its flops\."):
+        benchmark.checked(bad)
+
+
+@pytest.mark.parametrize("option", ["--smoke", "--markdown=docs.md"])
+def test_options_of_other_suites_are_refused(benchmark, monkeypatch, capsys, option):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--suite=conv", option])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "--smoke and --markdown are for the suites all and choices" in capsys.readouterr().err
