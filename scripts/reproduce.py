@@ -64,6 +64,24 @@ _FREPO = [
     "--config.evaluation.model=wide_convnet(width=32, norm='none')",
 ]
 _ONE = ["--config.method.ipc=1"]
+_SHORT = {
+    "dm": [
+        "--config=dm",
+        "--config.method.model=convnet(width=32)",
+        "--config.method.target_per_class=64",
+        "--config.run.steps=150",
+    ],
+    "frepo": [
+        "--config=frepo",
+        "--config.data.name=fashion_mnist",
+        "--config.method.model=wide_convnet(width=32)",
+        "--config.method.precision=default",
+        "--config.evaluation.model=wide_convnet(width=32, norm='none')",
+        "--config.run.steps=200",
+        "--config.method.decay_steps=200",
+    ],
+    "rat_bptt": ["--config=rat_bptt", "--config.data.name=fashion_mnist", "--config.run.steps=25"],
+}
 _POISON = ["scripts/poison.py", "--data=mnist", "--attacked=0", "--target=1"]
 TABLES = {
     "kip": Table(
@@ -205,6 +223,30 @@ TABLES = {
             ],
             "dc_fashion_mnist_10": ["--config=dc", "--evaluate=full", *_ONE, "--config.method.init=real"],
             "idc_fashion_mnist_10": ["--config=idc", "--evaluate=full", *_ONE, "--config.method.learning_rate=0.01"],
+        },
+    ),
+    "precision": Table(
+        "The policies of precision float32 and bfloat16 (of distilling; networks are evaluated in float32), all else "
+        "equal, in short runs. Test accuracy in percent of the last iterate: mean over networks, then mean ± std over "
+        "seeds; beside it random real images. On a CPU with jaxdd-onednn; what an update costs is in "
+        "docs/convolutions.md.",
+        (
+            ("images", "num_images", "x"),
+            ("updates", "steps", "x"),
+            ("accuracy", "accuracy_mean", "%"),
+            ("std over networks", "accuracy_std", "%"),
+            ("random real", "random_real_mean", "%"),
+            ("kernel", "kernel_accuracy", "%"),
+        ),
+        {
+            f"{method}_{precision}": [
+                *short,
+                "--evaluate=quick",
+                "--config.evaluation.networks=2",
+                f"--config.run.precision={precision}",
+            ]
+            for method, short in _SHORT.items()
+            for precision in ("float32", "bfloat16")
         },
     ),
     "audit": Table(
