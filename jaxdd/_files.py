@@ -77,11 +77,27 @@ def _umask() -> int:
     return mask
 
 
+class Digest:
+    """A `digest` of arrays that come in pieces: `begin` one, then `add` its rows."""
+
+    def __init__(self) -> None:
+        self._state = hashlib.sha256()
+
+    def begin(self, dtype: np.dtype, shape: tuple[int, ...]) -> Digest:
+        self._state.update(f"{dtype.str}{shape}".encode())
+        return self
+
+    def add(self, piece: np.ndarray) -> None:
+        piece = np.ascontiguousarray(piece)
+        self._state.update(piece.reshape(-1).view(np.uint8).data if piece.size else b"")  # some dtypes have no buffer
+
+    def hexdigest(self) -> str:
+        return self._state.hexdigest()
+
+
 def digest(arrays: Iterable[Any]) -> str:
     """SHA-256 (hex) over the dtype, shape and bytes of arrays, in order."""
-    state = hashlib.sha256()
-    for array in arrays:
-        array = np.ascontiguousarray(array)
-        state.update(f"{array.dtype.str}{array.shape}".encode())
-        state.update(array.reshape(-1).view(np.uint8).data if array.size else b"")  # not every dtype has a buffer
+    state = Digest()
+    for array in map(np.asarray, arrays):
+        state.begin(array.dtype, array.shape).add(array)
     return state.hexdigest()

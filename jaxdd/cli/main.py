@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 after bad input, 128 + signal after an interruption."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs tracebacks of what becomes one sentence below
-    logging.basicConfig(format="jaxdd: %(message)s")
+    _warn_in_our_name()
     with contextlib.suppress(ValueError):  # only the main thread may
         signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -41,6 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _warn_in_our_name() -> None:
+    log = logging.getLogger("jaxdd")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("jaxdd: %(message)s"))
+        log.addHandler(handler)
 
 
 def _terminate(signum: int, frame: Any) -> None:

@@ -22,14 +22,11 @@ from jaxdd._dotted import is_dotted
 from jaxdd._files import write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Array, Distilled, Method, Network, RealData
+from jaxdd.types import Array, Distilled, HostImages, Method, Network, RealData
 
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
 RESULTS = "results.json"
-_NO_FULL_DATA = (
-    "--full_data trains on all real images in memory, and streamed data are not there; leave one of them out."
-)
 _EVALUATION_STREAM = 0x6576616C  # "eval"; far from the small numbers that split() amounts to
 
 # What a config may leave out.
@@ -115,6 +112,14 @@ class Real:
             return self.stored
         return data.real_data(self.dataset.train, self.transform, self.dataset.num_classes)
 
+    def check_full_data(self, wanted: bool) -> None:
+        """Refuse `--full_data` before anything is computed, where it cannot be had."""
+        if wanted and isinstance(self.dataset.train.images, HostImages):
+            raise JaxddError(
+                "--full_data trains on all real images in memory, and streamed data are not there; "
+                "leave one of them out."
+            )
+
     def method(self, name: str, hyper: Mapping[str, Any]) -> Method:
         """A method for `stored`."""
         method = methods.build(name, **hyper)
@@ -129,7 +134,10 @@ def _fitting(name: str) -> Iterator[None]:
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise JaxddError(f"{name} does not fit into memory; --config.data.stream=True leaves it on disk.") from error
+        raise JaxddError(
+            f"{name} does not fit into memory; a folder of images or .npy files can be streamed: "
+            "config.data.stream, or --stream of jaxdd evaluate."
+        ) from error
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,9 +208,8 @@ def distill(
     if not isinstance(settings["networks"], int) or settings["networks"] < 1:
         raise JaxddError(f"config.evaluation.networks must be at least 1, got {settings['networks']!r}.")
     engine.on_first(lambda: _check_free(workdir))
-    if full_data and chosen["stream"]:
-        raise JaxddError(_NO_FULL_DATA)
     real = Real.of_config(chosen)
+    real.check_full_data(full_data)
     method = real.method(name, full["method"])
     kept = jax.eval_shape(lambda key: method.distilled(method.init(key, real.stored)), jax.random.key(0))
     predictor = _predictor(kept, real.dataset)
@@ -349,8 +356,6 @@ def evaluate(
       JaxddError: if the file is not whole, or the data it was distilled from is not to be had or is not the same.
     """
     began = time.perf_counter()
-    if full_data and stream:
-        raise JaxddError(_NO_FULL_DATA)
     path = distilled_file(source)
     dataset = DistilledDataset.read(path)
     about = dataset.header["data"]
@@ -369,6 +374,7 @@ def evaluate(
         if data_name is not None:
             raise
         raise JaxddError(f"{str(error).rstrip('.')}; --data=NAME_OR_PATH says where {name!r} lies.") from error
+    real.check_full_data(full_data)
     evaluation.check_fits(dataset, real.dataset)
     same = about.get("source_hash") in (None, real.dataset.source_hash)
     if data_name is None and not same:

@@ -6,13 +6,13 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from jaxdd._files import Digest
 from jaxdd.data.transforms import block_rows
 from jaxdd.errors import JaxddError
 from jaxdd.types import HostImages
@@ -203,8 +203,8 @@ def scan(
     Returns:
       The `digest` of all arrays in order, as of data in memory, and the images of each part.
     """
-    whole = _Digest()
-    digests = [_Digest().begin(source[k][0].dtype, (len(rows), *source[k][0].shape[1:])) for k, rows in parts]
+    whole = Digest()
+    digests = [Digest().begin(source[k][0].dtype, (len(rows), *source[k][0].shape[1:])) for k, rows in parts]
     for number, (images, labels) in enumerate(source):
         whole.begin(images.dtype, images.shape)
         here = [(_mask(rows, len(labels)), one) for (k, rows), one in zip(parts, digests, strict=True) if k == number]
@@ -232,23 +232,6 @@ def _mask(rows: np.ndarray, count: int) -> np.ndarray:
     mask = np.zeros(count, bool)
     mask[rows] = True
     return mask
-
-
-class _Digest:
-    """What `_files.digest` gives, of arrays that come in pieces."""
-
-    def __init__(self) -> None:
-        self._state = hashlib.sha256()
-
-    def begin(self, dtype: np.dtype, shape: tuple[int, ...]) -> _Digest:
-        self._state.update(f"{dtype.str}{shape}".encode())
-        return self
-
-    def add(self, piece: np.ndarray) -> None:
-        self._state.update(np.ascontiguousarray(piece).data if piece.size else b"")
-
-    def hexdigest(self) -> str:
-        return self._state.hexdigest()
 
 
 @contextlib.contextmanager

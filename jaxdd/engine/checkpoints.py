@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -51,7 +50,7 @@ def _differences(there: Mapping, here: Mapping) -> list[str]:
     return [
         f"{name} is {there.get(name, 'absent')!r} there and {here.get(name, 'absent')!r} here"
         for name in sorted({*there, *here})
-        if there.get(name, ...) != here.get(name, ...)
+        if there.get(name) != here.get(name)  # a field that a config lacks is one that is None
     ]
 
 
@@ -137,9 +136,16 @@ class Checkpoints:
         self._directory = directory.absolute()
         with disk_errors(directory):
             self._directory.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
+        # All processes save and forget together; the first one reads, and decides what is whole.
+        self._manager = self._reader = ocp.CheckpointManager(
             self._directory, options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         )
+        if jax.process_count() > 1 and processes.is_first():
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes={0}, barrier_sync_key_prefix=f"read-{self._directory.name}"
+            )
+            options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+            self._reader = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, step: int, state: State, score: float | None = None) -> None:
         """Begin to save; the state may be donated afterwards.
@@ -166,8 +172,9 @@ class Checkpoints:
 
     def drop_after(self, step: int) -> None:
         """Forget states newer than `step`."""
+        later = processes.on_first(lambda: [s for s in self._steps() if s > step])
         with self._failures():
-            for newer in [s for s in self._manager.all_steps() if s > step]:
+            for newer in later:
                 self._manager.delete(newer)
 
     def wait(self) -> None:
@@ -175,14 +182,18 @@ class Checkpoints:
         with self._failures():
             self._manager.wait_until_finished()
 
-    @property
     def latest(self) -> int | None:
-        return self._manager.latest_step()
+        """The newest step, whole or not."""
+        return processes.on_first(lambda: max(self._steps(), default=None))
 
     def score(self, step: int) -> float:
         """The score that a state was saved with."""
-        with self._named(step):
-            return float(self._read_record(step)["score"])
+
+        def read() -> float:
+            with self._named(step):
+                return float(self._read_record(step)["score"])
+
+        return processes.on_first(read)
 
     def restore(self, step: int, like: State, sharding: jax.sharding.Sharding) -> State:
         """The state of `step`, in the structure of `like` (shapes suffice) and placed by `sharding`.
@@ -190,8 +201,14 @@ class Checkpoints:
         Raises:
           JaxddError: if it is not, to the bit, what was saved, is of another structure, or of a newer jaxdd.
         """
-        with self._named(step):
-            return self._read(step, like, sharding)
+        found: list[State] = []
+
+        def look() -> None:
+            with self._named(step):
+                found.append(self._read(step, like, sharding))
+
+        processes.on_first(look)
+        return processes.spread(found, like, sharding)
 
     def restore_newest(
         self, like: State, sharding: jax.sharding.Sharding, *, needed: bool = True
@@ -207,57 +224,52 @@ class Checkpoints:
         Raises:
           JaxddError: see `needed`; or for a state of another structure or of a newer jaxdd. Nothing is touched then.
         """
-        damaged: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                state = self._read(step, like, sharding)
-            except _Damaged as reason:
-                damaged[step] = str(reason)
-            else:
-                self._set_aside(damaged, f"going on from step {step}")
-                return state, step
-        if damaged and needed:
-            reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
-            raise JaxddError(
-                f"{self._directory}: no checkpoint in it is whole ({reasons}); nothing was changed: put back a copy of "
-                "one, or start again in another directory."
-            )
-        self._set_aside(damaged, "going on without it")
-        return None
+        found: list[State] = []
+
+        def look() -> int | None:
+            damaged: dict[int, str] = {}
+            for step in sorted(self._steps(), reverse=True):
+                try:
+                    found.append(self._read(step, like, sharding))
+                except _Damaged as reason:
+                    damaged[step] = str(reason)
+                else:
+                    self._set_aside(damaged, f"going on from step {step}")
+                    return step
+            if damaged and needed:
+                reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
+                raise JaxddError(
+                    f"{self._directory}: no checkpoint in it is whole ({reasons}); nothing was changed: put back a "
+                    "copy of one, or start again in another directory."
+                )
+            self._set_aside(damaged, "going on without it")
+            return None
+
+        step = processes.on_first(look)
+        self._manager.reload()
+        return None if step is None else (processes.spread(found, like, sharding), step)
+
+    def _steps(self) -> list[int]:
+        self._reader.reload()
+        return list(self._reader.all_steps())
 
     def _set_aside(self, damaged: Mapping[int, str], then: str) -> None:
         """Rename, never delete: orbax does not see such names."""
-
-        def move() -> None:
-            for step, reason in damaged.items():
-                names = (f"damaged-{step}" + (f"-{count}" if count else "") for count in itertools.count())
-                aside = next(name for name in names if not (self._directory / name).exists())
-                with disk_errors(self._directory / aside):
-                    os.replace(self._directory / str(step), self._directory / aside)
-                logging.getLogger("jaxdd").warning(
-                    "%s: this checkpoint is damaged (%s) and now called %s; %s.",
-                    self._directory / str(step),
-                    reason,
-                    aside,
-                    then,
-                )
-
-        if damaged:
-            processes.on_first(move)
-            self._manager.reload()
+        for step, reason in damaged.items():
+            taken = len(list(self._directory.glob(f"damaged-{step}*")))
+            aside = f"damaged-{step}" + (f"-{taken}" if taken else "")
+            with disk_errors(self._directory / aside):
+                os.replace(self._directory / str(step), self._directory / aside)
+            logging.getLogger("jaxdd").warning(
+                "%s: this checkpoint is damaged (%s) and now called %s; %s.",
+                self._directory / str(step),
+                reason,
+                aside,
+                then,
+            )
 
     def _read(self, step: int, like: State, sharding: jax.sharding.Sharding) -> State:
-        """As `restore`; raises _Damaged in every process if any of them cannot read the state."""
-        state = damage = None
-        try:
-            state = self._read_here(step, like, sharding)
-        except _Damaged as error:
-            damage = error
-        if processes.gather([damage is not None]).any():
-            raise damage or _Damaged("another process could not read it")
-        return state
-
-    def _read_here(self, step: int, like: State, sharding: jax.sharding.Sharding) -> State:
+        """As `restore`, in this process; raises _Damaged."""
         record = self._read_record(step)
         saved = record.get("leaves")  # absent before there were checksums
         there = {path: kind for path, (kind, _) in saved.items()} if saved else {}
@@ -268,6 +280,8 @@ class Checkpoints:
                 f"{self._directory / str(step)} holds a state of another structure: {'; '.join(difference[:3])}{more}; "
                 "nothing was changed: go on with the method that saved it, or choose another directory."
             )
+        if self._reader is not self._manager:  # where only this process reads
+            sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
         state = self._attempt(step, state=self._ocp.args.StandardRestore(abstract))["state"]
         if saved:
@@ -289,6 +303,8 @@ class Checkpoints:
     def close(self) -> None:
         with self._failures():
             self._manager.close()
+            if self._reader is not self._manager:
+                self._reader.close()
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
@@ -296,8 +312,12 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            full = any(word in str(error) for word in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "quota"))
-            reason = "the disk is full" if full else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            said = str(error)
+            reason = f"{type(error).__name__}: {said.splitlines()[0]}"
+            if any(word in said for word in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "quota")):
+                reason = "the disk is full"
+            elif jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+                reason = f"another process of this run is gone ({reason})"
             raise JaxddError(self._not_saved(reason)) from error
 
     def _not_saved(self, reason: str) -> str:
@@ -316,7 +336,7 @@ class Checkpoints:
         """Items of a checkpoint. Whatever cannot be read is damaged, unless it is the machine that cannot now."""
         with _hushed():
             try:
-                return self._manager.restore(step, args=self._ocp.args.Composite(**items))
+                return self._reader.restore(step, args=self._ocp.args.Composite(**items))
             except Exception as error:
                 cause = error.__cause__ or error
                 said = f"{type(cause).__name__}: {cause}".partition(" [tensorstore")[0]

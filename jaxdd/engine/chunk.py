@@ -19,6 +19,8 @@ from jaxdd.inner.networks import share_networks
 from jaxdd.models import matmul_precision
 from jaxdd.types import Array, Batch, HostImages, Key, Method, Metrics, PyTree, RealData, State
 
+CHUNK_SECONDS = 0.5  # a run stops, saves or answers a signal within about this much time
+
 
 class Keys(NamedTuple):
     """Independent streams of one seed."""

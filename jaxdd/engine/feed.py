@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from jax.sharding import Mesh
 from jaxdd._files import digest
 from jaxdd.engine.placement import replicated, split_along, split_batch, split_indices
 from jaxdd.engine.processes import local, place
+from jaxdd.errors import JaxddError
 from jaxdd.types import Array, Batch, HostImages, Key, Labels, Method, PyTree, RealData, State
 
 _WINDOW_BYTES = 2**26
@@ -32,10 +35,20 @@ class Feed(NamedTuple):
     """`batch(source, step, key)`, traced: the examples of a step, from what `source` gives; the key is for `sample`."""
     abstract: PyTree
     """Shapes, dtypes and shardings of a source."""
-    source: Callable[[int], tuple[PyTree, int | None]]
-    """`source(step)`: arrays on the devices that serve from this step on, and until before which one, None if always.
-    Raises a JaxddError where data cannot be read."""
+    source: Callable[..., tuple[PyTree, int]]
+    """`source(step, steps, timeout=None)`: arrays on the devices that serve this step of so many, and until before
+    which one. Raises a TimeoutError if they are not there after so many seconds, a JaxddError where data cannot be
+    read."""
     close: Callable[[], None] = lambda: None
+
+
+def _cpu() -> Any:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise JaxddError(
+            "streamed data need JAX's CPU backend beside the accelerator's: JAX_PLATFORMS=cuda,cpu, or unset it."
+        ) from error
 
 
 def fingerprint(data: RealData) -> str:
@@ -50,6 +63,14 @@ def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
     Args:
       key: of `method.sample`, whose stream it is the root of.
     """
+    size = jax.eval_shape(method.sample, key, data.labels).shape[0]
+    if size % mesh.size:
+        logging.getLogger("jaxdd").warning(
+            "a batch of %d does not divide over %d devices, so each of them computes all of it; %d would.",
+            size,
+            mesh.size,
+            size + -size % mesh.size,
+        )
     make = _streamed if isinstance(data.images, HostImages) else _resident
     return make(method, data, mesh, key)
 
@@ -63,8 +84,8 @@ def _resident(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
         indices = split_indices(method.sample(jax.random.fold_in(key, step), data.labels), mesh)
         return split_batch(Batch(data.images[indices], data.labels.values[indices]), mesh)
 
-    def source(step: int) -> tuple[RealData, None]:
-        return data, None
+    def source(step: int, steps: int, timeout: float | None = None) -> tuple[RealData, int]:
+        return data, steps
 
     return Feed(lambda key: init(key, data), jax.eval_shape(init, key, data), batch, data, source)
 
@@ -81,7 +102,7 @@ def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
     of_step = size * int(np.prod(images.shape[1:])) * np.dtype(images.stored).itemsize
     length = int(np.clip(_WINDOW_BYTES // of_step, 1, _WINDOW_STEPS))
     shape, sharding = (length, size, *images.shape[1:]), split_along(mesh, size, axis=1)
-    host = jax.local_devices(backend="cpu")[0]  # so that drawing does not queue behind the devices' work
+    host = _cpu()  # so that drawing does not queue behind the devices' work
     drawn = jax.device_put((key, labels), host)
 
     @jax.jit
@@ -109,22 +130,43 @@ def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
     reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="jaxdd-stream")
     pending: dict[int, concurrent.futures.Future[PyTree]] = {}
 
-    def source(step: int) -> tuple[PyTree, int]:
+    def source(step: int, steps: int, timeout: float | None = None) -> tuple[PyTree, int]:
         first = step // length * length
         for begin in (first, first + length):
-            if begin not in pending:
+            if begin not in pending and begin < steps:
                 pending[begin] = reader.submit(read, begin)
         for begin in [begin for begin in pending if begin < first]:
             del pending[begin]
-        return pending[first].result(), first + length
+        return pending[first].result(timeout), min(first + length, steps)
 
     def batch(window: PyTree, step: Array, key: Key) -> Batch:
         stored, classes = (window[name][step - window["first"]] for name in ("images", "labels"))
         return Batch(stored if images.decode is None else images.decode(stored), classes)
 
-    @jax.jit  # on one device: images are read by a callback, which would run on each of several
-    def init(key: Key, labels: Labels) -> State:
-        return method.init(key, RealData(images, labels))
+    unread: list[JaxddError] = []
+
+    def noted(rows: np.ndarray) -> np.ndarray:
+        try:
+            return images.read(rows)
+        except JaxddError as error:  # a callback's error comes back as another one
+            unread.append(error)
+            raise
+
+    on_request = dataclasses.replace(images, read=noted)
+
+    @jax.jit
+    def initial(key: Key, labels: Labels) -> State:
+        return method.init(key, RealData(on_request, labels))
+
+    def init(key: Key) -> State:
+        one = mesh.local_devices[0]  # images are read by a callback, which would run on each of several
+        try:
+            state = jax.block_until_ready(initial(*jax.device_put((local(key), labels), one)))
+        except jax.errors.JaxRuntimeError:
+            if unread:
+                raise unread[0] from None
+            raise
+        return place(state, replicated(mesh))
 
     abstract = {
         "first": jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)),
@@ -132,8 +174,8 @@ def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
         "labels": jax.ShapeDtypeStruct(shape[:2], values.dtype, sharding=sharding),
     }
     return Feed(
-        init=lambda key: place(init(local(key), labels), replicated(mesh)),
-        state=jax.eval_shape(init, key, labels),
+        init=init,
+        state=jax.eval_shape(initial, key, labels),
         batch=batch,
         abstract=abstract,
         source=source,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdd._files import disk_errors, write_atomically
+from jaxdd.engine.processes import is_first, on_first
 from jaxdd.errors import JaxddError
 
 
@@ -16,26 +17,33 @@ class MetricsLog:
     """`metrics.jsonl`: one JSON object a line, `{"step": .., "split": "train" | "validation", name: value, ..}`."""
 
     def __init__(self, directory: pathlib.Path | None, *, resumed_from: int, tensorboard: bool):
-        self.rows: list[dict[str, Any]] = []
-        self._path = directory / "metrics.jsonl" if directory else None
+        self._path = path = directory / "metrics.jsonl" if directory else None
         self._board = None
-        if tensorboard and directory:
+        if tensorboard and directory and is_first():
             from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
             self._board = SummaryWriter(str(directory / "tensorboard"))
-        if self._path is None:
-            return
-        if self._path.exists():
+
+        def begin() -> list[dict[str, Any]]:
+            if path is None:
+                return []
             # A run killed after its last checkpoint has logged steps that will now be done again.
-            self.rows = [row for row in read_metrics(self._path) if row["step"] <= resumed_from]
-        write_atomically(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            rows = [row for row in read_metrics(path) if row["step"] <= resumed_from] if path.exists() else []
+            write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+            return rows
+
+        self.rows = on_first(begin)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        row = {"step": step, "split": split, **metrics}
+        row, path = {"step": step, "split": split, **metrics}, self._path
         self.rows.append(row)
-        if self._path is not None:
-            with disk_errors(self._path), self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+
+        def append() -> None:
+            if path is not None:
+                with disk_errors(path), path.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+
+        on_first(append)
         if self._board is not None:
             for name, value in metrics.items():
                 self._board.add_scalar(f"{split}/{name}", value, step)

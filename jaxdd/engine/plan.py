@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.engine.chunk import Program, compile_program
+from jaxdd.engine.chunk import CHUNK_SECONDS, Program, compile_program
 from jaxdd.engine.flops import count_flops, executed_flops
 from jaxdd.engine.run import one_blas_thread
 from jaxdd.errors import JaxddError
@@ -22,7 +22,7 @@ from jaxdd.models import matmul_precision
 from jaxdd.types import Array, Method, Metrics, PyTree, RealData, State
 
 _MEASURED_STEPS = 2
-_CHUNK_SECONDS = 0.5
+_ENDLESS = 2**31 - 1  # steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Plan:
       custom_calls: what the compiled steps leave to other libraries, by the names of the calls.
       measured_steps: that were timed.
       cpu_seconds_per_step: of all threads; None if no step was run.
-      flops: of the products of a step on all devices together, mean of those that were timed, see `engine.flops`; None
-        if they were not counted.
+      flops: of the products of a step, mean of those that were timed, see `engine.flops`; counted once however many
+        devices share the work. None if they were not counted.
     """
 
     parameters: int
@@ -127,8 +127,8 @@ def _measure(program: Program, seconds: float, flops: _Flops | None) -> dict[str
     state, step, length = supply.init(keys.init), 0, 1
     wall = cpu = counted = 0.0
     while step < 1 + _MEASURED_STEPS or wall < seconds:
-        source, until = supply.source(step)
-        last = min(step + length, until or step + length)
+        source, until = supply.source(step, _ENDLESS)
+        last = min(step + length, until)
         if step > 0 and flops is not None:
             counted += (last - step) * flops(state, step, source)
         began = time.perf_counter(), time.process_time()
@@ -140,7 +140,7 @@ def _measure(program: Program, seconds: float, flops: _Flops | None) -> dict[str
         if step > 0:
             wall, cpu = wall + took[0], cpu + took[1]
             if flops is None or not flops.vary:  # as many as in a chunk of a run, but no more than are wanted
-                length = max(1, int(min(_CHUNK_SECONDS, seconds - wall) * (last - step) / took[0]))
+                length = max(1, int(min(CHUNK_SECONDS, seconds - wall) * (last - step) / took[0]))
         step = last
     measured = step - 1
     return {

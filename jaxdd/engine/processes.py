@@ -5,8 +5,9 @@ Every process runs the same program on the same mesh; the first one writes, the 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -55,6 +56,21 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What needs all processes, said in a sentence if one of them is gone."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise JaxddError(
+            f"another process of this run is gone ({reason}); the same command with --resume goes on from the last "
+            "checkpoint."
+        ) from error
+
+
 def gather(values: Any) -> np.ndarray:
     """Integers of every process, `(processes, n)`, from the n of this one."""
     values = np.asarray(values, np.int32)
@@ -62,7 +78,8 @@ def gather(values: Any) -> np.ndarray:
         return values[None]
     from jax.experimental.multihost_utils import process_allgather
 
-    return np.asarray(process_allgather(values))
+    with together():
+        return np.asarray(process_allgather(values))
 
 
 def on_first(function: Callable[[], T]) -> T:
@@ -91,10 +108,11 @@ def _broadcast(content: bytes) -> bytes:
     """The bytes of the first process."""
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
-    (length,) = broadcast_one_to_all(np.array([len(content)], np.int32))
-    padded = np.zeros(-(-int(length) // _BLOCK) * _BLOCK, np.uint8)
-    padded[: len(content)] = np.frombuffer(content, np.uint8)
-    return np.asarray(broadcast_one_to_all(padded)).tobytes()[: int(length)]
+    with together():
+        (length,) = broadcast_one_to_all(np.array([len(content)], np.int32))
+        padded = np.zeros(-(-int(length) // _BLOCK) * _BLOCK, np.uint8)
+        padded[: len(content)] = np.frombuffer(content, np.uint8)
+        return np.asarray(broadcast_one_to_all(padded)).tobytes()[: int(length)]
 
 
 def place(tree: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
@@ -109,6 +127,27 @@ def place(tree: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
     return jax.tree.map(of, tree)
+
+
+def spread(found: Sequence[PyTree], like: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+    """The one tree that the first process has found, placed on the devices of all.
+
+    Args:
+      found: that tree, in a single process already placed; the others have none.
+      like: its structure; shapes and dtypes suffice.
+    """
+    if jax.process_count() == 1:
+        return found[0]
+
+    def of(leaf, *mine):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            impl = _broadcast(str(jax.random.key_impl(mine[0])).encode() if mine else b"").decode()
+            data = of(jax.eval_shape(jax.random.key_data, leaf), *map(jax.random.key_data, mine))
+            return jax.random.wrap_key_data(data, impl=impl)
+        content = np.asarray(mine[0]).tobytes() if mine else b""
+        return np.frombuffer(_broadcast(content), leaf.dtype).reshape(leaf.shape)
+
+    return place(jax.tree.map(of, like, *found), sharding)
 
 
 def local(tree: PyTree) -> PyTree:

@@ -16,19 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.engine.checkpoints import Checkpoints, check, claim
-from jaxdd.engine.chunk import compile_program
+from jaxdd.engine.checkpoints import check
+from jaxdd.engine.chunk import CHUNK_SECONDS, compile_program
 from jaxdd.engine.feed import fingerprint
 from jaxdd.engine.log import MetricsLog, progress_bar, require_tensorboard
 from jaxdd.engine.placement import replicated
-from jaxdd.engine.processes import gather, is_first, local, on_first
+from jaxdd.engine.processes import gather, is_first, local, on_first, together
+from jaxdd.engine.store import Best, Validate, opened
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import Distilled, Method, Metrics, RealData, State
 
 Callback = Callable[[int, Mapping[str, float], State], None]
-Validate = Callable[[Distilled], Mapping[str, float]]
-
-_CHUNK_SECONDS = 0.5  # a run stops, saves or answers a signal within about this much time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,24 +79,28 @@ def run(
 
     Args:
       method: any `Method`.
-      data: transformed real training data.
+      data: transformed real training data; its images may stay on the host (`types.HostImages`), which are then read
+        as steps need them.
       steps: how many updates in all; a resumed run may ask for more than before.
       seed: of everything random.
-      workdir: where checkpoints and `metrics.jsonl` go; None keeps everything in memory.
+      workdir: where checkpoints and `metrics.jsonl` go, which all processes of a run share; None keeps everything in
+        memory.
       resume: go on from the newest checkpoint in `workdir`, bit for bit; starts fresh where there is none.
       config: JSON-able description of the method and the data; a `workdir` of another config is refused.
-      validate: scores a synthetic set on held-out data; the first entry decides which iterate is kept as the best.
-      callback: called as `callback(step, metrics, state)` at every logged step; its state outlives the run.
+      validate: scores a synthetic set on held-out data, in the first process; the first entry decides which iterate is
+        kept as the best.
+      callback: called as `callback(step, metrics, state)` at every logged step, in every process; its state outlives
+        the run.
       log_every, validate_every: steps between; by default a hundredth and a tenth of `steps`.
       checkpoint_seconds: at most so much work is lost by a kill.
       precision: of products and convolutions, see `models.matmul_precision`.
-      devices: to split each real batch over; by default all.
+      devices: that share real batches, networks and classes; by default all, of all processes.
       progress: show a progress bar where there is somebody to see it.
       tensorboard: also write TensorBoard files (needs the extra `tensorboard`).
 
     Raises:
-      JaxddError: for bad arguments, a directory of another run, a full disk, or a non-finite step: the message names
-        the leaf, and the last good state has been saved.
+      JaxddError: for bad arguments, a directory of another run, a full disk, data that cannot be read any more, or a
+        non-finite step: the message names the leaf. The last good state has been saved, if there is a place.
       RunInterrupted: after SIGINT or SIGTERM; the state has been saved.
     """
     log_every = max(1, steps // 100) if log_every is None else log_every
@@ -125,72 +127,72 @@ def run(
         stop = stack.enter_context(_signals())
         stack.enter_context(one_blas_thread())
         stack.callback(supply.close)
-        saved = best = None
-        if directory is not None:
-            on_first(lambda: stack.enter_context(claim(directory, identity, resume=resume)))
-            saved = _closing(stack, Checkpoints(directory / "checkpoints", keep=2))
-            best = _closing(stack, Checkpoints(directory / "best", keep=1)) if validate else None
+        store = stack.enter_context(
+            opened(directory, identity, resume=resume, every=checkpoint_seconds, keep_best=validate is not None)
+        )
         everywhere = replicated(mesh)
-        found = saved.restore_newest(supply.state, everywhere) if saved else None
-        state, resumed_from = found or (None, 0)
+        state, resumed_from = store.restore(supply.state, everywhere) or (None, 0)
         if resumed_from > steps:
             raise JaxddError(f"{directory} is already at step {resumed_from}; ask for at least so many, not {steps}.")
-        if found is None:
+        if state is None:
             state = supply.init(keys.init)
-        if best is not None:
-            best.drop_after(resumed_from)  # steps that will be done again; the same best will be found again
-            best.restore_newest(supply.state, everywhere, needed=False)  # one that is damaged is not the best
-        writing = is_first()
-        log = MetricsLog(directory if writing else None, resumed_from=resumed_from, tensorboard=tensorboard)
+        log = MetricsLog(directory, resumed_from=resumed_from, tensorboard=tensorboard)
         stack.callback(log.close)
         watch = _Watch(
             steps=steps,
             log_every=log_every,
             validate_every=validate_every,
             log=log,
-            bar=stack.enter_context(progress_bar(steps, resumed_from, progress and writing)),
+            bar=stack.enter_context(progress_bar(steps, resumed_from, progress and is_first())),
             callback=callback,
-            best=_Best(method, best, validate) if validate else None,
+            best=Best(method, store.best, validate) if validate else None,
         )
-        began = last_save = time.perf_counter()
-        step, length, saved_step = resumed_from, 1, resumed_from
-        source = until = unread = None
+        began = time.perf_counter()
+        step, length = resumed_from, 1
+        failure = None
         while True:
-            if step < steps:
+            supplied = None
+            if step < steps and failure is None:
                 try:
-                    source, until = supply.source(step)
-                except JaxddError as error:
-                    unread = str(error).rstrip(".")
-            due = time.perf_counter() - last_save > checkpoint_seconds
-            notice = _consult(_Notice(length, due, stop[0] if stop else 0, unread is not None))
-            if saved and step > saved_step and (step == steps or any(notice[1:])):
-                watch.settle()  # a checkpoint must not be ahead of the best iterate that was found on the way to it
-                saved.save(step, state)
-                last_save, saved_step = time.perf_counter(), step
-            if notice.stop or notice.unread:
-                if saved:
-                    saved.wait()
-                where = f"saved in {directory}: the same command with --resume goes on" if saved else "nothing is saved"
-                if notice.stop:
-                    raise RunInterrupted(f"stopped at step {step} of {steps}; {where}.", notice.stop)
-                raise JaxddError(
-                    f"{unread or 'another process cannot read its data'}; stopped at step {step}, {where}."
-                )
+                    supplied = supply.source(step, steps, timeout=CHUNK_SECONDS)
+                except TimeoutError:
+                    pass  # so that signals are answered
+                except Exception as error:
+                    failure = error
+            ready = supplied is not None or step == steps
+            notice = _consult(_Notice(length, store.due(), stop[0] if stop else 0, failure is not None, ready))
+            if step == steps or notice.due or notice.stop or notice.failed:
+                store.save(step, state)
+            if notice.stop:
+                raise RunInterrupted(f"stopped at step {step} of {steps}; {store.settle()}.", notice.stop)
+            if notice.failed:
+                reason = "another process cannot go on" if failure is None else _sentence(failure)
+                raise JaxddError(f"{reason}; stopped at step {step} of {steps}, {store.settle()}.") from failure
             if step == steps:
                 break
-            last = min(step + notice.length, watch.next_event(step), until or steps)
+            if supplied is None or not notice.ready:
+                continue
+            source, until = supplied
+            last = min(step + notice.length, watch.next_event(step), until)
             tick = time.perf_counter()
-            state, reached, metrics, finite = chunk(state, np.int32(step), np.int32(last), keys, source)
-            done = int(reached) - step  # waits for the chunk
-            length = max(1, int(_CHUNK_SECONDS * done / (time.perf_counter() - tick)))
+            with together():
+                state, reached, metrics, finite = chunk(state, np.int32(step), np.int32(last), keys, source)
+                done = int(reached) - step  # waits for the chunk
+            length = max(1, int(CHUNK_SECONDS * done / (time.perf_counter() - tick)))
             watch.bar.update(done)
             step += done
             if step < last:
-                _give_up(step, finite, saved, state, saved_step)
-            watch(step, state, metrics)
+                store.save(step, state)
+                raise JaxddError(
+                    f"step {step + 1} gave values that are not finite in {_bad(finite)}; {store.settle()}. "
+                    "A smaller learning rate or a larger ridge usually helps."
+                )
+            try:
+                watch(step, state, metrics)
+            except JaxddError as error:
+                failure = error
         seconds = time.perf_counter() - began
-        if saved:
-            saved.wait()
+        store.settle()
         return RunResult(
             distilled=jax.jit(method.distilled)(local(state)),
             state=local(state),
@@ -213,54 +215,17 @@ class _Notice(NamedTuple):
     """Whether a checkpoint is due; the first process says."""
     stop: int
     """A signal that any of them was sent, or 0."""
-    unread: bool
-    """Whether any of them cannot read its data."""
+    failed: bool
+    """Whether any of them cannot go on."""
+    ready: bool
+    """Whether all of them have the next examples."""
 
 
 def _consult(mine: _Notice) -> _Notice:
     said = gather(mine)
-    return _Notice(int(said[0, 0]), bool(said[0, 1]), int(said[:, 2].max()), bool(said[:, 3].any()))
-
-
-def _closing(stack: contextlib.ExitStack, checkpoints: Checkpoints) -> Checkpoints:
-    stack.callback(checkpoints.close)
-    return checkpoints
-
-
-class _Best:
-    """Keeps the iterate that is best on validation, on disk if there is a place, else in memory."""
-
-    def __init__(self, method: Method, checkpoints: Checkpoints | None, validate: Validate):
-        self.checkpoints = checkpoints
-        self._render = jax.jit(method.distilled)
-        self._validate = validate
-        self._score, self._step, self._state = float("-inf"), 0, None
-        if checkpoints is not None and checkpoints.latest is not None:
-            self._step = checkpoints.latest
-            self._score = checkpoints.score(self._step)
-
-    def __call__(self, step: int, state: State) -> dict[str, float]:
-        def measured() -> dict[str, float]:
-            return {name: float(value) for name, value in self._validate(self._render(local(state))).items()}
-
-        metrics = on_first(measured)
-        score = next(iter(metrics.values()))
-        if score > self._score:
-            self._score, self._step = score, step
-            if self.checkpoints is None:
-                self._state = jax.tree.map(jnp.copy, state)
-            else:
-                self.checkpoints.save(step, state, score=score)
-        return metrics
-
-    def result(self, like: State, place: jax.sharding.Sharding) -> tuple[Distilled, int, float] | None:
-        if not self._step:
-            return None
-        state = self._state
-        if self.checkpoints is not None:
-            self.checkpoints.wait()
-            state = self.checkpoints.restore(self._step, like, place)
-        return self._render(local(state)), self._step, self._score
+    return _Notice(
+        int(said[0, 0]), bool(said[0, 1]), int(said[:, 2].max()), bool(said[:, 3].any()), bool(said[:, 4].all())
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +238,7 @@ class _Watch:
     log: MetricsLog
     bar: Any
     callback: Callback | None
-    best: _Best | None
+    best: Best | None
 
     def next_event(self, step: int) -> int:
         """The next step after `step` at which something has to be seen."""
@@ -289,28 +254,18 @@ class _Watch:
         if self.best is not None and (step % self.validate_every == 0 or step == self.steps):
             self.log.write(step, "validation", self.best(step, state))
 
-    def settle(self) -> None:
-        """Until the best iterate is on disk."""
-        if self.best is not None and self.best.checkpoints is not None:
-            self.best.checkpoints.wait()
+
+def _sentence(error: Exception) -> str:
+    said = " ".join(str(error).split()).rstrip(".")
+    return said if isinstance(error, JaxddError) else f"{type(error).__name__}: {said}"
 
 
-def _give_up(step: int, finite: Mapping[str, Any], saved: Checkpoints | None, state: State, saved_step: int) -> None:
-    """A step made something non-finite: keep the state before it, and say which leaf went bad."""
+def _bad(finite: Mapping[str, Any]) -> str:
+    """The leaves that are not finite, those that a person knows first."""
     bad = sorted(
         (name for name, good in finite.items() if not bool(good)), key=lambda name: ("opt_state" in name, name)
     )
-    bad = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
-    kept = "the last good state is that of the step before"
-    if saved:
-        if step > saved_step or saved.latest is None:
-            saved.save(step, state)
-        saved.wait()
-        kept = f"the last good state is saved as step {step}"
-    raise JaxddError(
-        f"step {step + 1} gave values that are not finite in {bad}; {kept}. "
-        "A smaller learning rate or a larger ridge usually helps."
-    )
+    return ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager:

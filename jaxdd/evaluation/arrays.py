@@ -47,7 +47,10 @@ def every(stride: int, data: Batch) -> Batch:
     images: Any = data.images
     if isinstance(images, HostImages):
         read, shape = images.read, (-(-len(images) // stride), *images.shape[1:])
-        images = dataclasses.replace(images, shape=shape, read=lambda rows: read(stride * rows))
+        fingerprint = f"{images.fingerprint}/{stride}"
+        images = dataclasses.replace(
+            images, shape=shape, read=lambda rows: read(stride * rows), fingerprint=fingerprint
+        )
     else:
         images = images[::stride]
     return Batch(images, data.labels[::stride])

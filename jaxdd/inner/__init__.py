@@ -4,7 +4,7 @@ from jaxdd.inner.axes import all_gather, pmean
 from jaxdd.inner.feeds import classification, map_blocks, mean_over_blocks, planned, regression
 from jaxdd.inner.gradients import forward_gradient, fwdrev_grad, implicit_gradient
 from jaxdd.inner.linearised import Body, linearised_body, quadratic_minimum
-from jaxdd.inner.networks import each_network, map_networks
+from jaxdd.inner.networks import each_network, map_networks, shared
 from jaxdd.inner.optimizers import InnerOptimizer, adam, sgd
 from jaxdd.inner.plans import balanced_plan, epoch_plan, ordered_plan
 from jaxdd.inner.pool import Pool, Slots, pool
@@ -46,6 +46,7 @@ __all__ = [
     "quadratic_minimum",
     "regression",
     "sgd",
+    "shared",
     "unroll",
     "window_start",
 ]

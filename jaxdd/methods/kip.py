@@ -12,7 +12,6 @@ import optax
 
 from jaxdd import inner, kernels
 from jaxdd.data import balanced_sampler
-from jaxdd.inner.networks import shared
 from jaxdd.losses import centred_one_hot, squared_error
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.synthetic import corrupted, descend, learned_labels, moving_average, per_leaf, pixels, render
@@ -159,7 +158,7 @@ def kip(config: KIP) -> Method:
         if config.convolutional:  # costs too much to be computed without its symmetry
             return kernel(images)
         diagonal = jax.vmap(lambda x: kernel(x[None])[0, 0])(images)
-        rows = shared(lambda rows: kernel(rows, images), images)
+        rows = inner.shared(lambda rows: kernel(rows, images), images)
         index = jnp.arange(len(images))
         return jnp.where(index[:, None] == index[None], diagonal[:, None], rows)
 

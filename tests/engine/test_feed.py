@@ -94,7 +94,9 @@ def test_data_that_cannot_be_read_any_more_end_a_run_with_its_state_saved(pixels
         gone = gone or step >= 10
 
     data, _ = streamed(pixels, read)
-    with pytest.raises(JaxddError, match=r"cat/7\.png: there is no such file; stopped at step 1\d, saved in"):
+    with pytest.raises(
+        JaxddError, match=r"cat/7\.png: there is no such file; stopped at step 1\d of 25, step 1\d is saved in"
+    ):
         run(starting_from_real(), data, workdir=tmp_path, callback=vanish, log_every=1)
     gone = False
     resumed = run(starting_from_real(), data, workdir=tmp_path, resume=True)
