@@ -1,4 +1,7 @@
-"""One process of a run of several: `worker.py COUNT INDEX PORT WORKDIR STEPS RESULT`. Started by tests."""
+"""One process of a run of several: `worker.py COUNT INDEX PORT WORKDIR STEPS RESULT [READS]`. Started by tests.
+
+With READS the last process cannot read its data any more after so many times.
+"""
 
 import pathlib
 import sys
@@ -8,10 +11,12 @@ import numpy as np
 from toys import class_means, run
 
 from jaxdd import engine
+from jaxdd.engine import feed
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import HostImages, Labels, RealData
 
-count, index, port, workdir, steps, result = sys.argv[1:]
+count, index, port, workdir, steps, result, *reads = sys.argv[1:]
+feed._WINDOW_STEPS = 8
 
 
 def main() -> int:
@@ -20,6 +25,8 @@ def main() -> int:
     images = rng.normal(size=(60, 4, 4, 1)).astype(np.float32)
 
     def rows(rows):
+        if reads and len(read) == int(reads[0]) and index == "1":
+            raise JaxddError("7.png: there is no such file.")
         read.append(rows.size)
         return images[rows]
 

@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -117,8 +118,7 @@ def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
 
         @functools.cache  # where the batch does not divide, every device wants all of it
         def between(start: int | None, stop: int | None) -> np.ndarray:
-            chosen = rows[:, start:stop]
-            return images.read(chosen.ravel()).reshape(*chosen.shape, *images.shape[1:])
+            return np.stack([read_now(of_step[start:stop]) for of_step in rows])
 
         def part(at: Any) -> np.ndarray:
             return between(at[1].start, at[1].stop)
@@ -127,6 +127,16 @@ def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
         classes = jax.make_array_from_callback(shape[:2], sharding, lambda at: values[rows[at]])
         return {"first": place(np.int32(first), replicated(mesh)), "images": stored, "labels": classes}
 
+    def read_now(rows: np.ndarray) -> np.ndarray:
+        if closed.is_set():
+            raise concurrent.futures.CancelledError
+        return images.read(rows)
+
+    def close() -> None:
+        closed.set()
+        reader.shutdown(cancel_futures=True)
+
+    closed = threading.Event()
     reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="jaxdd-stream")
     pending: dict[int, concurrent.futures.Future[PyTree]] = {}
 
@@ -179,5 +189,5 @@ def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
         batch=batch,
         abstract=abstract,
         source=source,
-        close=lambda: reader.shutdown(cancel_futures=True),
+        close=close,
     )

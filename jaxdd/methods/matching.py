@@ -125,9 +125,9 @@ class Classes(NamedTuple):
     real: Array
 
 
-Match = Callable[[Network, PyTree, Classes, Key, str | None], tuple[Array, Array]]
-"""`match(network, start, classes, key, axis_name) -> (loss, its gradient at the synthetic images)`; under a named axis
-`classes.real` are those of one device, and the loss is that of all."""
+Match = Callable[..., tuple[Array, Array]]
+"""`match(network, start, classes, key, axis_name=None) -> (loss, its gradient at the synthetic images)`; under a named
+axis `classes.real` are those of one device, and the loss is that of all."""
 
 
 class MatchingState(NamedTuple):
@@ -213,7 +213,7 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
     augment = augmentation.named(config.augmentation)
 
     def match(
-        network: Network, start: inner.Start, classes: Classes, key: Key, axis_name: str | None
+        network: Network, start: inner.Start, classes: Classes, key: Key, axis_name: str | None = None
     ) -> tuple[Array, Array]:
         theta, stats = start
 
@@ -260,7 +260,7 @@ def match_layers(
     augment = augmentation.named(config.augmentation)
 
     def match(
-        network: Network, start: inner.Start, classes: Classes, key: Key, axis_name: str | None
+        network: Network, start: inner.Start, classes: Classes, key: Key, axis_name: str | None = None
     ) -> tuple[Array, Array]:
         theta, stats = start
         count = len(classes.images)

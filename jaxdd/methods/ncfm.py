@@ -92,7 +92,7 @@ def ncfm(config: NCFM) -> Method:
         starts: tuple[inner.Start, inner.Start],
         classes: Classes,
         key: Key,
-        axis_name: str | None,
+        axis_name: str | None = None,
     ):
         between, (theta, stats) = starts
         key_match, key_draw = jax.random.split(key)

@@ -1,5 +1,9 @@
 """Streamed data give what data on the devices give."""
 
+import os
+import signal
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +14,7 @@ from jaxdd import engine
 from jaxdd._files import digest
 from jaxdd.data import balanced_sampler
 from jaxdd.engine import feed
-from jaxdd.errors import JaxddError
+from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import HostImages, Labels, RealData
 
 
@@ -55,15 +59,15 @@ def test_streamed_and_resident_data_give_the_same(pixels, devices):
     result = run(starting_from_real(), data, **options)
     assert_same(result.state, resident.state)
     assert [row["loss"] for row in result.history] == [row["loss"] for row in resident.history]
-    # The first images, then windows of four steps, of which each device gets its part.
-    assert {rows.size for rows in seen[1:]} == {4 * 16 // devices}
+    # The first images, then the steps, of which each device gets its part; none beyond the last window.
+    assert [rows.size for rows in seen[1:]] == [16 // devices] * 12 * devices
 
 
 def test_a_batch_that_does_not_divide_is_read_once(pixels):
     data, seen = streamed(pixels)
     options = {"steps": 3, "devices": jax.devices()[:4]}
     result = run(starting_from_real(sampler=balanced_sampler(15)), data, **options)
-    assert len(seen) <= 3 and {rows.size for rows in seen[1:]} == {4 * 15}
+    assert [rows.size for rows in seen[1:]] == [15] * 4
     resident = RealData(jnp.asarray(pixels[0]), data.labels)
     assert_same(result.state, run(starting_from_real(sampler=balanced_sampler(15)), resident, **options).state)
 
@@ -102,6 +106,34 @@ def test_data_that_cannot_be_read_any_more_end_a_run_with_its_state_saved(pixels
     resumed = run(starting_from_real(), data, workdir=tmp_path, resume=True)
     assert resumed.resumed_from >= 10
     assert_same(resumed.state, run(starting_from_real(), data).state)
+
+
+def test_a_signal_is_answered_while_data_are_read(pixels, tmp_path):
+    """And the first images may be the ones that cannot be read."""
+    released = threading.Event()
+
+    def read(rows):
+        if len(seen) == 1 + 4 + 2:  # of the second window
+            os.kill(os.getpid(), signal.SIGTERM)
+            released.wait(30)
+        return pixels[0][rows]
+
+    data, seen = streamed(pixels, read)
+
+    def stop(step, metrics, state):
+        if step == 4:  # while the next ones are awaited
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Timer(2, released.set).start()
+
+    with pytest.raises(RunInterrupted, match="stopped at step 4 of 25; step 4 is saved"):
+        run(starting_from_real(), data, workdir=tmp_path, callback=stop, log_every=1)
+    assert len(seen) == 1 + 4 + 2  # nothing was read any more
+
+    def gone(rows):
+        raise JaxddError("7.png: there is no such file.")
+
+    with pytest.raises(JaxddError, match=r"^7\.png: there is no such file\.$"):
+        run(starting_from_real(), streamed(pixels, gone)[0])
 
 
 def test_stored_images_are_decoded_on_the_device(rng):

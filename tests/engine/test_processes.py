@@ -24,7 +24,7 @@ STEPS = 60
 
 
 @contextlib.contextmanager
-def job(workdir, result):
+def job(workdir, result, *reads):
     """Two processes of a run, at work."""
     result.mkdir(exist_ok=True)
     with socket.socket() as free:
@@ -34,7 +34,7 @@ def job(workdir, result):
     environment |= {"JAX_NUM_CPU_DEVICES": "2", "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
     members = []
     for index in range(2):
-        arguments = map(str, (2, index, port, workdir, STEPS, result))
+        arguments = map(str, (2, index, port, workdir, STEPS, result, *reads))
         command = [sys.executable, str(TESTS / "worker.py"), *arguments]
         members.append(
             subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -70,7 +70,7 @@ def test_two_processes_equal_one_and_go_on_after_any_interruption(tmp_path, rng)
     whole = [np.load(tmp_path / "result" / f"{index}.npz") for index in range(2)]
     np.testing.assert_array_equal(whole[0]["images"], whole[1]["images"])
     np.testing.assert_array_equal(whole[0]["best"], whole[1]["best"])
-    assert set(whole[1]["read"]) == {64 * 16 // 4}  # what its own devices get of a window, and no more
+    assert set(whole[1]["read"]) == {16 // 4}  # what its own devices get of a window, and no more
 
     images, labels = rng.normal(size=(60, 4, 4, 1)).astype(np.float32), np.arange(60) % 3
     data = RealData(jnp.asarray(images), Labels.index(labels))
@@ -78,16 +78,26 @@ def test_two_processes_equal_one_and_go_on_after_any_interruption(tmp_path, rng)
     np.testing.assert_allclose(whole[0]["images"], alone.distilled.images, rtol=2e-6, atol=1e-6)
 
     result, workdir = tmp_path / "interrupted", tmp_path / "run"
+    with job(workdir, result, 2 * 8 * 2) as members:  # after two windows, for each of its two devices
+        statuses, outputs = ended(members)
+        assert statuses == [2, 2], outputs
+    assert "another process cannot go on; stopped at step 16 of 60, step 16 is saved" in outputs[0]
+    assert "7.png: there is no such file; stopped at step 16 of 60, step 16 is saved" in outputs[1]
     with job(workdir, result) as members:
-        wait_for(10, members, result)
+        wait_for(20, members, result)
         members[1].send_signal(signal.SIGTERM)  # one of them is told, both stop
         statuses, outputs = ended(members)
         assert statuses == [3, 3], outputs
         assert all("the same command with --resume goes on" in output for output in outputs)
+    newest = max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+    for path in (workdir / "checkpoints" / str(newest) / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[::-1])
     (result / "step.1").unlink()
     with job(workdir, result) as members:
         wait_for(30, members, result)
         members[1].kill()  # lost with its host; whoever started the job then ends the rest of it
+    assert (workdir / "checkpoints" / f"damaged-{newest}").is_dir()  # and the run had gone on from the one before
     with job(workdir, result) as members:
         statuses, outputs = ended(members)
         assert statuses == [0, 0], outputs

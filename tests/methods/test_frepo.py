@@ -113,14 +113,6 @@ def test_resumed_it_is_the_same_bit_for_bit(mnist, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_devices_share_the_networks_of_an_update(mnist):
-    method = methods.build("frepo", **{**SMALL, "pool": 4, "networks": 4, "target_batch": 64})
-    one, four = (
-        jaxdd.run(method, mnist[0], steps=2, devices=jax.devices()[:count], progress=False) for count in (1, 4)
-    )
-    np.testing.assert_allclose(one.state.params["images"], four.state.params["images"], atol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -163,19 +163,6 @@ def test_kernels_and_solves_keep_float32_whatever_the_precision_of_networks(nois
     assert all("HIGHEST" in precision for precision in products)
 
 
-def test_an_update_inside_vmap_is_that_of_all_targets(noise, unblocked):
-    """Two devices of a user's own, each with half of the targets."""
-    method = kip(ipc=12, target_batch=1200)
-    state = method.init(jax.random.key(0), noise)
-    halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), noise.batch)
-    update = jax.vmap(lambda batch: method.update(jax.random.key(0), state, batch, axis_name="i"), axis_name="i")
-    (params, *_), metrics = jax.jit(update)(halves)
-    (expected, *_), of_all = unblocked[1]
-    for mine in params["images"]:
-        np.testing.assert_allclose(mine, expected["images"], atol=1e-4)
-    np.testing.assert_allclose(metrics["loss"], of_all["loss"], rtol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -74,7 +74,9 @@ ROWS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_computes_what_pytorch_computes(name, beside):
-    """Without PyTorch it stands alone."""
+    """Without PyTorch it stands alone, of which two are enough."""
+    if importlib.util.find_spec("torch") is None and name not in ("dm", "test_pass"):
+        pytest.skip("PyTorch is not installed")
     row = ROWS[name](beside)
     figures = {field: value for field, value in row.items() if isinstance(value, float) and field != "peer_difference"}
     assert {"seconds", "cpu_seconds"} <= set(figures) and all(0 < value < math.inf for value in figures.values())
