@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Distil from a folder of images that is larger than the memory a process may have; prints one JSON object.
 
-    python scripts/streaming.py --folder /tmp/cifar96 --images 100000 --budget 1536 --steps 50
+    python scripts/streaming.py --folder cifar96 --images 100000 --budget 1536 --steps 50
 
 The folder is made if it is not there: CIFAR-10 of the data directory (see `jaxdd list`), upscaled to 96x96, the first
 training images once more as in a mirror, and its test images. Then `jaxdd distill` runs twice under a limit that the

@@ -92,67 +92,10 @@ def _resident(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
 
 
 def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
-    """Windows of a fixed number of steps, the next one read and sent while the devices work on this one.
-
-    Each process reads only what its own devices get.
-    """
+    """Windows of a fixed number of steps, the next one read and sent while the devices work on this one."""
     images, labels = data.images, data.labels
     assert isinstance(images, HostImages)
-    values = np.asarray(labels.values)
-    size = jax.eval_shape(method.sample, key, labels).shape[0]
-    of_step = size * int(np.prod(images.shape[1:])) * np.dtype(images.stored).itemsize
-    length = int(np.clip(_WINDOW_BYTES // of_step, 1, _WINDOW_STEPS))
-    shape, sharding = (length, size, *images.shape[1:]), split_along(mesh, size, axis=1)
-    host = _cpu()  # so that drawing does not queue behind the devices' work
-    drawn = jax.device_put((key, labels), host)
-
-    @jax.jit
-    def rows_of(first: Array, drawn) -> Array:
-        key, labels = drawn
-        return jax.lax.map(
-            lambda step: method.sample(jax.random.fold_in(key, step), labels), first + jnp.arange(length)
-        )
-
-    def read(first: int) -> PyTree:
-        rows = np.asarray(rows_of(jax.device_put(np.int32(first), host), drawn))
-
-        @functools.cache  # where the batch does not divide, every device wants all of it
-        def between(start: int | None, stop: int | None) -> np.ndarray:
-            return np.stack([read_now(of_step[start:stop]) for of_step in rows])
-
-        def part(at: Any) -> np.ndarray:
-            return between(at[1].start, at[1].stop)
-
-        stored = jax.make_array_from_callback(shape, sharding, part)
-        classes = jax.make_array_from_callback(shape[:2], sharding, lambda at: values[rows[at]])
-        return {"first": place(np.int32(first), replicated(mesh)), "images": stored, "labels": classes}
-
-    def read_now(rows: np.ndarray) -> np.ndarray:
-        if closed.is_set():
-            raise concurrent.futures.CancelledError
-        return images.read(rows)
-
-    def close() -> None:
-        closed.set()
-        reader.shutdown(cancel_futures=True)
-
-    closed = threading.Event()
-    reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="jaxdd-stream")
-    pending: dict[int, concurrent.futures.Future[PyTree]] = {}
-
-    def source(step: int, steps: int, timeout: float | None = None) -> tuple[PyTree, int]:
-        first = step // length * length
-        for begin in (first, first + length):
-            if begin not in pending and begin < steps:
-                pending[begin] = reader.submit(read, begin)
-        for begin in [begin for begin in pending if begin < first]:
-            del pending[begin]
-        return pending[first].result(timeout), min(first + length, steps)
-
-    def batch(window: PyTree, step: Array, key: Key) -> Batch:
-        stored, classes = (window[name][step - window["first"]] for name in ("images", "labels"))
-        return Batch(stored if images.decode is None else images.decode(stored), classes)
-
+    windows = _Windows(method, images, labels, mesh, key)
     unread: list[JaxddError] = []
 
     def noted(rows: np.ndarray) -> np.ndarray:
@@ -178,16 +121,87 @@ def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
             raise
         return place(state, replicated(mesh))
 
-    abstract = {
-        "first": jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)),
-        "images": jax.ShapeDtypeStruct(shape, images.stored, sharding=sharding),
-        "labels": jax.ShapeDtypeStruct(shape[:2], values.dtype, sharding=sharding),
-    }
+    def batch(window: PyTree, step: Array, key: Key) -> Batch:
+        stored, classes = (window[name][step - window["first"]] for name in ("images", "labels"))
+        return Batch(stored if images.decode is None else images.decode(stored), classes)
+
     return Feed(
         init=init,
         state=jax.eval_shape(initial, key, labels),
         batch=batch,
-        abstract=abstract,
-        source=source,
-        close=close,
+        abstract=windows.abstract,
+        source=windows.source,
+        close=windows.close,
     )
+
+
+class _Windows:
+    """The examples of consecutive steps on the devices. Each process reads only what its own devices get.
+
+    Attributes:
+      abstract: shapes, dtypes and shardings of a window.
+    """
+
+    def __init__(self, method: Method, images: HostImages, labels: Labels, mesh: Mesh, key: Key):
+        self._images, self._labels, self._mesh = images, np.asarray(labels.values), mesh
+        size = jax.eval_shape(method.sample, key, labels).shape[0]
+        of_step = size * int(np.prod(images.shape[1:])) * np.dtype(images.stored).itemsize
+        self._length = int(np.clip(_WINDOW_BYTES // of_step, 1, _WINDOW_STEPS))
+        self._shape = (self._length, size, *images.shape[1:])
+        self._sharding = split_along(mesh, size, axis=1)
+        self.abstract = {
+            "first": jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)),
+            "images": jax.ShapeDtypeStruct(self._shape, images.stored, sharding=self._sharding),
+            "labels": jax.ShapeDtypeStruct(self._shape[:2], self._labels.dtype, sharding=self._sharding),
+        }
+
+        @jax.jit
+        def rows_of(first: Array, drawn: tuple[Key, Labels]) -> Array:
+            key, labels = drawn
+            steps = first + jnp.arange(self._length)
+            return jax.lax.map(lambda step: method.sample(jax.random.fold_in(key, step), labels), steps)
+
+        self._host = _cpu()  # so that drawing does not queue behind the devices' work
+        self._rows_of, self._drawn = rows_of, jax.device_put((key, labels), self._host)
+        self._closed = threading.Event()
+        self._reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="jaxdd-stream")
+        self._pending: dict[int, concurrent.futures.Future[PyTree]] = {}
+
+    def source(self, step: int, steps: int, timeout: float | None = None) -> tuple[PyTree, int]:
+        """As `Feed.source`."""
+        first = step // self._length * self._length
+        for begin in (first, first + self._length):
+            if begin not in self._pending and begin < steps:
+                self._pending[begin] = self._reader.submit(self._window, begin)
+        for begin in [begin for begin in self._pending if begin < first]:
+            del self._pending[begin]
+        return self._pending[first].result(timeout), min(first + self._length, steps)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._closed.set()
+        self._reader.shutdown(cancel_futures=True)
+
+    def _window(self, first: int) -> PyTree:
+        rows = np.asarray(self._rows_of(jax.device_put(np.int32(first), self._host), self._drawn))
+
+        @functools.cache  # where the batch does not divide, every device wants all of it
+        def between(start: int | None, stop: int | None) -> np.ndarray:
+            return np.stack([self._read(of_step[start:stop]) for of_step in rows])
+
+        def part(at: Any) -> np.ndarray:
+            return between(at[1].start, at[1].stop)
+
+        def classes(at: Any) -> np.ndarray:
+            return self._labels[rows[at]]
+
+        return {
+            "first": place(np.int32(first), replicated(self._mesh)),
+            "images": jax.make_array_from_callback(self._shape, self._sharding, part),
+            "labels": jax.make_array_from_callback(self._shape[:2], self._sharding, classes),
+        }
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        if self._closed.is_set():
+            raise concurrent.futures.CancelledError
+        return self._images.read(rows)

@@ -20,6 +20,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from jaxdd.models import conv
 from jaxdd.types import Array
 
 
@@ -105,17 +106,10 @@ def _dot(params: dict, out: Any, a: Any, b: Any) -> int:
     return 2 * out.size * math.prod(a.shape[axis] for axis in contracted)
 
 
-def _native_convolution(params: dict, out: Any, images: Any, kernel: Any) -> int:
+def _convolution(params: dict, out: Any, images: Any, kernel: Any) -> int:
     outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
     # Of a dilated input, as in the derivative of a strided convolution, nobody multiplies the zeros.
     return 2 * out.size * (kernel.size // outputs) // math.prod(params["lhs_dilation"])
-
-
-def _convolution(operation: str, params: dict, out: Any, a: Any, b: Any) -> int:
-    """One of the operations of `models.conv2d`; a convolution and its two gradients take the same."""
-    geometry = params["geometry"]
-    kernel = math.prod(geometry.kernel) * geometry.channels(operation, a, b) // geometry.groups
-    return 2 * math.prod(a.shape[:-3]) * math.prod(geometry.maps) * kernel * b.shape[-1]
 
 
 def _factorisation(of_size: Callable[[int, int], float], params: dict, out: Any, a: Any, *others: Any) -> int:
@@ -126,11 +120,8 @@ def _factorisation(of_size: Callable[[int, int], float], params: dict, out: Any,
 
 _PRODUCTS: dict[str, Callable[..., int]] = {
     "dot_general": _dot,
-    "conv_general_dilated": _native_convolution,
-    **{
-        f"jaxdd_{operation}": functools.partial(_convolution, operation)
-        for operation in ("conv", "input_grad", "weight_grad")
-    },
+    "conv_general_dilated": _convolution,
+    **conv.FLOPS,
     # Golub & Van Loan, Matrix Computations: by Householder's reflections with the orthogonal factor, by symmetric QR
     # with vectors, by Golub & Reinsch with vectors.
     "cholesky": functools.partial(_factorisation, lambda n, m: n**3 / 3),
