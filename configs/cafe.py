@@ -1,6 +1,6 @@
 """CAFE (Wang et al., CVPR 2022, https://arxiv.org/abs/2203.01531): the mean features of every layer.
 
-`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, 250 steps: a quarter of an hour on two
+`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, 150 steps: a quarter of an hour on two
 cores. `mnist`, `fashion_mnist`, `cifar10`: the authors' settings, for a GPU, but for what docs/matching.md says; any
 `--config.method.ipc`:
 
@@ -27,7 +27,7 @@ PRESETS = {
     "cpu": {
         "method": {"ipc": 10, "model": "convnet(width=64)", "target_per_class": 64, "init": "real"},
         "data": {"name": "fashion_mnist"},
-        "run": {"steps": 250},
+        "run": {"steps": 150},
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     **{data: paper(data) for data in ("mnist", "fashion_mnist", "cifar10")},
