@@ -353,6 +353,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if (arguments.smoke or arguments.markdown) and arguments.suite not in (*SMALL, None):
         parser.error(f"--smoke and --markdown are for the suites {' and '.join(SMALL)}")
+    if arguments.markdown and not arguments.markdown.is_file():
+        parser.error(f"{arguments.markdown} is no file: --markdown puts a table where an existing one has its marks")
     if arguments.read:
         report = json.loads(arguments.read.read_text())
     else:
