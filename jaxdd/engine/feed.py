@@ -187,7 +187,11 @@ class _Windows:
 
         @functools.cache  # where the batch does not divide, every device wants all of it
         def between(start: int | None, stop: int | None) -> np.ndarray:
-            return np.stack([self._read(of_step[start:stop]) for of_step in rows])
+            chosen = rows[:, start:stop]
+            images = np.empty((*chosen.shape, *self._shape[2:]), self._images.stored)
+            for k, of_step in enumerate(chosen):
+                images[k] = self._read(of_step)
+            return images
 
         def part(at: Any) -> np.ndarray:
             return between(at[1].start, at[1].stop)

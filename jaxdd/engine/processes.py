@@ -58,13 +58,15 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """What needs all processes, said in a sentence if one of them is gone."""
+    """What needs all devices and processes, said in a sentence if their memory is full or one of them is gone."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
-            raise
         reason = str(error).splitlines()[0]
+        if "RESOURCE_EXHAUSTED" in reason:
+            raise JaxddError(f"{reason.rstrip('.')}: jaxdd plan says what a run needs, and what would fit.") from error
+        if jax.process_count() == 1:
+            raise
         raise JaxddError(
             f"another process of this run is gone ({reason}); the same command with --resume goes on from the last "
             "checkpoint."
