@@ -16,7 +16,6 @@ import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -38,6 +37,7 @@ import numpy as np
 
 import jaxdd
 from jaxdd import data, methods
+from jaxdd._files import digest
 from jaxdd.cli.main import main as command_line
 from jaxdd.cli.pipeline import Real
 from jaxdd.engine import checkpoints
@@ -179,11 +179,9 @@ def few_digits(path: pathlib.Path) -> None:
 
 
 def fingerprint(state: Any) -> str:
-    seen = hashlib.sha256()
-    for leaf in jax.tree.leaves(state):
-        is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        seen.update(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
-    return seen.hexdigest()
+    is_key = [jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)]
+    leaves = zip(jax.tree.leaves(state), is_key, strict=True)
+    return digest(jax.random.key_data(leaf) if key else leaf for leaf, key in leaves)
 
 
 # Kills.

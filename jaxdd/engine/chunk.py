@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from jaxdd.engine.placement import make_mesh, replicated
 from jaxdd.engine.processes import place
 from jaxdd.inner.networks import share_networks
 from jaxdd.models import matmul_precision
-from jaxdd.types import Array, Batch, HostImages, Key, Method, Metrics, PyTree, RealData, State
+from jaxdd.types import Array, Batch, Key, Method, Metrics, PyTree, RealData, State
 
 CHUNK_SECONDS = 0.5  # a run stops, saves or answers a signal within about this much time
 
@@ -73,8 +72,6 @@ def decoding(method: Method, decode: Callable[[Array], Array]) -> Method:
     """
 
     def init(key: Key, data: RealData) -> State:
-        if isinstance(data.images, HostImages):
-            return method.init(key, data._replace(images=dataclasses.replace(data.images, decode=decode)))
         return method.init(key, data._replace(images=decode(data.images)))
 
     def update(key: Key, state: State, batch: Batch, **options: Any) -> tuple[State, Metrics]:

@@ -72,8 +72,9 @@ def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
             mesh.size,
             size + -size % mesh.size,
         )
-    make = _streamed if isinstance(data.images, HostImages) else _resident
-    return make(method, data, mesh, key)
+    if isinstance(data.images, HostImages):
+        return _streamed(method, data.images, data.labels, mesh, key, size)
+    return _resident(method, data, mesh, key)
 
 
 def _resident(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
@@ -91,11 +92,9 @@ def _resident(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
     return Feed(lambda key: init(key, data), jax.eval_shape(init, key, data), batch, data, source)
 
 
-def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
+def _streamed(method: Method, images: HostImages, labels: Labels, mesh: Mesh, key: Key, size: int) -> Feed:
     """Windows of a fixed number of steps, the next one read and sent while the devices work on this one."""
-    images, labels = data.images, data.labels
-    assert isinstance(images, HostImages)
-    windows = _Windows(method, images, labels, mesh, key)
+    windows = _Windows(method, images, labels, mesh, key, size)
     unread: list[JaxddError] = []
 
     def noted(rows: np.ndarray) -> np.ndarray:
@@ -105,7 +104,7 @@ def _streamed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
             unread.append(error)
             raise
 
-    on_request = dataclasses.replace(images, read=noted)
+    on_request: Any = dataclasses.replace(images, read=noted)
 
     @jax.jit
     def initial(key: Key, labels: Labels) -> State:
@@ -142,9 +141,8 @@ class _Windows:
       abstract: shapes, dtypes and shardings of a window.
     """
 
-    def __init__(self, method: Method, images: HostImages, labels: Labels, mesh: Mesh, key: Key):
+    def __init__(self, method: Method, images: HostImages, labels: Labels, mesh: Mesh, key: Key, size: int):
         self._images, self._labels, self._mesh = images, np.asarray(labels.values), mesh
-        size = jax.eval_shape(method.sample, key, labels).shape[0]
         of_step = size * int(np.prod(images.shape[1:])) * np.dtype(images.stored).itemsize
         self._length = int(np.clip(_WINDOW_BYTES // of_step, 1, _WINDOW_STEPS))
         self._shape = (self._length, size, *images.shape[1:])

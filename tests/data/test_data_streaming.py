@@ -96,11 +96,12 @@ def test_transforms_are_the_same_bits_and_batches_decode_to_the_same_pixels(spec
         np.testing.assert_array_equal(one[1][name], other[1][name])
     expected = data.real_data(whole.train, fitted[0], 3)
     stored, decode = data.compact_data(streamed.train, fitted[1], 3)
-    lazy = data.real_data(streamed.train, fitted[1], 3)
     np.testing.assert_array_equal(stored.labels.values, expected.labels.values)
-    assert isinstance(stored.images, HostImages) and decode is not None and lazy.images.dtype == np.float32
+    images = stored.images
+    assert isinstance(images, HostImages) and decode is None and images.dtype == np.float32
+    assert images.stored == np.dtype(dtype)
     rows = np.array([5, 1, 1, 30])
-    for batch in (jax.jit(decode)(stored.images.read(rows)), lazy.images[rows], jax.jit(lambda: lazy.images[rows])()):
+    for batch in (jax.jit(images.decode)(images.read(rows)), images[rows], jax.jit(lambda: images[rows])()):
         np.testing.assert_allclose(batch, expected.images[rows], atol=1e-5)
 
 

@@ -88,11 +88,11 @@ def test_a_run_is_the_same_on_any_devices_and_in_any_batches(data, alone, device
     shared = run(trained_networks(batch_size), data, devices)
     assert shared.devices == devices
     assert np.abs(alone.state.params["images"] - data.images[:4]).max() > 1e-3  # it does learn
-    close(shared.state, alone.state)
+    assert_close(shared.state, alone.state)
     assert shared.history[-1]["loss"] == pytest.approx(alone.history[-1]["loss"], rel=1e-6)
 
 
-def close(a, b):
+def assert_close(a, b):
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         left, right = np.asarray(left), np.asarray(right)
         np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-6 * np.abs(right).max())
@@ -150,11 +150,11 @@ def test_gradients_over_devices_are_means_and_not_sums(arguments, expected):
     x, labels, keys = jax.device_put(arguments, replicated(mesh))
     labels = jax.device_put(labels, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
     inner_jit = jax.jit(value_and_gradient)
-    close(inner_jit(*arguments), expected)
-    close(jax.jit(share_networks(inner_jit, mesh))(x, labels, keys), expected)
-    close(inner_jit(*arguments), expected)  # what was traced for the mesh is not used without it
+    assert_close(inner_jit(*arguments), expected)
+    assert_close(jax.jit(share_networks(inner_jit, mesh))(x, labels, keys), expected)
+    assert_close(inner_jit(*arguments), expected)  # what was traced for the mesh is not used without it
     outside = jax.grad(lambda *arguments: value_and_gradient(*arguments)[0])
-    close(jax.jit(share_networks(outside, mesh))(x, labels, keys), expected[1])
+    assert_close(jax.jit(share_networks(outside, mesh))(x, labels, keys), expected[1])
 
 
 def test_networks_that_do_not_divide_over_the_devices_are_shared_too():
@@ -169,7 +169,7 @@ def test_networks_that_do_not_divide_over_the_devices_are_shared_too():
         return jnp.sum(jnp.tanh(xs) ** 2), (jnp.tanh(xs), jnp.cos(xs).mean(0))
 
     together = jax.jit(share_networks(jax.value_and_grad(loss, has_aux=True), mesh)).lower(xs).compile()
-    close(together(xs), jax.value_and_grad(plainly, has_aux=True)(xs))
+    assert_close(together(xs), jax.value_and_grad(plainly, has_aux=True)(xs))
     assert trips(together) and set(trips(together)) == {3}
 
 
@@ -180,7 +180,7 @@ def test_a_single_network_leaves_the_devices_to_its_examples():
         return map_networks(lambda scale: map_blocks(lambda rows: jnp.tanh(scale * rows), x, 1), jnp.ones(1))
 
     together = jax.jit(share_networks(nested, mesh)).lower(x).compile()
-    close(together(x), jnp.tanh(x))
+    assert_close(together(x), jnp.tanh(x))
     assert set(trips(together)) == {2}
 
 
@@ -197,7 +197,7 @@ def test_blocks_of_examples_are_shared_if_they_divide(count, share):
 
     alone, mesh = jax.value_and_grad(loss, (0, 1)), make_mesh(jax.devices()[:4])
     together = jax.jit(share_networks(alone, mesh)).lower(thetas, x).compile()
-    close(together(thetas, x), alone(thetas, x))
+    assert_close(together(thetas, x), alone(thetas, x))
     assert trips(together) and set(trips(together)) == {share}
 
 
@@ -208,7 +208,7 @@ def test_networks_within_networks_stay_on_their_device(arguments):
     def nested(x, labels, keys):
         return map_networks(lambda keys: value_and_gradient(x, labels, keys), keys.reshape(4, 4))
 
-    close(jax.jit(share_networks(nested, mesh))(x, labels, keys), value_and_gradient(x, labels, keys))
+    assert_close(jax.jit(share_networks(nested, mesh))(x, labels, keys), value_and_gradient(x, labels, keys))
 
 
 def test_a_single_network_computes_only_the_branch_it_takes():
@@ -231,4 +231,4 @@ def test_named_axis_is_averaged_too(arguments, expected, mapped):
 
     found = mapped(some, axis_name="devices")(keys.reshape(4, 2))
     for replica in range(4):
-        close(jax.tree.map(lambda leaf, replica=replica: leaf[replica], found), expected)
+        assert_close(jax.tree.map(lambda leaf, replica=replica: leaf[replica], found), expected)
