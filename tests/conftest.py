@@ -17,11 +17,13 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax
 import numpy as np
 import pytest
+from toys import MNIST, few
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "jaxdd-tests-xla"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+_CACHE = os.environ.get("JAXDD_TESTS_CACHE") or str(pathlib.Path(tempfile.gettempdir()) / "jaxdd-tests-xla")
+jax.config.update("jax_compilation_cache_dir", _CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture
@@ -33,6 +35,18 @@ def key():
 def x64():
     """Double precision, for finite differences."""
     return lambda: jax.enable_x64(True)
+
+
+@pytest.fixture(scope="session")
+def mnist() -> MNIST:
+    """The 5,000 embedded digits, standardised, by split."""
+    return MNIST.load()
+
+
+@pytest.fixture(scope="session")
+def digits(mnist):
+    """480 digits of four classes at half their size, for methods."""
+    return few(mnist.train)
 
 
 @pytest.fixture

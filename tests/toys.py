@@ -1,5 +1,8 @@
-"""A small method of the tests' own, and how they run it."""
+"""What tests share: a few real digits, a small method of their own, and how they run methods."""
 
+from __future__ import annotations
+
+import functools
 from typing import NamedTuple
 
 import chex
@@ -8,8 +11,62 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdd
+from jaxdd import data
 from jaxdd.data import balanced_sampler
-from jaxdd.types import Distilled, Method
+from jaxdd.types import Array, Batch, Distilled, Key, Labels, Method, Metrics, RealData, State
+
+
+class MNIST(NamedTuple):
+    """The 5,000 embedded digits; `train`, `validation` and `test` as methods and networks see them."""
+
+    dataset: data.Dataset
+    transform: data.Transform
+    train: RealData
+    validation: RealData
+    test: RealData
+
+    @classmethod
+    def load(cls) -> MNIST:
+        dataset = data.load("mnist_5k")
+        transform = data.fit_transform("standardize", dataset.train.pixels())
+        splits = (dataset.train, dataset.validation, dataset.test)
+        return cls(dataset, transform, *(data.real_data(split, transform, 10) for split in splits))
+
+
+def few(real: RealData, classes: int = 4, every: int = 3) -> RealData:
+    """Every third image of the first classes, each of whose pixels is one of two by two."""
+    labels = np.asarray(real.labels.values)
+    rows = np.flatnonzero(labels < classes)[::every]
+    return RealData(jax.numpy.asarray(np.asarray(real.images)[rows, ::2, ::2]), Labels.index(labels[rows], classes))
+
+
+class Update(NamedTuple):
+    """What went into one update of a method, and what came out of it."""
+
+    key: Key
+    batch: Batch
+    before: State
+    after: State
+    metrics: Metrics
+
+
+def updates(method: Method, real: RealData, count: int = 2, seed: int = 0) -> list[Update]:
+    """The first updates of a method, each of its functions compiled once."""
+    key_init, key_steps = jax.random.split(jax.random.key(seed))
+    state, update, done = jax.jit(method.init)(key_init, real), jax.jit(method.update), []
+    for step in range(count):
+        key, key_sample = jax.random.split(jax.random.fold_in(key_steps, step))
+        batch = _batch(method, key_sample, real)
+        after, metrics = update(key, state, batch)
+        done.append(Update(key, batch, state, after, metrics))
+        state = after
+    return done
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _batch(method: Method, key: Key, real: RealData) -> Batch:
+    rows: Array = method.sample(key, real.labels)
+    return Batch(real.images[rows], real.labels.values[rows])
 
 
 class MeanState(NamedTuple):
