@@ -1,5 +1,7 @@
 """Eight virtual CPU devices, strict broadcasting, and one compilation cache for all test processes."""
 
+import ctypes
+import gc
 import os
 import pathlib
 import tempfile
@@ -24,9 +26,20 @@ from toys import MNIST, few
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(50_000, 20, 50)  # tracing makes many small objects, of which few are garbage
 _CACHE = os.environ.get("JAXDD_TESTS_CACHE") or str(pathlib.Path(tempfile.gettempdir()) / "jaxdd-tests-xla")
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_are_dropped():
+    """After each file, so that memory does not grow with the number of files."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc keeps what was freed otherwise
+        libc.malloc_trim(0)
 
 
 @pytest.fixture

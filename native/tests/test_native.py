@@ -63,7 +63,7 @@ def folder_of(distribution: str, file: str) -> pathlib.Path:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_ten_thousand_calls_under_sanitizers(tmp_path):
     compiler = os.environ.get("CXX", "").strip() or "g++"
     if shutil.which(compiler) is None:

@@ -4,18 +4,16 @@ import numpy as np
 import pytest
 
 import jaxdd
-from jaxdd import audit, data, models
+from jaxdd import audit, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
 from jaxdd.evaluation.train import train
 
 
 @pytest.fixture(scope="module")
-def setting():
-    dataset = data.load("mnist_5k")
-    transform = data.fit_transform("standardize", dataset.train.pixels())
-    real, test = (data.real_data(s, transform, 10) for s in (dataset.train, dataset.test))
-    network = models.build("mlp(width=32, depth=1)", (28, 28, 1), 10)
+def setting(mnist):
+    real, test = (split._replace(images=split.images[:, ::2, ::2]) for split in (mnist.train, mnist.test))
+    network = models.build("mlp(width=32, depth=1)", (14, 14, 1), 10)
     protocol = protocols.Protocol("short", "", (1e-3,), steps=150)
     keys = jax.random.split(jax.random.key(0), 10)
     trained = train(
@@ -36,7 +34,7 @@ def test_a_distilled_dose_ruins_one_class_of_networks_it_has_not_seen(setting):
     real, test, network, seen, unseen = setting
     method = audit.poisoning(network, seen, attacked=0, target=1, target_batch=400)
     dose = jaxdd.run(method, real, steps=120, devices=jax.devices()[:1], progress=False).distilled
-    assert dose.images.shape == (100, 28, 28, 1) and dose.learning_rates.shape == (1,)
+    assert dose.images.shape == (100, 14, 14, 1) and dose.learning_rates.shape == (1,)
     np.testing.assert_array_equal(dose.labels, np.repeat(np.arange(10), 10))  # every label looks right
     found = audit.poison(network, unseen, dose, test, attacked=0, target=1)
     plain = audit.mislabelled_real(jax.random.key(1), real, dose, attacked=0, target=1)
@@ -77,6 +75,6 @@ def test_bad_input(setting):
     for attacked, target in ((42, 1), (1, -1)):
         with pytest.raises(JaxddError, match="there is no class"):
             audit.poisoning(network, seen, attacked=attacked, target=target).init(jax.random.key(0), real)
-    bare = jaxdd.types.Distilled(jnp.zeros((10, 28, 28, 1)), jnp.zeros(10, jnp.int32))
+    bare = jaxdd.types.Distilled(jnp.zeros((10, 14, 14, 1)), jnp.zeros(10, jnp.int32))
     with pytest.raises(JaxddError, match="needs learning rates"):
         audit.poison(network, unseen, bare, test, attacked=0, target=1)

@@ -15,7 +15,6 @@ import time
 import numpy as np
 import pytest
 
-from jaxdd import data
 from jaxdd.cli import main
 from jaxdd.synthetic import DistilledDataset
 
@@ -23,13 +22,14 @@ TINY = ["--config=kip", "--config.data.name=tiny", "--config.method.target_batch
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A data directory with 600 real digits as `tiny.npz`."""
+def tiny(tmp_path_factory, mnist):
+    """A data directory with 600 real digits at half their size as `tiny.npz`."""
     folder = tmp_path_factory.mktemp("data")
-    source = data.load("mnist_5k")
-    arrays = {"x_train": source.train.images[::7], "y_train": source.train.labels[::7]}
-    np.savez(folder / "small.npz", x=np.zeros((40, 28, 28, 1), np.uint8), y=np.arange(40) % 4)
-    np.savez(folder / "tiny.npz", **arrays, x_test=source.test.images[::10], y_test=source.test.labels[::10])
+    source = mnist.dataset
+    arrays = {"x_train": source.train.images[::7, ::2, ::2], "y_train": source.train.labels[::7]}
+    arrays |= {"x_test": source.test.images[::10, ::2, ::2], "y_test": source.test.labels[::10]}
+    np.savez(folder / "small.npz", x=np.zeros((40, 14, 14, 1), np.uint8), y=np.arange(40) % 4)
+    np.savez(folder / "tiny.npz", **arrays)
     return folder
 
 
@@ -92,7 +92,7 @@ def test_show_export_and_list(finished, tmp_path, capsys):
     assert main(["show", str(finished)]) == 0
     assert "tiny" in capsys.readouterr().out
     assert main(["export", str(finished), f"--npz={tmp_path / 'a.npz'}", f"--png={tmp_path / 'png'}"]) == 0
-    assert np.load(tmp_path / "a.npz", allow_pickle=False)["images"].shape == (10, 28, 28, 1)
+    assert np.load(tmp_path / "a.npz", allow_pickle=False)["images"].shape == (10, 14, 14, 1)
     assert len(list((tmp_path / "png").rglob("*.png"))) == 10
     assert main(["list"]) == 0
     text = capsys.readouterr().out
@@ -299,7 +299,7 @@ def sha256(workdir):
     return hashlib.sha256((workdir / "distilled.safetensors").read_bytes()).hexdigest()
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_killed_at_random_moments_gives_the_same_hash(tmp_path):
     often = ["--config.run.checkpoint_seconds=0.0", "--config.run.log_every=5", "--resume"]
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
@@ -324,7 +324,7 @@ def test_killed_at_random_moments_gives_the_same_hash(tmp_path):
     assert sha256(tmp_path / "part") == sha256(tmp_path / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_exits_with_a_hint(tmp_path, number):
     process = subprocess.Popen(command(tmp_path / "run", steps=100_000), stdout=subprocess.PIPE, stderr=subprocess.PIPE)

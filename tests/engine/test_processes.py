@@ -62,7 +62,7 @@ def wait_for(step, members, result, index=1):
         time.sleep(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_two_processes_equal_one_and_go_on_after_any_interruption(tmp_path, rng):
     with job(tmp_path / "whole", tmp_path / "result") as members:
         statuses, outputs = ended(members)

@@ -45,8 +45,11 @@ def test_means_over_blocks_and_their_gradients_are_means_over_all(block):
     def blocked(w, x):
         return inner.mean_over_blocks(mean, w, x, block)
 
-    expected, found = (jax.value_and_grad(f, has_aux=True)(w, x) for f in (mean, blocked))
-    for a, b in zip(jax.tree.leaves((mean(w, x), expected)), jax.tree.leaves((blocked(w, x), found)), strict=True):
+    @jax.jit
+    def both(w, x):
+        return [(f(w, x), jax.value_and_grad(f, has_aux=True)(w, x)) for f in (mean, blocked)]
+
+    for a, b in zip(*map(jax.tree.leaves, both(w, x)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
@@ -60,9 +63,10 @@ def test_devices_share_the_blocks_of_a_mean():
 
         return jax.value_and_grad(inner.mean_over_blocks, argnums=1, has_aux=True)(of_rows, w, x, block)
 
+    alone = jax.jit(functools.partial(mean, block=None))(w, x)
     for block in (None, 16, 4):
         together = jax.jit(share_networks(functools.partial(mean, block=block), mesh))
-        for a, b in zip(jax.tree.leaves(together(w, x)), jax.tree.leaves(mean(w, x, None)), strict=True):
+        for a, b in zip(jax.tree.leaves(together(w, x)), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
@@ -71,8 +75,8 @@ def test_windows():
     assert inner.window_start("full", key, 5, 5) == 0
     assert inner.window_start("last", key, 2, 9) == 7
     assert inner.window_start("fixed", key, 2, 9, start=3) == 3
-    starts = [int(inner.window_start("random", k, 2, 6, start=1)) for k in jax.random.split(key, 200)]
-    assert set(starts) == {1, 2, 3, 4}
+    starts = jax.vmap(lambda k: inner.window_start("random", k, 2, 6, start=1))(jax.random.split(key, 200))
+    assert set(starts.tolist()) == {1, 2, 3, 4}
     for bad in (("full", 4, 5, 0), ("last", 6, 5, 0), ("random", 3, 5, 3), ("middle", 1, 5, 0)):
         with pytest.raises(ValueError, match="window"):
             inner.window_start(bad[0], key, bad[1], bad[2], start=bad[3])
@@ -83,22 +87,23 @@ def test_sources_of_networks():
     one, two = jax.random.split(jax.random.key(0))
 
     def draws(source):
-        kept = source.init(one)
-        return [source.draw(kept, key)[0]["head"]["kernel"] for key in (one, two)]
+        kept, draw = jax.jit(source.init)(one), jax.jit(source.draw)
+        return [draw(kept, key)[0]["head"]["kernel"] for key in (one, two)]
 
     new = draws(inner.fresh(network))
     assert not np.array_equal(*new)
     np.testing.assert_array_equal(*draws(inner.fixed(network)))
-    stacked = jax.vmap(network.init)(jax.random.split(jax.random.key(7), 5))
+    stacked = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(7), 5))
     source = inner.among(stacked)
     members = {bytes(np.asarray(k)) for k in stacked[0]["head"]["kernel"]}
-    drawn = [source.draw(source.init(one), k)[0]["head"]["kernel"] for k in jax.random.split(one, 60)]
+    draw = jax.jit(jax.vmap(lambda key: source.draw(source.init(one), key)[0]["head"]["kernel"]))
+    drawn = draw(jax.random.split(one, 60))
     assert {bytes(np.asarray(k)) for k in drawn} == members
 
 
 def test_leaves_by_path_name_every_leaf():
     network = models.build("mlp(width=4, depth=1)", (2, 2, 1), 3)
-    theta, _ = network.init(jax.random.key(0))
+    theta, _ = jax.eval_shape(network.init, jax.random.key(0))
     assert sorted(leaves_by_path(theta)) == ["dense_0/bias", "dense_0/kernel", "head/bias", "head/kernel"]
 
 
@@ -112,17 +117,22 @@ def test_blocks_map_to_the_same_as_all_at_once(block):
         traced.append(len(images))
         return {"sum": images.sum(1) + labels}
 
-    got = inner.map_blocks(function, (images, labels), block)
+    got = jax.jit(lambda *rows: inner.map_blocks(function, rows, block))(images, labels)
     np.testing.assert_array_equal(got["sum"], images.sum(1) + labels)
     assert max(traced) <= (block or 7)
 
 
 def test_regression_is_half_the_mean_squared_error_in_training_mode():
     network = models.build("wide_convnet(width=2, depth=2)", (8, 8, 1), 3)
-    theta, stats = network.init(jax.random.key(0))
+    theta, stats = jax.jit(network.init)(jax.random.key(0))
     images, labels = jax.random.normal(jax.random.key(1), (5, 8, 8, 1)), jax.random.normal(jax.random.key(2), (5, 3))
-    loss, after = inner.regression(network, images, labels)(theta, stats, jnp.int32(0), jax.random.key(3))
-    outputs, expected = network.apply(theta, images, stats, train=True)
+
+    @jax.jit
+    def both(theta, stats):
+        ours = inner.regression(network, images, labels)(theta, stats, jnp.int32(0), jax.random.key(3))
+        return ours, network.apply(theta, images, stats, train=True)
+
+    (loss, after), (outputs, expected) = both(theta, stats)
     np.testing.assert_allclose(loss, 0.5 * ((outputs - labels) ** 2).sum(1).mean(), rtol=1e-6)
     moved = jax.tree.map(
         lambda a, b, before: bool(jnp.allclose(a, b) and not jnp.allclose(a, before)), after, expected, stats

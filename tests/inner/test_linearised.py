@@ -14,7 +14,7 @@ NETWORKS = ["mlp(width=8, depth=2)", "convnet(width=4, depth=2)", "wide_convnet(
 def test_it_is_the_first_order_of_the_body(name, x64):
     """By central differences; the head keeps its parameters."""
     network = models.build(name, (12, 12, 1), 10)
-    start = network.init(jax.random.key(0))
+    start = jax.jit(network.init)(jax.random.key(0))
     with x64():
         # Off zero, where ReLU has a kink: there are the first map's borders, as long as the biases are zero.
         theta, stats = jax.tree.map(lambda leaf: leaf.astype("float64") + 0.01, start)
@@ -22,15 +22,19 @@ def test_it_is_the_first_order_of_the_body(name, x64):
         body = {part: leaf for part, leaf in theta.items() if part != "head"}
         change = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), body)
 
+        @jax.jit
         def moved(far):
             there = jax.tree.map(lambda leaf, d: leaf + far * d, body, change)
             return network.apply({**there, "head": theta["head"]}, images, stats)[0]
 
-        origin, function = inner.linearised_body(network, (theta, stats), images)
-        here, none = function(origin, images)
-        same, outputs = function(jax.tree.leaves(change), images)
+        @jax.jit
+        def linear(change):
+            origin, function = inner.linearised_body(network, (theta, stats), images)
+            return origin, function(origin, images), function(jax.tree.leaves(change), images)
+
+        origin, (here, none), (same, outputs) = linear(change)
         slope = (moved(1e-6) - moved(-1e-6)) / 2e-6
-        expected = network.features(theta, images, stats)[0]
+        expected = jax.jit(network.features)(theta, images, stats)[0]
     assert [leaf.shape for leaf in origin] == [leaf.shape for leaf in jax.tree.leaves(body)]
     np.testing.assert_array_equal(none, 0)
     for features in (here, same):

@@ -83,7 +83,10 @@ def alone(data):
     return run(trained_networks(None), data, 1)
 
 
-@pytest.mark.parametrize(("devices", "batch_size"), [(1, 1), (1, 3), (2, 3), (4, 1), (4, None)])
+@pytest.mark.parametrize(
+    ("devices", "batch_size"),
+    [(1, 3), (4, 1), (4, None), *(pytest.param(*case, marks=pytest.mark.endurance) for case in ((1, 1), (2, 3)))],
+)
 def test_a_run_is_the_same_on_any_devices_and_in_any_batches(data, alone, devices, batch_size):
     shared = run(trained_networks(batch_size), data, devices)
     assert shared.devices == devices
@@ -140,7 +143,8 @@ def arguments():
 @pytest.fixture
 def expected(arguments):
     x, labels, keys = arguments
-    each = [value_and_gradient(x, labels, key[None]) for key in keys]
+    one = jax.jit(value_and_gradient)
+    each = [one(x, labels, key[None]) for key in keys]
     return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *each)
 
 
@@ -169,7 +173,7 @@ def test_networks_that_do_not_divide_over_the_devices_are_shared_too():
         return jnp.sum(jnp.tanh(xs) ** 2), (jnp.tanh(xs), jnp.cos(xs).mean(0))
 
     together = jax.jit(share_networks(jax.value_and_grad(loss, has_aux=True), mesh)).lower(xs).compile()
-    assert_close(together(xs), jax.value_and_grad(plainly, has_aux=True)(xs))
+    assert_close(together(xs), jax.jit(jax.value_and_grad(plainly, has_aux=True))(xs))
     assert trips(together) and set(trips(together)) == {3}
 
 
@@ -197,7 +201,7 @@ def test_blocks_of_examples_are_shared_if_they_divide(count, share):
 
     alone, mesh = jax.value_and_grad(loss, (0, 1)), make_mesh(jax.devices()[:4])
     together = jax.jit(share_networks(alone, mesh)).lower(thetas, x).compile()
-    assert_close(together(thetas, x), alone(thetas, x))
+    assert_close(together(thetas, x), jax.jit(alone)(thetas, x))
     assert trips(together) and set(trips(together)) == {share}
 
 
@@ -208,7 +212,7 @@ def test_networks_within_networks_stay_on_their_device(arguments):
     def nested(x, labels, keys):
         return map_networks(lambda keys: value_and_gradient(x, labels, keys), keys.reshape(4, 4))
 
-    assert_close(jax.jit(share_networks(nested, mesh))(x, labels, keys), value_and_gradient(x, labels, keys))
+    assert_close(jax.jit(share_networks(nested, mesh))(x, labels, keys), jax.jit(value_and_gradient)(x, labels, keys))
 
 
 def test_a_single_network_computes_only_the_branch_it_takes():

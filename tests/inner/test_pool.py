@@ -41,7 +41,7 @@ def slot(slots, i):
 
 def make(size=4, max_age=10):
     pool = inner.pool(NETWORK, optax.adam(0.1), size=size, max_age=max_age)
-    return pool, pool.init(jax.random.key(0))
+    return pool, jax.jit(pool.init)(jax.random.key(0))
 
 
 def test_first_ages_are_spread_and_networks_differ():
@@ -59,10 +59,15 @@ def test_only_the_chosen_advance_by_steps_of_their_own_optimiser():
         assert same(slot(after, i), slot(slots, i))
     theta, stats = pool.start(slots, jnp.int32(2))
     optimizer, opt_state = optax.adam(0.1), optax.adam(0.1).init(theta)
-    for t in range(3):
+
+    @jax.jit
+    def step(theta, stats, opt_state, t):
         grads, stats = jax.grad(loss, has_aux=True)(theta, stats, t, None)
         updates, opt_state = optimizer.update(grads, opt_state)
-        theta = optax.apply_updates(theta, updates)
+        return optax.apply_updates(theta, updates), stats, opt_state
+
+    for t in range(3):
+        theta, stats, opt_state = step(theta, stats, opt_state, t)
     got = slot(after, 2)
     for a, b in zip(jax.tree.leaves(got[:3]), jax.tree.leaves((theta, stats, opt_state)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -73,11 +78,12 @@ def test_the_old_are_renewed_and_not_trained():
     pool, slots = make(max_age=3)
     chosen = jnp.array([1, 3])
     slots = slots._replace(age=jnp.array([3, 3, 0, 2]))
-    after = pool.advance(slots, chosen, jax.random.key(1), loss)
+    after = jax.jit(lambda slots: pool.advance(slots, chosen, jax.random.key(1), loss))(slots)
     np.testing.assert_array_equal(after.age, [3, 0, 0, 3])
     keys = jax.random.split(jax.random.key(1), 2)
-    assert same(slot(after.theta, 1), NETWORK.init(keys[0])[0])
-    assert same(slot(after.opt_state, 1), optax.adam(0.1).init(NETWORK.init(keys[0])[0]))
+    new, _ = jax.jit(NETWORK.init)(keys[0])
+    assert same(slot(after.theta, 1), new)
+    assert same(slot(after.opt_state, 1), optax.adam(0.1).init(new))
 
 
 def test_choices_are_distinct_and_reach_every_slot():
@@ -88,7 +94,7 @@ def test_choices_are_distinct_and_reach_every_slot():
     assert set(drawn.ravel()) == {0, 1, 2, 3} == {int(choose(jax.random.key(i), 1)[0]) for i in range(60)}
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.endurance), 4])
 @pytest.mark.parametrize("batch_size", [1, None])
 def test_placement_changes_nothing(devices, batch_size):
     pool, slots = make(size=6, max_age=4)
@@ -113,11 +119,11 @@ def test_a_pool_that_cannot_be():
 def test_interpolated_networks_lie_between_their_ends():
     ends = [inner.fixed(NETWORK), inner.fixed(NETWORK)]
     source = inner.interpolated(*ends)
-    kept = source.init(jax.random.key(0))
+    kept, draw = jax.jit(source.init)(jax.random.key(0)), jax.jit(source.draw)
     places = []
     for i in range(3):
-        between = source.draw(kept, jax.random.key(i))
-        a, b, c = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(t[0])]) for t in (*kept, between))
+        between = draw(kept, jax.random.key(i))
+        a, b, c = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(t[0])]) for t in (*kept, between))
         place = (c - a) @ (b - a) / ((b - a) @ (b - a))
         np.testing.assert_allclose(c, a + place * (b - a), atol=1e-5)
         places.append(float(place))

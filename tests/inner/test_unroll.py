@@ -1,5 +1,6 @@
 """Meta-gradients: against finite differences, and the same in every memory mode."""
 
+import functools
 import itertools
 
 import chex
@@ -87,16 +88,15 @@ def test_gradients_equal_finite_differences(x64, name, gradient):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_all_memory_modes_agree(name):
     params, theta0, real, plan = problem()
-    reference = jax.grad(outer)(params, theta0, real, plan, OPTIMIZERS[name], remat="none")
-    for gradient in ("reverse", "fwdrev"):
-        for remat in ("none", "step", "sqrt"):
-            grads = jax.jit(
-                lambda p, gradient=gradient, remat=remat: jax.grad(outer)(
-                    p, theta0, real, plan, OPTIMIZERS[name], gradient=gradient, remat=remat
-                )
-            )(params)
-            for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(reference), strict=True):
-                assert jnp.abs(a - b).max() <= 1e-5 * jnp.abs(b).max()
+
+    @functools.partial(jax.jit, static_argnums=(1, 2))
+    def grads(params, gradient, remat):
+        return jax.grad(outer)(params, theta0, real, plan, OPTIMIZERS[name], gradient=gradient, remat=remat)
+
+    reference = grads(params, "reverse", "none")
+    for modes in itertools.product(("reverse", "fwdrev"), ("none", "step", "sqrt")):
+        for a, b in zip(jax.tree.leaves(grads(params, *modes)), jax.tree.leaves(reference), strict=True):
+            assert jnp.abs(a - b).max() <= 1e-5 * jnp.abs(b).max(), modes
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -104,15 +104,20 @@ def test_equals_a_python_loop(name):
     params, theta0, _, plan = problem()
     optimizer, theta = OPTIMIZERS[name], theta0
     state = optimizer.init(theta)
+
+    @jax.jit
+    def step(theta, state, batch, rate, t):
+        return optimizer.step(theta, state, jax.grad(loss)(theta, batch), jnp.exp(rate), t)
+
     for t in range(STEPS):
         batch = params["images"][plan[t]], params["labels"][plan[t]]
-        theta, state = optimizer.step(theta, state, jax.grad(loss)(theta, batch), jnp.exp(params["rates"][t]), t)
+        theta, state = step(theta, state, batch, params["rates"][t], t)
 
     def feed(t):
         return (params["images"][plan[t]], params["labels"][plan[t]]), jnp.exp(params["rates"][t])
 
     for prefix in (0, 3):
-        end = unroll(loss, optimizer, theta0, feed, STEPS - prefix, prefix=prefix)
+        end = jax.jit(lambda p, prefix=prefix: unroll(loss, optimizer, p, feed, STEPS - prefix, prefix=prefix))(theta0)
         chex.assert_trees_all_close(end.theta, theta, rtol=1e-5, atol=1e-6)
 
 
@@ -120,7 +125,7 @@ def test_window_differentiates_only_its_own_steps():
     """A prefix carries no gradient: the window has the gradient of full backpropagation from the end of the prefix."""
     params, theta0, real, plan = problem()
     optimizer = OPTIMIZERS["sgd"]
-    windowed = jax.grad(outer)(params, theta0, real, plan, optimizer, 4, prefix=3)
+    windowed = jax.jit(lambda p: jax.grad(outer)(p, theta0, real, plan, optimizer, 4, prefix=3))(params)
     middle = unroll(loss, optimizer, theta0, lambda t: ((params["images"][plan[t]], params["labels"][plan[t]]), 0.1), 3)
 
     def rest(params):
@@ -129,13 +134,13 @@ def test_window_differentiates_only_its_own_steps():
 
         return loss(unroll(loss, optimizer, middle.theta, feed, 4).theta, real)
 
-    chex.assert_trees_all_close(windowed, jax.grad(rest)(params), rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(windowed, jax.jit(jax.grad(rest))(params), rtol=1e-4, atol=1e-6)
     assert not jnp.any(windowed["rates"][:3]) and jnp.all(windowed["rates"][3:] != 0)
 
 
 def test_window_of_full_length_is_full_backpropagation():
     params, theta0, real, plan = problem()
-    full = jax.grad(outer)(params, theta0, real, plan, OPTIMIZERS["adam"])
+    full = jax.jit(lambda p: jax.grad(outer)(p, theta0, real, plan, OPTIMIZERS["adam"]))(params)
     traced = jax.jit(jax.grad(lambda p, n: outer(p, theta0, real, plan, OPTIMIZERS["adam"], prefix=n)))(params, 0)
     chex.assert_trees_all_close(traced, full, rtol=1e-4, atol=1e-6)
 
@@ -161,8 +166,8 @@ def test_forward_mode_through_reverse_gradients():
     def function(p):
         return outer(p, theta0, real, plan, OPTIMIZERS["adam"])
 
-    _, slope = jax.jvp(function, (params,), (direction,))
-    expected = sum(jnp.sum(g) for g in jax.tree.leaves(jax.grad(function)(params)))
+    slope, grads = jax.jit(lambda p: (jax.jvp(function, (p,), (direction,))[1], jax.grad(function)(p)))(params)
+    expected = sum(jnp.sum(g) for g in jax.tree.leaves(grads))
     np.testing.assert_allclose(slope, expected, rtol=1e-4)
 
 
@@ -170,12 +175,14 @@ def test_adam_is_finite_through_a_gradient_of_zero():
     """A dead unit has no gradient; without `eps_root` the meta-gradient through it is NaN."""
     theta0, data = jnp.ones(2), jnp.array([1.0, 0.0])
 
-    def function(x, optimizer):
-        end = unroll(lambda theta, batch: jnp.sum(theta * batch), optimizer, theta0, lambda t: (x * data, 0.1), 2)
-        return jnp.sum(end.theta**2)
+    def finite(optimizer):
+        def function(x):
+            end = unroll(lambda theta, batch: jnp.sum(theta * batch), optimizer, theta0, lambda t: (x * data, 0.1), 2)
+            return jnp.sum(end.theta**2)
 
-    assert jnp.all(jnp.isfinite(jax.grad(function)(jnp.ones(2), adam())))
-    assert not jnp.all(jnp.isfinite(jax.grad(function)(jnp.ones(2), adam(eps_root=0.0))))
+        return jnp.all(jnp.isfinite(jax.jit(jax.grad(function))(jnp.ones(2))))
+
+    assert finite(adam()) and not finite(adam(eps_root=0.0))
 
 
 def test_memory_grows_with_the_root_of_the_steps():

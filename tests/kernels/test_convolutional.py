@@ -82,16 +82,21 @@ def test_one_pixel_is_the_fully_connected_kernel(activation):
     """Eight of nine weights see zeros."""
     x, y = jax.random.normal(jax.random.key(0), (2, 3, 1, 1, 5))
     options = {**OPTIONS, "activation": activation}
-    for second in (y, None):
-        found = conv_nngp_and_ntk(x, second, depth=0, stem=True, **options)
-        expected = nngp_and_ntk(x / 3, None if second is None else second / 3, depth=1, **options)
-        for k, e in zip(found, expected, strict=True):
+
+    @jax.jit
+    def both(x, *second):
+        dense = nngp_and_ntk(x / 3, *(y / 3 for y in second), depth=1, **options)
+        return conv_nngp_and_ntk(x, *second, depth=0, stem=True, **options), dense
+
+    for sets in ((x, y), (x,)):
+        for k, e in zip(*both(*sets), strict=True):
             np.testing.assert_allclose(k, e, rtol=1e-4)
 
 
 def test_without_layers_it_is_the_linear_kernel():
     x = jax.random.normal(jax.random.key(0), (3, 2, 2, 5))
-    for k, e in zip(conv_nngp_and_ntk(x, depth=0), nngp_and_ntk(x, depth=0), strict=True):
+    both = jax.jit(lambda x: (conv_nngp_and_ntk(x, depth=0), nngp_and_ntk(x, depth=0)))
+    for k, e in zip(*both(x), strict=True):
         np.testing.assert_allclose(k, e, rtol=1e-5, atol=1e-6)
 
 
@@ -145,15 +150,21 @@ def test_blocks_change_nothing_but_memory():
 def test_a_batch_of_sets_goes_through_vmap():
     sets = jax.random.normal(jax.random.key(0), (2, 3, 2, 2, 1))
     find = functools.partial(conv_ntk, depth=1)
-    np.testing.assert_allclose(jax.jit(jax.vmap(find))(sets)[1], find(sets[1]), rtol=1e-5)
+    np.testing.assert_allclose(*jax.jit(lambda sets: (jax.vmap(find)(sets)[1], find(sets[1])))(sets), rtol=1e-5)
 
 
 def test_build_by_name():
-    x = jax.random.normal(jax.random.key(0), (2, 2, 2, 1))
-    both = conv_nngp_and_ntk(x, depth=0, stem=True, b_std=0.3)
-    np.testing.assert_array_equal(build("conv_nngp", depth=0, stem=True, b_std=0.3)(x), both.nngp)
-    np.testing.assert_array_equal(build("conv_ntk", depth=0, stem=True, b_std=0.3)(x), both.ntk)
-    np.testing.assert_array_equal(conv_nngp(x, depth=0, stem=True, b_std=0.3), both.nngp)
+    x, options = jax.random.normal(jax.random.key(0), (2, 2, 2, 1)), {"depth": 0, "stem": True, "b_std": 0.3}
+
+    @jax.jit
+    def found(x):
+        named = (build("conv_nngp", **options)(x), build("conv_ntk", **options)(x), conv_nngp(x, **options))
+        return *named, conv_nngp_and_ntk(x, **options)
+
+    nngp, ntk, same, both = found(x)
+    np.testing.assert_allclose(nngp, both.nngp, rtol=1e-6)
+    np.testing.assert_allclose(ntk, both.ntk, rtol=1e-6)
+    np.testing.assert_array_equal(same, nngp)
     with pytest.raises(ValueError, match=r"unknown option of the kernel 'conv_ntk': 'dept'; did you mean 'depth'"):
         build("conv_ntk", dept=1)
     with pytest.raises(ValueError, match=r"unknown option of the kernel 'ntk': 'stem'"):

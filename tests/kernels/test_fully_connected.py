@@ -1,5 +1,6 @@
 """The kernels against closed forms, Monte-Carlo wide networks, and finite differences."""
 
+import functools
 import itertools
 
 import jax
@@ -39,7 +40,7 @@ def test_nngp_and_ntk_are_the_limits_of_wide_networks(activation, depth):
     """The empirical NTK of random networks, and the covariance of their outputs, tend to the kernels."""
     x = jax.random.normal(jax.random.key(1), (4, 6))
     options = {"depth": depth, "activation": activation, "w_std": 1.3, "b_std": 0.4}
-    _, forward, draw = wide_network(jax.random.key(0), 6, 512, depth, activation, 1.3, 0.4)
+    _, forward, draw = wide_network(jax.random.key(0), 6, 256, depth, activation, 1.3, 0.4)
 
     def one(key):
         theta = draw(key)
@@ -48,12 +49,13 @@ def test_nngp_and_ntk_are_the_limits_of_wide_networks(activation, depth):
         f = forward(theta, x)
         return jnp.outer(f, f), rows @ rows.T
 
-    covariance, tangent = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(2), 600))
-    expected = nngp_and_ntk(x, **options)
+    covariance, tangent = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(2), 400))
+    expected = jax.jit(functools.partial(nngp_and_ntk, **options))(x)
     # Outputs of one network are correlated samples: a Monte-Carlo error for them, a width error for the tangent kernel.
     error = covariance.std(0) / np.sqrt(len(covariance))
     assert np.all(np.abs(covariance.mean(0) - expected.nngp) < 4.5 * error)
-    np.testing.assert_allclose(tangent.mean(0), expected.ntk, rtol=0.03)
+    error = tangent.std(0) / np.sqrt(len(tangent))
+    assert np.all(np.abs(tangent.mean(0) - expected.ntk) < 4.5 * error + 0.005 * expected.ntk.max())
 
 
 # Upper triangles for x = sin(0..14) as three rows, w_std 1.3, b_std 0.4, printed by the stax of neural-tangents 0.6.5
@@ -208,29 +210,35 @@ def test_gradient_equals_finite_differences_and_is_finite_where_inputs_coincide(
         y = jax.random.normal(jax.random.key(4), (3, 5), jnp.float64)
         weights = jax.random.normal(jax.random.key(5), (4, 3), jnp.float64)
         loss = jax.jit(lambda x: jnp.sum(weights * kernel(x, y, depth=2, activation=activation)))
-        grad, step = jax.grad(loss)(x), 1e-6
+        grad, step = jax.jit(jax.grad(loss))(x), 1e-6
         for i, j in [(0, 0), (1, 3), (3, 4)]:
             e = jnp.zeros_like(x).at[i, j].set(step)
             np.testing.assert_allclose(grad[i, j], (loss(x + e) - loss(x - e)) / (2 * step), rtol=1e-6, atol=1e-9)
     x = jnp.asarray(np.asarray(x, np.float32))
     twice = jnp.concatenate([x, x[:1], jnp.zeros((1, 5))])  # coincident inputs and a black image
-    for b_std in (0.0, 0.1):
 
-        def total(x, b_std=b_std):
-            return jnp.sum(jnp.sin(kernel(x, depth=2, activation=activation, b_std=b_std)))
+    @jax.jit
+    def slopes(x, b_std):
+        return jax.grad(lambda x: jnp.sum(jnp.sin(kernel(x, depth=2, activation=activation, b_std=b_std))))(x)
 
-        assert jnp.all(jnp.isfinite(jax.grad(total)(twice)))
+    assert all(jnp.all(jnp.isfinite(slopes(twice, b_std))) for b_std in (0.0, 0.1))
+
     # On the diagonal there is no angle to change: the gradient of the trace is that of the closed form.
-    trace = jax.grad(lambda x: jnp.trace(kernel(x, activation=activation)))(x)
-    pairs = jax.grad(lambda x: sum(kernel(x[i : i + 1], activation=activation)[0, 0] for i in range(4)))(x)
-    np.testing.assert_allclose(trace, pairs, rtol=1e-5, atol=1e-6)
+    def trace(x):
+        return jnp.trace(kernel(x, activation=activation))
+
+    def pairs(x):
+        return jnp.sum(jax.vmap(lambda x: kernel(x[None], activation=activation)[0, 0])(x))
+
+    np.testing.assert_allclose(*jax.jit(lambda x: (jax.grad(trace)(x), jax.grad(pairs)(x)))(x), rtol=1e-5, atol=1e-6)
     with x64():
         x = jnp.asarray(x, jnp.float64)
 
+        @jax.jit
         def diagonal(x):
             return jnp.sum(jnp.sin(jnp.diag(kernel(x, depth=2, activation=activation))))
 
-        grad = jax.grad(diagonal)(x)
+        grad = jax.jit(jax.grad(diagonal))(x)
         for i, j in [(0, 0), (3, 4)]:
             e = jnp.zeros_like(x).at[i, j].set(step)
             np.testing.assert_allclose(grad[i, j], (diagonal(x + e) - diagonal(x - e)) / (2 * step), rtol=1e-6)

@@ -71,7 +71,7 @@ ROWS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_computes_what_pytorch_computes(name, beside):
     """Without PyTorch it stands alone, of which two are enough."""
@@ -148,7 +148,7 @@ def test_a_model_with_another_convolution(benchmark, model, expected):
     assert models.build(expected, (28, 28, 1), 10)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_a_row_of_a_method_has_all_figures_and_they_are_the_tables(benchmark, tmp_path, monkeypatch, capsys):
     kip = benchmark.method("kip", "kip", 0.0, smoke=True)
     options = {"precision": "bfloat16", "conv": "im2col", "classes_per_batch": None}

@@ -57,7 +57,7 @@ def test_a_changed_distilled_file_is_read_right_or_refused(reliability, bench):
         assert "0 wrong" in reliability.mutate_distilled(bench, 50)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_a_killed_run_ends_in_the_same_bytes(reliability, bench, monkeypatch):
     cache = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
