@@ -39,7 +39,7 @@ class Table:
     Attributes:
       about: what its figures are.
       columns: heading, key of a row's results, and how to show it: "%" (a share, mean ± std over seeds), "x" (mean ±
-        std over seeds) or "s" (mean seconds).
+        std over seeds), "s" (mean seconds) or "course" (several shares, their means over seeds).
       rows: arguments of `jaxdd distill` or, if the first is one, of a script, by name.
     """
 
@@ -144,13 +144,16 @@ TABLES = {
     "meta": Table(
         "Test accuracy in percent of the last iterate: mean over networks, then mean ± std over seeds; beside it "
         "the std over networks, and random real images of each class that are treated the same way (where labels "
-        "are learned, with those of a teacher of the same architecture). Seconds are of distilling, without "
-        "compilation, on a shared machine.",
+        "are learned, with those of a teacher of the same architecture). Course: accuracy on the batches of training "
+        "data, in the tenths of the updates that end at a quarter, a half, three quarters and the end. Seconds are of "
+        "distilling, without compilation, on a shared machine.",
         (
             ("images", "num_images", "x"),
             ("bits", "num_bits", "x"),
+            ("updates", "steps", "x"),
             ("accuracy", "accuracy_mean", "%"),
             ("std over networks", "accuracy_std", "%"),
+            ("course", "course", "course"),
             ("random real", "random_real_mean", "%"),
             ("std over networks", "random_real_std", "%"),
             ("seconds", "seconds", "s"),
@@ -286,17 +289,31 @@ def run(arguments: list[str], seed: int, workdir: pathlib.Path) -> Result:
         if (workdir / "run.json").exists():
             command.append("--resume")
     done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1]) | gradient_norms(workdir)
+    result = json.loads(done.stdout.splitlines()[-1])
+    result |= gradient_norms(workdir) | course(workdir, result.get("steps"))
     if result.get("resumed_from"):
         result["seconds"] = None  # of the last part alone
     return result
 
 
-def gradient_norms(workdir: pathlib.Path) -> Result:
-    """Mean and std of the logged gradient norms of the second half of a run, if it has any."""
+def logged(workdir: pathlib.Path, name: str) -> list[tuple[int, float]]:
+    """Steps of a run and a metric there, as far as it was logged."""
     log = workdir / "metrics.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    norms = [row["gradient_norm"] for row in rows if "gradient_norm" in row]
+    return [(row["step"], row[name]) for row in rows if name in row]
+
+
+def course(workdir: pathlib.Path, steps: int | None) -> Result:
+    """Mean accuracy on batches in the tenths of a run that end at each quarter of it, if it was logged there."""
+    seen = logged(workdir, "batch_accuracy")
+    ends = [(steps or 0) * quarter / 4 for quarter in (1, 2, 3, 4)]
+    windows = [[value for step, value in seen if end - (steps or 0) / 10 < step <= end] for end in ends]
+    return {"course": [statistics.mean(window) for window in windows]} if all(windows) else {}
+
+
+def gradient_norms(workdir: pathlib.Path) -> Result:
+    """Mean and std of the logged gradient norms of the second half of a run, if it has any."""
+    norms = [norm for _, norm in logged(workdir, "gradient_norm")]
     norms = norms[len(norms) // 2 :]
     if len(norms) < 2:
         return {}
@@ -328,6 +345,8 @@ def shown(results: list[Result], key: str, kind: str) -> str:
     values = [result[key] for result in results if result.get(key) is not None]
     if not values:
         return "–"
+    if kind == "course":
+        return ", ".join(f"{100 * statistics.mean(each):.1f}" for each in zip(*values, strict=True))
     values = [100 * value for value in values] if kind == "%" else values
     mean = statistics.mean(values)
     if kind == "s" or (len(set(values)) == 1 and float(mean).is_integer()):

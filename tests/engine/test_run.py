@@ -59,7 +59,7 @@ def test_checkpoints_at_every_chunk_change_nothing_and_survive_donation(data, tm
     assert_same(whole.state, resumed.state)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.endurance), 4])
 def test_number_of_devices_does_not_matter(data, count):
     reference = run(class_means(), data, devices=jax.devices()[:1])
     result = run(class_means(), data, devices=jax.devices()[:count])

@@ -347,7 +347,7 @@ def test_gradients_under_shard_map_are_those_of_one_device(operands, impl):
         return lax.psum(loss(functools.partial(conv2d, impl=impl), x, w), "devices")
 
     shared = jax.shard_map(shared, mesh=mesh, in_specs=(split, whole), out_specs=whole)
-    expected = jax.grad(functools.partial(loss, native), (0, 1))(x, w)
+    expected = jax.jit(jax.grad(functools.partial(loss, native), (0, 1)))(x, w)
     assert_same(jax.jit(jax.grad(shared, (0, 1)))(x, w), expected, 2e-5)
 
 
@@ -366,7 +366,7 @@ def test_networks_shared_by_devices_and_side_by_side(operands, impl):
     ws = jnp.stack([scale * w for scale in np.linspace(0.5, 2, 8, dtype="f")])
     mesh = jax.make_mesh((4,), ("devices",), axis_types=(AxisType.Auto,))
     ours = share_networks(functools.partial(update, convolve=functools.partial(conv2d, impl=impl)), mesh)
-    assert_same(jax.jit(ours)(x, ws), update(x, ws, native))
+    assert_same(jax.jit(ours)(x, ws), jax.jit(functools.partial(update, convolve=native))(x, ws))
 
 
 def test_precision_and_half_precision_are_kept(operands):
@@ -380,8 +380,8 @@ def test_drops_into_linen_conv(operands, options):
     x, _ = operands
     ours = nn.Conv(10, (3, 3), conv_general_dilated=conv2d, **options)
     theirs = nn.Conv(10, (3, 3), **options)
-    variables = theirs.init(jax.random.key(0), x)
-    np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-6)
+    variables = jax.jit(theirs.init)(jax.random.key(0), x)
+    np.testing.assert_allclose(jax.jit(ours.apply)(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-6)
 
 
 def test_drops_into_one_dimensional_dilated_convolutions():
@@ -477,6 +477,12 @@ def test_advice_is_for_whom_it_would_help(operands, package, monkeypatch, machin
     assert (onednn.advice() or "").count("faster with the optional package jaxdd-onednn: `pip install") == sentences
 
 
+@jax.jit
+def exactly(x, w, g):
+    return value_and_gradients(native, x, w, g)
+
+
+@jax.jit
 def in_bfloat16(x, w, g):
     """What bf16 arithmetic gives: operands are rounded, products and sums are not."""
     x, w, g = (a.astype(jnp.bfloat16).astype(a.dtype) for a in (x, w, g))
@@ -495,7 +501,7 @@ def test_bfloat16_arithmetic_is_asked_for(operands, impl, how):
         value, transpose = jax.vjp(convolve, x, w)
         traced = jax.jit(functools.partial(value_and_gradients, convolve)).trace(x, w, g)
     eager, later = (value, *transpose(g)), traced.lower().compile()(x, w, g)
-    exact = value_and_gradients(native, x, w, g)
+    exact = exactly(x, w, g)
     for got in (eager, later):
         if how == "float32":
             assert_same(got, exact)
@@ -534,7 +540,7 @@ def test_on_gpus_bfloat16_is_no_lower_bound(operands, monkeypatch, kernel):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     x, w = operands
     w = jnp.stack([w, 2 * w])[:, :kernel, :kernel]
-    g = jnp.cos(jax.vmap(native, (None, 0))(x, w))
+    g = jnp.cos(jax.jit(jax.vmap(native, (None, 0)))(x, w))
 
     def each(convolve, x, w, g):
         return jax.vmap(functools.partial(value_and_gradients, convolve), (None, 0, 0))(x, w, g)
@@ -545,6 +551,6 @@ def test_on_gpus_bfloat16_is_no_lower_bound(operands, monkeypatch, kernel):
     for product in products:
         *of, result = re.findall(r"tensor<[^>]*x(\w+)>", product)
         assert set(of) == {"bf16"} and result == "f32"
-    expected = each(native, *(a.astype(jnp.bfloat16).astype(a.dtype) for a in (x, w, g)))
-    assert_same(lowered.compile()(x, w, g), expected)
+    rounded = [a.astype(jnp.bfloat16).astype(a.dtype) for a in (x, w, g)]
+    assert_same(lowered.compile()(x, w, g), jax.jit(functools.partial(each, native))(*rounded))
     assert "jaxdd" not in str(jax.make_jaxpr(lambda x, w: conv2d(x, w))(x, w[0]))
