@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -112,6 +113,43 @@ def test_foreign_files(content, message, tmp_path):
     path.write_bytes(content)
     with pytest.raises(JaxddError, match=message):
         DistilledDataset.read(path)
+
+
+def ramp(*shape):
+    return (0.125 * (np.arange(np.prod(shape)) % 7 - 3)).reshape(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("regime", ["hard", "learned"])
+def test_files_of_format_1_stay_readable(regime, rng):
+    """Written by jaxdd 0.1.0, when the format was new."""
+    stored = DistilledDataset.read(pathlib.Path(__file__).parent / f"format_1_{regime}.safetensors")
+    assert stored.header["format_version"] == 1 and stored.header["data"]["class_names"] == ["cat", "dog"]
+    assert stored.header["protocol"] == {"hard": "idc", "learned": "as-distilled"}[regime]
+    assert stored.header["config"]["method"]["ipc"] == 1 and stored.header["seed"] == 3
+    standardize = data.Standardize(np.float32([0.25, 0.5]), np.float32([0.5, 2.0]))
+    x = rng.uniform(size=(3, 2, 3, 2)).astype(np.float32)
+    seen = stored.distilled()
+    np.testing.assert_allclose(seen.images, ramp(4, 2, 3, 2), atol=1e-5)  # what the method had learned
+    if regime == "hard":
+        np.testing.assert_array_equal(stored.transform.apply(x), standardize.apply(x))
+        np.testing.assert_array_equal(seen.labels, [0, 0, 1, 1])
+        assert (seen.label_convention, seen.label_regime, seen.kernel) == ("hard", "hard", None)
+        assert (seen.decoder, seen.num_bits, seen.iterate) == ("multi_formation", 770, "last")
+        np.testing.assert_array_equal(seen.params["images"], ramp(2, 2, 3, 2))
+        assert seen.plan is seen.learning_rates is seen.theta0 is None
+        return
+    whitening = (2 * np.eye(12) + 0.25 * np.ones((12, 12))).astype(np.float32)
+    expected = (standardize.apply(x) - ramp(2, 3, 2)).reshape(3, 12) @ whitening
+    np.testing.assert_allclose(stored.transform.apply(x).reshape(3, 12), expected, atol=1e-5)
+    assert stored.transform.transforms[1].ridge == 0.1
+    np.testing.assert_array_equal(seen.labels, ramp(4, 2))
+    assert (seen.label_convention, seen.label_regime, seen.iterate) == ("centred", "learned", "average")
+    assert dict(seen.kernel) == {"name": "ntk", "depth": 1, "ridge": 1e-6, "float64": True}
+    np.testing.assert_array_equal(seen.learning_rates, [0.5, 0.25])
+    np.testing.assert_array_equal(seen.plan, [[0, 2], [1, 3]])
+    np.testing.assert_array_equal(seen.theta0["head/kernel"], ramp(12, 2))
+    np.testing.assert_array_equal(seen.theta0["head/bias"], ramp(2))
+    np.testing.assert_array_equal(seen.params["rates"], ramp(2))
 
 
 def test_missing_file_and_directory(tmp_path):
