@@ -12,6 +12,7 @@ from jaxdd.data.herding import herding
 from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, uniform_sampler
 from jaxdd.data.sources import available, load
 from jaxdd.data.transforms import (
+    PUBLISHED,
     ZCA,
     Chain,
     Identity,
@@ -23,6 +24,7 @@ from jaxdd.data.transforms import (
 )
 
 __all__ = [
+    "PUBLISHED",
     "ZCA",
     "Augmentation",
     "Chain",

@@ -114,6 +114,30 @@ def test_zca_spec_standardises_first(colour):
     np.testing.assert_allclose(chain.apply(colour), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["mnist", "svhn_cropped:3.0.0", "cifar10", "cifar100", "tiny_imagenet"])
+def test_published_constants_are_a_plain_standardisation_whatever_the_images(name, colour):
+    mean, std = (np.float32(constants) for constants in data.PUBLISHED[name.partition(":")[0]])
+    x = colour[..., : len(mean)]
+    transform = data.fit_transform("published", x, name=name)
+    assert type(transform) is data.Standardize
+    np.testing.assert_allclose(transform.apply(x), (x - mean) / std, rtol=1e-6, atol=1e-6)
+    whitened = data.fit_transform("published+zca", x, name=name)
+    np.testing.assert_array_equal(whitened.transforms[0].std, std)
+    np.testing.assert_allclose(whitened.inverse(whitened.apply(x)), x, atol=1e-4)
+
+
+def test_the_constants_of_cifar10_are_those_its_papers_divide_by():
+    assert data.PUBLISHED["cifar10"] == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
+def test_data_without_published_constants_say_so(colour):
+    for name in ("birds", "cifar", None):
+        with pytest.raises(JaxddError, match=r'no constants are published .* "standardize" measures them'):
+            data.fit_transform("published", colour, name=name)
+    with pytest.raises(JaxddError, match="published for mnist are of 1 channels, but its images have 3"):
+        data.fit_transform("published", colour, name="mnist")
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_transform_survives_its_file(spec, colour, tmp_path):
     from safetensors.numpy import load_file, save_file
@@ -190,7 +214,9 @@ def test_a_ridge_must_be_above_zero(ridge, colour):
 
 
 def test_unknown_transforms_and_equal_images(colour):
-    with pytest.raises(JaxddError, match="unknown transform 'whiten'; known: none, standardize, zca"):
+    with pytest.raises(
+        JaxddError, match=r"unknown transform 'whiten'; known: none, published, published\+zca, standardize, zca"
+    ):
         data.fit_transform("whiten", colour)
     with pytest.raises(JaxddError, match="did you mean 'standardize'"):
         data.fit_transform("standardise", colour)
