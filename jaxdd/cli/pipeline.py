@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import math
 import os
 import pathlib
@@ -19,7 +20,7 @@ import jax
 import jaxdd
 from jaxdd import data, engine, evaluation, kernels, methods, models, report
 from jaxdd._dotted import is_dotted
-from jaxdd._files import write_atomically
+from jaxdd._files import digest, write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Array, Distilled, HostImages, Method, Network, RealData
@@ -53,6 +54,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 # Where the data lie and how they are read: no part of what they are, so of no run's identity.
 _WHEREABOUTS = ("name", "stream")
 
+_LOG = logging.getLogger("jaxdd")
 EVALUATIONS = ("none", "kernel", "quick", "full")
 
 
@@ -89,8 +91,7 @@ class Real:
         dataset = data.load(name, validation=validation, seed=seed, stream=stream)
         with _fitting(name):
             if isinstance(transform, Mapping):
-                pixels = dataset.train.pixels()
-                transform = data.fit_transform(transform["transform"], pixels, zca_ridge=transform["zca_ridge"])
+                transform = _fitted(transform, dataset)
             stored, decode = data.compact_data(dataset.train, transform, dataset.num_classes)
             held_out, test = (
                 data.real_data(split, transform, dataset.num_classes) if len(split) else None
@@ -124,6 +125,18 @@ class Real:
         """A method for `stored`."""
         method = methods.build(name, **hyper)
         return method if self.decode is None else engine.decoding(method, self.decode)
+
+
+def _fitted(section: Mapping[str, Any], dataset: data.Dataset) -> data.Transform:
+    """The transform that the section `data` of a config asks for."""
+    spec = section["transform"]
+    transform = data.fit_transform(spec, dataset.train.pixels(), zca_ridge=section["zca_ridge"], name=dataset.name)
+    if spec.startswith("published") and dataset.pixel_range != (0.0, 1.0):
+        raise JaxddError(
+            f"the constants published for {dataset.name} are of images in [0, 1], but its pixels are in "
+            f'{list(dataset.pixel_range)}: the transform "standardize" measures them.'
+        )
+    return transform
 
 
 @contextlib.contextmanager
@@ -215,9 +228,9 @@ def distill(
     predictor = _predictor(kept, real.dataset)
     if evaluate == "kernel" and (predictor is None or predictor.kernel is None):
         raise JaxddError(f"method {name!r} has no kernel that could be evaluated without training; use quick or full.")
-    network = _build_model(settings["model"], real.dataset)
-    if network is not None:  # what cannot be evaluated must not cost a run
-        evaluation.check_trainable(network, kept, protocol)
+    if evaluate != "none":
+        network = _build_model(settings["model"], real.dataset)
+        engine.on_first(lambda: _foretell(network, kept, real, protocol, predictor))
     # The data's content is part of every run's identity, wherever it lies.
     identity = {
         "data": {field: value for field, value in chosen.items() if field not in _WHEREABOUTS},
@@ -287,6 +300,24 @@ def _settings(section: Mapping[str, Any], level: str, *, trains_networks: bool) 
     if level == "quick" and not evaluation.protocols.get(section["protocol"]).as_distilled:
         return {**section, "protocol": "quick", "model": section["model"] if trains_networks else "mlp"}
     return dict(section)
+
+
+def _foretell(
+    network: Network | None,
+    kept: Distilled,
+    real: Real,
+    protocol: evaluation.Protocol,
+    predictor: evaluation.Predictor | None,
+) -> None:
+    """Refuse what could not be evaluated after a run, and name the baselines that it will not stand beside."""
+    validation = None if real.validation is None else real.validation.batch
+    try:
+        possible = evaluation.measurable(network, kept, real.stored, validation, protocol, predictor=predictor)
+    except JaxddError as error:
+        raise JaxddError(f"{str(error).rstrip('.')}; --evaluate=none distils without measuring.") from error
+    for baseline in possible.baselines:
+        if baseline.obstacle is not None:
+            _LOG.warning("%s will not be measured: %s.", baseline.name, baseline.obstacle)
 
 
 def _validator(kept: Distilled, real: Real) -> Callable[[Distilled], dict[str, float]] | None:
@@ -435,10 +466,11 @@ def _measure(
     network, distilled = _build_model(model, real.dataset), dataset.distilled()
     full = None
     if full_data and network is not None:
+        steps, tensors = data.transform_to_tensors(real.transform)
         identity = {
             "source": real.dataset.source_hash,
             "split": [dataset.header["data"].get("validation"), dataset.header["data"].get("split_seed")],
-            "transform": data.transform_to_tensors(real.transform)[0],
+            "transform": [steps, digest(tensors[part] for part in sorted(tensors))],
             "model": model,
         }
         own = is_dotted(str(model).partition("(")[0])  # code that may change under its name
@@ -478,6 +510,8 @@ def _measure(
             "kernel_accuracy": ours["kernel_accuracy"],
             "random_real_kernel_accuracy": baseline["kernel_accuracy"],
         }
+    if notes := [f"{row['name']}: {row['note']}" for row in rows if row["note"]]:
+        scores["notes"] = notes
     return scores, rows
 
 

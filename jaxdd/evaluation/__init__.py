@@ -4,12 +4,15 @@ from jaxdd.evaluation import protocols
 from jaxdd.evaluation.baselines import full_data_reference, random_real
 from jaxdd.evaluation.comparison import Row, compare
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
+from jaxdd.evaluation.measurable import Baseline, Measurable, measurable
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.evaluation.train import check_trainable
 from jaxdd.evaluation.verification import Verification, check_fits, verify
 
 __all__ = [
+    "Baseline",
+    "Measurable",
     "Predictor",
     "Protocol",
     "Row",
@@ -21,6 +24,7 @@ __all__ = [
     "evaluate",
     "full_data_reference",
     "kernel_accuracy",
+    "measurable",
     "protocols",
     "random_real",
     "verify",

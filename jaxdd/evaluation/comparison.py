@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxdd.errors import JaxddError
 from jaxdd.evaluation.baselines import herded, random_real, teach
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
+from jaxdd.evaluation.measurable import measurable
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
-from jaxdd.types import Array, Batch, Distilled, HostImages, Key, Network, RealData
-
-NOT_STREAMED = "not measured on streamed data"
+from jaxdd.types import Batch, Distilled, Key, Network, RealData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +23,14 @@ class Row:
 
     Attributes:
       name: "distilled", "random real, learned labels" (of a kernel), "random real, a teacher's labels", "random real,
-        hard labels", "herding" (of pixels, beside hard labels) or "full data"; with `NOT_STREAMED` in brackets of what
-        needs all real images in memory and they stay on the host.
+        hard labels", "herding" (of pixels, beside hard labels) or "full data".
       num_images: of each set behind the row.
       num_bits: what storing such a set costs, None if that is not known. Random real images are stored as the
         distilled set is, 32 bits a pixel entry, also where their source has 8 bits.
       label_regime: "hard" or "learned".
       score: of trained networks, if any were trained.
       kernel_accuracy: fraction, for kernel methods; the mean over the sets behind the row.
+      obstacle: why nothing was measured, if it could not be.
     """
 
     name: str
@@ -41,6 +39,16 @@ class Row:
     label_regime: str
     score: Score | None = None
     kernel_accuracy: float | None = None
+    obstacle: str | None = None
+
+    @property
+    def note(self) -> str | None:
+        """What a reader must know of the row beside its figures."""
+        if self.obstacle is not None:
+            return f"not measured: {self.obstacle}"
+        if self.score is not None and self.score.fell_back:
+            return "rate fixed, no validation data"
+        return None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: what tables and records show of a row; None for what was not measured.
@@ -59,6 +67,7 @@ class Row:
             "networks": len(score.accuracies) if score else None,
             "protocol": score.protocol if score else None,
             "learning_rate": score.learning_rate if score else None,
+            "note": self.note,
         }
 
 
@@ -83,7 +92,7 @@ def compare(
     under the method's kernel, or given by a network of the same kind trained on all real data; a second baseline with
     hard labels follows. Each is `num_networks` independent draws, one for each network, so its spread shows the luck of
     the draw too. Beside hard labels there is one set of herded real images as well. All sets are measured with networks
-    from the same keys.
+    from the same keys. A baseline that cannot be had (see `measurable`) is a row that says why.
 
     Args:
       network: what to train; None leaves only kernel accuracies.
@@ -93,9 +102,9 @@ def compare(
       full_bits: what storing all the training data costs, for that row.
 
     Raises:
-      JaxddError: as `evaluate`, `kernel_accuracy` and `random_real`.
+      JaxddError: as `measurable`, and as `evaluate` and `kernel_accuracy` of the distilled set.
     """
-    per_class = math.ceil(_affordable(distilled) / train.labels.num_classes)
+    possible = measurable(network, distilled, train, validation, protocol, predictor=predictor)
     key_draw, key_evaluate, key_teacher = jax.random.split(key, 3)
     keys = jax.random.split(key_draw, num_networks)
     solver = predictor if predictor and predictor.kernel else None
@@ -120,32 +129,25 @@ def compare(
             kernel_mean = float(np.mean([kernel_accuracy(solver, one, test) for one in sets]))
         return Row(name, len(sets[0].images), sets[0].num_bits, sets[0].label_regime, score, kernel_mean)
 
-    def random_row(name: str, like: Distilled, teacher: Callable[[Array], Array] | None = None) -> Row:
-        sets = [random_real(k, train, per_class, like=like, predictor=predictor, teacher=teacher) for k in keys]
-        return row(name, sets)
+    def sets_of(name: str, regime: str) -> list[Distilled]:
+        like, per_class = dataclasses.replace(distilled, label_regime=regime), possible.per_class
+        if name == "herding":
+            return [herded(train, per_class, like=like)]
+        teacher = None
+        if network is not None and regime == "learned" and not solver:
+            teacher = teach(network, train, key=key_teacher)
+        return [random_real(k, train, per_class, like=like, predictor=predictor, teacher=teacher) for k in keys]
 
-    def missing_row(name: str) -> Row:
-        return Row(f"{name} ({NOT_STREAMED})", per_class * train.labels.num_classes, None, distilled.label_regime)
-
-    streamed = isinstance(train.images, HostImages)
     rows = [row("distilled", [distilled])]
-    if distilled.label_regime == "learned" and solver:
-        rows.append(random_row("random real, learned labels", distilled))
-    elif distilled.label_regime == "learned" and network is not None:
-        name = "random real, a teacher's labels"
-        if streamed:
-            rows.append(missing_row(name))
-        else:
-            rows.append(random_row(name, distilled, teach(network, train, key=key_teacher)))
-    rows.append(random_row("random real, hard labels", dataclasses.replace(distilled, label_regime="hard")))
-    if distilled.label_regime == "hard" and network is not None:
-        rows.append(missing_row("herding") if streamed else row("herding", [herded(train, per_class, like=distilled)]))
+    for name, regime, obstacle in possible.baselines:
+        if obstacle is None:
+            try:
+                rows.append(row(name, sets_of(name, regime)))
+                continue
+            except JaxddError as error:  # what no shape tells: a solve that fails
+                obstacle = str(error).rstrip(".")
+        images = possible.per_class * train.labels.num_classes
+        rows.append(Row(name, images, None, regime, obstacle=obstacle))
     if full_data is not None:
         rows.append(Row("full data", len(train.images), full_bits, "hard", full_data))
     return rows
-
-
-def _affordable(distilled: Distilled) -> int:
-    """How many plain images cost what a set does: never more than it renders, where it is smaller than its images."""
-    count, image = len(distilled.images), 32 * distilled.images[0].size
-    return min(count, distilled.num_bits // image or 1) if distilled.num_bits else count

@@ -28,6 +28,7 @@ class Protocol:
       name: how outputs call it.
       description: one line.
       learning_rates: peak rates; with more than one, the best on validation is chosen.
+      fallback: the rate where there are several and no validation data; None if such a choice cannot do without.
       as_distilled: train as the set says: gradient descent with its learned learning rates, times one of
         `learning_rates`, on its plan, from its initialisation if it is for one. Nothing else of the training below
         plays a part then, and there are neither steps nor epochs.
@@ -53,6 +54,7 @@ class Protocol:
     name: str
     description: str
     learning_rates: tuple[float, ...]
+    fallback: float | None = None
     as_distilled: bool = False
     steps: int | tuple[tuple[int, int], ...] | None = None
     epochs: int | None = None
@@ -78,10 +80,9 @@ class Protocol:
         ):
             if value not in known:
                 raise unknown(kind, value, known)
-        if not self.learning_rates or not all(0 < rate < math.inf for rate in self.learning_rates):
-            raise JaxddError(
-                f"protocol {self.name!r} needs positive, finite learning rates, got {self.learning_rates}."
-            )
+        rates = (*self.learning_rates, *(() if self.fallback is None else (self.fallback,)))
+        if not self.learning_rates or not all(0 < rate < math.inf for rate in rates):
+            raise JaxddError(f"protocol {self.name!r} needs positive, finite learning rates, got {rates}.")
         table = self.steps if isinstance(self.steps, tuple) else ((0, self.steps),)
         sizes = [size for size, _ in table]
         if not table or sizes != sorted(set(sizes)):
@@ -105,6 +106,21 @@ class Protocol:
         augmentation.named(self.augmentation)
         if min(self.batch_size, self.selection_networks) < 1:
             raise JaxddError(f"protocol {self.name!r} needs a batch size and selection networks of at least 1.")
+
+    def without_validation(self) -> Protocol:
+        """The protocol where no data are held out: with one learning rate, whatever is measured.
+
+        Raises:
+          JaxddError: if it has several and no `fallback`.
+        """
+        if len(self.learning_rates) == 1:
+            return self
+        if self.fallback is None:
+            raise JaxddError(
+                f"protocol {self.name!r} chooses its learning rate on validation data, of which there are none: hold "
+                "some out (data.validation=0.1), fix the rate, or take a protocol that has one, 'dc' for one"
+            )
+        return dataclasses.replace(self, learning_rates=(self.fallback,))
 
     def num_steps(self, num_examples: int) -> int:
         """Training steps on a set of this size."""
@@ -204,14 +220,16 @@ _NAMED = {
         ),
         Protocol(
             "quick",
-            "Adam, cosine, 200 steps, rate selected on validation: seconds with an MLP",
+            "Adam, cosine, 200 steps, rate selected on validation, 1e-3 without: seconds with an MLP",
             learning_rates=(3e-4, 1e-3, 3e-3),
+            fallback=1e-3,
             steps=200,
         ),
         Protocol(
             "as-distilled",
-            "the set's own plan, learned rates (times a factor selected on validation) and initialisation",
+            "the set's own plan, learned rates (times a factor selected on validation, 1 without) and initialisation",
             learning_rates=(0.1, 0.3, 1.0),
+            fallback=1.0,
             as_distilled=True,
         ),
         Protocol(

@@ -30,9 +30,10 @@ class Score:
       accuracies: fractions, one for each network.
       learning_rate: the one they were trained with, or the factor of the learned ones.
       protocol: its name.
-      selected_on: "validation" if the learning rate was chosen there, "none" if the protocol fixes it.
+      selected_on: "validation" if the learning rate was chosen there, "none" if it is fixed.
       selection: `(learning rate, mean validation accuracy)` of each candidate.
       kernel_accuracies: of kernel ridge regression on the features of the same networks, if it was asked for.
+      fell_back: whether the protocol would have chosen, and took its `fallback`, as there were no validation data.
     """
 
     accuracies: tuple[float, ...]
@@ -41,6 +42,7 @@ class Score:
     selected_on: str = "none"
     selection: tuple[tuple[float, float], ...] = ()
     kernel_accuracies: tuple[float, ...] = ()
+    fell_back: bool = False
 
     @property
     def mean(self) -> float:
@@ -72,8 +74,8 @@ def evaluate(
     """Train fresh networks on a set and measure them on test data, both in the space the set is in.
 
     Where the protocol leaves a choice of learning rates, other networks are trained with each, and the best mean
-    accuracy on (2,000 evenly spaced examples of) `validation` decides. A rate that diverges is measured like any
-    other. The same arguments give the same numbers.
+    accuracy on (2,000 evenly spaced examples of) `validation` decides; without such data it is the protocol's
+    `fallback`. A rate that diverges is measured like any other. The same arguments give the same numbers.
 
     Args:
       distilled: a set, or several of equal size, over which the networks are then spread in turn.
@@ -87,7 +89,9 @@ def evaluate(
       JaxddError: for an unknown protocol, a protocol that has to select without `validation`, or sets and test data
         that do not fit together.
     """
-    protocol = protocols.get(protocol)
+    given = protocols.get(protocol)
+    held_out = validation if validation is not None and len(validation.labels) else None
+    protocol = given.without_validation() if held_out is None else given
     sets = [distilled] if isinstance(distilled, Distilled) else list(distilled)
     _check(sets, validation, test, num_networks)
     if protocol.as_distilled and sets[0].theta0 is not None:
@@ -130,16 +134,10 @@ def evaluate(
     key_selection, key_measured = jax.random.split(key)
     rates = protocol.learning_rates
     best, selection = rates[0], ()
-    if len(rates) > 1:
-        if validation is None or not len(validation.labels):
-            raise JaxddError(
-                f"protocol {protocol.name!r} selects its learning rate on validation data: give some, "
-                f"or a protocol with one learning rate."
-            )
-        stride = math.ceil(len(validation.labels) / SELECTION_EXAMPLES)
-        held_out = every(stride, validation)
+    if len(rates) > 1 and held_out is not None:
+        some = every(math.ceil(len(held_out.labels) / SELECTION_EXAMPLES), held_out)
         keys = jax.random.split(key_selection, protocol.selection_networks)
-        means = [float(measure(rate, keys, held_out).mean()) for rate in rates]
+        means = [float(measure(rate, keys, some).mean()) for rate in rates]
         best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))
     accuracies = measure(best, jax.random.split(key_measured, num_networks), test, predictor)
     return Score(
@@ -149,6 +147,7 @@ def evaluate(
         selected_on="validation" if selection else "none",
         selection=selection,
         kernel_accuracies=tuple(float(a) for a in np.concatenate(regressed)[:num_networks]) if regressed else (),
+        fell_back=protocol is not given,
     )
 
 

@@ -54,8 +54,7 @@ def train(
     Raises:
       JaxddError: if the protocol's loss cannot use labels of this convention.
     """
-    if protocol.loss == "cross_entropy" and label_convention == "centred":
-        raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use centred labels.")
+    _check_loss(protocol, label_convention)
     indices = np.zeros(len(keys), np.int32) if sets is None else np.asarray(sets, np.int32)
     rates = np.asarray(learning_rates, np.float32)
     return _train(images, labels, rates, keys, indices, network=network, protocol=protocol, convention=label_convention)
@@ -119,6 +118,13 @@ def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) 
     jax.eval_shape(lambda theta, images, stats: network.apply(theta, images, stats), theta, distilled.images, stats)
     if protocol.as_distilled:
         check_as_distilled(network, distilled)
+    else:
+        _check_loss(protocol, distilled.label_convention)
+
+
+def _check_loss(protocol: Protocol, label_convention: str) -> None:
+    if protocol.loss == "cross_entropy" and label_convention == "centred":
+        raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use centred labels.")
 
 
 @functools.partial(jax.jit, static_argnames="network")

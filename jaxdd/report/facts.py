@@ -196,6 +196,7 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Comparison:
         "bits": [f"{row['bits']:,}" if row.get("bits") else "" for row in rows],
         "labels": [str(row.get("label_regime") or "") for row in rows],
         "trained": [trained(row) if row.get("accuracy_mean") is not None else "" for row in rows],
+        "note": [str(row.get("note") or "") for row in rows],
     }
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     return Comparison(
@@ -221,6 +222,8 @@ def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], resu
         score = percent(result.get("best_validation_kernel_accuracy"))
         which = f"step {result['best_step']:,}{f', {score}' if score else ''}"
         sentences.append(f"The iterate that was best on validation data ({which}) is kept beside it.")
+    if source(dataset).get("validation") == 0:
+        sentences.append("It was distilled from all training data; none were held out to select anything on.")
     named = [row["protocol"] for row in rows if row.get("protocol")]
     if named:
         sentences.append("Networks are measured at their last step, too.")

@@ -35,7 +35,7 @@ from jaxdd.report.pictures import by_class, clipped_share, enlargement, grid_ima
 from jaxdd.synthetic import DistilledDataset
 
 # What the report says elsewhere: in its sentence, its table, or as what was selected.
-_SHOWN_ELSEWHERE = ("data", "ipc", "method", "num_images", "num_bits", "full_bits", "best_step")
+_SHOWN_ELSEWHERE = ("data", "ipc", "method", "num_images", "num_bits", "full_bits", "best_step", "notes")
 _SCORES = re.compile(r"accuracy|_(mean|std)$")
 _SECONDS = re.compile(r"(^|_)seconds$")
 
@@ -59,7 +59,7 @@ def write_report(
       history: rows of `metrics.jsonl`, see `curves_svg`.
       rows: the comparison, one dict for the set (named "distilled") and each baseline, of `name`, `num_images`,
         `label_regime`, `bits`, `kernel_accuracy`, `accuracy_mean`, `accuracy_std` (fractions), `networks`, `model`,
-        `protocol`, `learning_rate`, each of which may be absent or None.
+        `protocol`, `learning_rate`, `note`, each of which may be absent or None.
       result: flat and JSON-able: `steps`, `seconds`, `devices`, `full_bits`, `best_step`, ...
       command: what was typed.
 

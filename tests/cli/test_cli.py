@@ -15,8 +15,11 @@ import time
 import numpy as np
 import pytest
 
-from jaxdd.cli import main
+from jaxdd import data, evaluation
+from jaxdd.cli import main, pipeline
+from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Distilled
 
 TINY = ["--config=kip", "--config.data.name=tiny", "--config.method.target_batch=64", "--config.run.validate_every=10"]
 
@@ -29,6 +32,8 @@ def tiny(tmp_path_factory, mnist):
     arrays = {"x_train": source.train.images[::7, ::2, ::2], "y_train": source.train.labels[::7]}
     arrays |= {"x_test": source.test.images[::10, ::2, ::2], "y_test": source.test.labels[::10]}
     np.savez(folder / "small.npz", x=np.zeros((40, 14, 14, 1), np.uint8), y=np.arange(40) % 4)
+    pixels = np.linspace(0, 255, 40 * 16, dtype=np.float32).reshape(40, 4, 4, 1)
+    np.savez(folder / "mnist.npz", x=pixels, y=np.arange(40) % 4)
     np.savez(folder / "tiny.npz", **arrays)
     return folder
 
@@ -204,6 +209,18 @@ BAD = {
     "another's path": (["distill", "--config=/nope/configs/kip.py", "--workdir=DIR"], "unknown config"),
     "no such validation": (["distill", *TINY, "--workdir=DIR", "--config.data.validation=1.5"], "validation"),
     "no tensorboard": (["distill", *TINY, "--workdir=DIR", "--tensorboard"], "tensorboardX"),
+    "no validation to choose on": (
+        ["distill", *TINY, "--workdir=DIR", "--evaluate=full", "--config.data.validation=0.0"],
+        "hold some out (data.validation=0.1), fix the rate, or take a protocol that has one, 'dc' for one; --evaluate=",
+    ),
+    "nothing published": (
+        ["distill", *TINY, "--workdir=DIR", "--config.data.transform=published"],
+        "no constants are published for data set 'tiny'",
+    ),
+    "published for other pixels": (
+        ["distill", *TINY, "--workdir=DIR", "--config.data.name=FOLDER/mnist.npz", "--config.data.transform=published"],
+        "published for mnist are of images in [0, 1], but its pixels are in [0.0, 255.0]",
+    ),
     "rate is no number": (["evaluate", "FINISHED", "--model=mlp", "--learning_rate=nan"], "learning rate"),
     "other classes": (["evaluate", "FINISHED", "--model=mlp", "--data=small"], "distilled"),
     "no such data": (["evaluate", "FINISHED", "--data=nowhere"], "nowhere"),
@@ -216,10 +233,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence_and_leaves_nothing(case, finished, tmp_path, capsys):
+def test_bad_input_is_one_sentence_and_leaves_nothing(case, finished, tiny, tmp_path, capsys):
     line, message = BAD[case]
     workdir = tmp_path / "run"
-    line = [argument.replace("DIR", str(workdir)).replace("FINISHED", str(finished)) for argument in line]
+    places = {"DIR": workdir, "FINISHED": finished, "FOLDER": tiny}
+    for word, place in places.items():
+        line = [argument.replace(word, str(place)) for argument in line]
     assert main(line) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("jaxdd: ") and captured.err.count("\n") == 1, captured.err
@@ -266,6 +285,54 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path, capsys):
 def test_without_validation_data(tmp_path, capsys):
     assert main(distill(tmp_path / "run", "--config.data.validation=0.0", "--evaluate=kernel", "--json")) == 0
     assert "best_step" not in result_of(capsys)
+
+
+def test_a_run_of_which_not_all_can_be_measured_ends_with_a_report_that_says_so(tmp_path, mnist, caplog, capsys):
+    """All of train, and more noise images of each class than there are real ones."""
+    source = mnist.dataset
+    rows = np.concatenate([np.flatnonzero(source.train.labels == label)[:4] for label in range(4)])
+    images, labels = source.train.images[:, ::2, ::2], source.train.labels
+    np.savez(tmp_path / "few.npz", x_train=images[rows], y_train=labels[rows], x_test=images[rows], y_test=labels[rows])
+    workdir, config = tmp_path / "run", {"data": {"name": tmp_path / "few.npz", "validation": 0.0}}
+    config |= {"method": {"init": "noise", "ipc": 5, "model": "mlp(width=4, depth=1)", "target_per_class": 4}}
+    config |= {"run": {"steps": 1}, "evaluation": {"networks": 1}}
+    flags = [f"--config.{group}.{name}={value}" for group, of in config.items() for name, value in of.items()]
+    assert main(["distill", "--config=dm", *flags, f"--workdir={workdir}", "--json"]) == 0
+    captured = capsys.readouterr()
+    few = "class 0 has 4 real images, fewer than 5"
+    assert f"random real, hard labels will not be measured: {few}." in caplog.messages  # before the first step
+    result = json.loads(captured.out.splitlines()[-1])
+    assert result["notes"] == [
+        "distilled: rate fixed, no validation data",
+        f"random real, hard labels: not measured: {few}",
+        f"herding: not measured: {few}",
+    ]
+    assert result["accuracy_mean"] >= 0 and result["random_real_mean"] is result["herding_mean"] is None
+    for file in ("report.html", "README.md"):
+        said = (workdir / file).read_text().replace("\\", "")
+        assert all(sentence in said for sentence in (few, "rate fixed, no validation data", "from all training data"))
+    stored = json.loads((workdir / "results.json").read_text())
+    assert [row["learning_rate"] for row in stored["rows"]] == [0.001, None, None]
+
+
+def test_full_data_are_known_by_the_numbers_of_their_transform(tiny, tmp_path, monkeypatch):
+    """Two standardisations have one name, and networks of one must not stand for those of the other."""
+    dataset = data.load(tiny / "tiny.npz")
+    distilled = Distilled(np.float32(dataset.train.pixels()[:10]), np.arange(10))
+    about = {"name": "tiny", "validation": 0.1, "split_seed": 0, "num_classes": 10}
+    seen = []
+
+    def asked(*arguments, identity, **options):
+        seen.append(json.dumps(identity))
+        raise JaxddError("enough")
+
+    monkeypatch.setattr(evaluation, "full_data_reference", asked)
+    for spec in ("published", "standardize", "standardize"):
+        transform = data.fit_transform(spec, dataset.train.pixels(), name="mnist_5k")
+        DistilledDataset.create(distilled, transform, {"data": about}).write(tmp_path / "set.safetensors")
+        with pytest.raises(JaxddError, match="enough"):
+            pipeline.evaluate(tmp_path / "set.safetensors", model="mlp", full_data=True)
+    assert seen[0] != seen[1] == seen[2]
 
 
 def test_directory_of_another_config_is_refused_with_the_difference(finished, capsys):

@@ -149,6 +149,7 @@ def test_a_row_as_a_dict():
         "networks": 2,
         "protocol": "quick",
         "learning_rate": 0.1,
+        "note": None,
     }
     single = dataclasses.replace(pair, score=evaluation.Score((0.5,), 0.1, "quick")).as_dict()
     assert (single["accuracy_mean"], single["accuracy_std"], single["networks"]) == (0.5, None, 1)

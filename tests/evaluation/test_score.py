@@ -223,7 +223,7 @@ def test_batch_norm_statistics_are_trained(mnist, key):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"protocol": "quick", "validation": None}, "selects its learning rate on validation data"),
+        ({"protocol": "default", "validation": None}, "chooses its learning rate on validation data"),
         ({"protocol": "defualt"}, "did you mean 'default'"),
         ({"protocol": Protocol("ce", "", (0.1,), steps=1, loss="cross_entropy")}, "cannot use centred labels"),
         ({"test": Batch(jnp.zeros((2, 8, 8, 1)), jnp.zeros(2, jnp.int32))}, "test images are"),

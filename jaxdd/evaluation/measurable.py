@@ -1,0 +1,96 @@
+"""What can be measured of a set, from shapes, counts and the protocol alone: said before a run, not after it."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdd.evaluation import protocols
+from jaxdd.evaluation.kernel import Predictor
+from jaxdd.evaluation.protocols import Protocol
+from jaxdd.evaluation.train import check_trainable
+from jaxdd.types import Batch, Distilled, HostImages, Network, RealData
+
+
+class Baseline(NamedTuple):
+    """Real images that a distilled set is compared with.
+
+    Attributes:
+      name: of its row, see `Row`.
+      label_regime: "hard" or "learned".
+      obstacle: why it cannot be had, or None.
+    """
+
+    name: str
+    label_regime: str
+    obstacle: str | None = None
+
+
+class Measurable(NamedTuple):
+    """What `compare` will measure beside the distilled set itself.
+
+    Attributes:
+      per_class: real images of each class in a baseline.
+      baselines: in the order of their rows.
+    """
+
+    per_class: int
+    baselines: tuple[Baseline, ...]
+
+
+def measurable(
+    network: Network | None,
+    distilled: Distilled,
+    train: RealData,
+    validation: Batch | None,
+    protocol: str | Protocol = "default",
+    *,
+    predictor: Predictor | None = None,
+) -> Measurable:
+    """Say what of a comparison can be had, before anything is computed. The arguments are those of `compare`.
+
+    Args:
+      distilled: a set, or its shapes.
+      train: only its counts, and where its images are, play a part.
+
+    Raises:
+      JaxddError: if the set itself cannot be measured: the network cannot be trained on it by the protocol, or the
+        protocol has to select without `validation`.
+    """
+    if network is not None:
+        protocol = protocols.get(protocol)
+        if validation is None or not len(validation.labels):
+            protocol = protocol.without_validation()
+        check_trainable(network, distilled, protocol)
+        if predictor is not None and predictor.kernel is None:
+            theta, stats = jax.eval_shape(network.init, jax.random.key(0))
+            jax.eval_shape(network.features, theta, distilled.images, stats)
+    per_class = math.ceil(_affordable(distilled) / train.labels.num_classes)
+    counts = train.labels.counts
+    smallest, streamed = int(np.argmin(counts)), isinstance(train.images, HostImages)
+    few = None
+    if counts[smallest] < per_class:
+        few = f"class {smallest} has {counts[smallest]} real images, fewer than {per_class}"
+    baselines = []
+    if distilled.label_regime == "learned" and predictor and predictor.kernel:
+        uncentred = None if distilled.label_convention == "centred" else "a kernel's labels are centred, these are not"
+        baselines.append(Baseline("random real, learned labels", "learned", few or uncentred))
+    elif distilled.label_regime == "learned" and network is not None:
+        obstacle = STREAMED if streamed else few
+        baselines.append(Baseline("random real, a teacher's labels", "learned", obstacle))
+    baselines.append(Baseline("random real, hard labels", "hard", few))
+    if distilled.label_regime == "hard" and network is not None:
+        baselines.append(Baseline("herding", "hard", STREAMED if streamed else few))
+    return Measurable(per_class, tuple(baselines))
+
+
+STREAMED = "needs all real images in memory, and the data are streamed"
+
+
+def _affordable(distilled: Distilled) -> int:
+    """How many plain images cost what a set does: never more than it renders, where it is smaller than its images."""
+    count, image = len(distilled.images), 32 * math.prod(distilled.images.shape[1:])
+    return min(count, distilled.num_bits // image or 1) if distilled.num_bits else count
