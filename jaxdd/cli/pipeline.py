@@ -220,7 +220,7 @@ def distill(
     protocol = evaluation.protocols.get(settings["protocol"])
     if not isinstance(settings["networks"], int) or settings["networks"] < 1:
         raise JaxddError(f"config.evaluation.networks must be at least 1, got {settings['networks']!r}.")
-    engine.on_first(lambda: _check_free(workdir))
+    engine.on_first(lambda: _check_workdir(workdir, name))
     real = Real.of_config(chosen)
     real.check_full_data(full_data)
     method = real.method(name, full["method"])
@@ -235,6 +235,7 @@ def distill(
     identity = {
         "data": {field: value for field, value in chosen.items() if field not in _WHEREABOUTS},
         "method": {"name": name, **full["method"]},
+        **_revision(name),
     }
     outcome = engine.run(
         method,
@@ -340,6 +341,7 @@ def _provenance(name: str, full: Mapping[str, Any], real: Real, *, steps: int) -
         "config": {
             "data": {"name": dataset.name} | {k: v for k, v in chosen.items() if k not in _WHEREABOUTS},
             "method": {"name": name, **full["method"]},
+            **_revision(name),
             "steps": steps,
         },
         "seed": full["seed"],
@@ -444,12 +446,35 @@ def distilled_file(source: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def _check_free(workdir: pathlib.Path) -> None:
-    """A directory of somebody else's must not lose its README."""
+def _revision(name: str) -> dict[str, int]:
+    """What a run's identity and its file say of the method's revision: nothing of the first."""
+    number = max(methods.revisions(name), default=1)
+    return {"revision": number} if number > 1 else {}
+
+
+def _check_workdir(workdir: pathlib.Path, name: str) -> None:
+    """A directory of somebody else's must not lose its README, nor a run be finished as another method than it began.
+
+    Raises:
+      JaxddError: for files that are not of a run, or a run of another revision of this method.
+    """
     if not (workdir / "run.json").exists():
-        for name in (FILE, RESULTS, "README.md", "report.html", "images.png"):
-            if (workdir / name).exists():
-                raise JaxddError(f"{workdir} holds {name} but no run of jaxdd; choose an empty directory.")
+        for file in (FILE, RESULTS, "README.md", "report.html", "images.png"):
+            if (workdir / file).exists():
+                raise JaxddError(f"{workdir} holds {file} but no run of jaxdd; choose an empty directory.")
+        return
+    begun = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        config = json.loads((workdir / "run.json").read_text())["config"]  # the engine says what is wrong with it
+        begun = config.get("revision", 1) if config["method"]["name"] == name else None
+    changes = methods.revisions(name)
+    here = max(changes, default=1)
+    if isinstance(begun, int) and begun != here:
+        since = "; ".join(changes[number] for number in sorted(changes) if number > begun)
+        raise JaxddError(
+            f"{workdir} was begun with revision {begun} of {name}, and this jaxdd has revision {here}"
+            f"{f' ({since})' if since else ''}: finish it with the jaxdd that began it, or begin anew elsewhere."
+        )
 
 
 def _measure(

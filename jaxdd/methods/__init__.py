@@ -1,6 +1,6 @@
 """Published distillation methods, one file each. `build(name, **hyperparameters)` makes one by name."""
 
-from jaxdd.methods._registry import available, build, fields
+from jaxdd.methods._registry import available, build, fields, revisions
 from jaxdd.methods.bilevel import Bilevel, Inner, bilevel
 from jaxdd.methods.bptt import BPTT, LinBa, bptt, linba
 from jaxdd.methods.cafe import CAFE, cafe
@@ -62,6 +62,7 @@ __all__ = [
     "one_network",
     "rat_bptt",
     "rcig",
+    "revisions",
     "rfad",
     "soft_label_dd",
 ]

@@ -5,20 +5,27 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints
 
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import Method
 
-_METHODS: dict[str, tuple[type, Callable[[Any], Method]]] = {}
+_METHODS: dict[str, tuple[type, Callable[..., Method]]] = {}
 
 
-def method(hyper: type) -> Callable[[Callable[[Any], Method]], Callable[..., Method]]:
+def method(
+    hyper: type, *, revisions: Mapping[int, str] | None = None
+) -> Callable[[Callable[[Any], Method]], Callable[..., Method]]:
     """Register a builder under its function's name and let it take the fields of `hyper` as keywords.
 
     `kip(ipc=10)` and `kip(KIP(ipc=10))` are the same; a misspelt field names the nearest one.
+
+    Args:
+      hyper: the hyper-parameters, a frozen dataclass.
+      revisions: what changed under an unchanged configuration, from 2 on: runs of an older revision are not gone on
+        with, see `revisions`.
     """
 
     def register(builder: Callable[[Any], Method]) -> Callable[..., Method]:
@@ -29,7 +36,8 @@ def method(hyper: type) -> Callable[[Callable[[Any], Method]], Callable[..., Met
             return builder(_make(hyper, fields) if config is None else config)
 
         vars(call)["__signature__"] = inspect.signature(hyper)  # what completion and help show
-        _METHODS[builder.__name__] = (hyper, builder)
+        vars(call)["revisions"] = dict(revisions or {})
+        _METHODS[builder.__name__] = (hyper, call)
         return call
 
     return register
@@ -76,7 +84,18 @@ def fields(name: str) -> dict[str, Any]:
     return {each.name: None if each.default is each.empty else each.default for each in parameters}
 
 
-def _registered(name: str) -> tuple[type, Callable[[Any], Method]]:
+def revisions(name: str) -> Mapping[int, str]:
+    """What each revision of a method changed under an unchanged configuration: none for the first, which is 1.
+
+    A method of one's own, by its dotted path, may have them too: as an attribute `revisions` of its builder.
+
+    Raises:
+      JaxddError: for an unknown name.
+    """
+    return getattr(resolve(name) if is_dotted(name) else _registered(name)[1], "revisions", {})
+
+
+def _registered(name: str) -> tuple[type, Callable[..., Method]]:
     if name not in _METHODS:
         raise unknown("method", name, _METHODS)
     return _METHODS[name]
@@ -90,8 +109,7 @@ def build(name: str, **fields) -> Method:
         builder that takes other arguments or returns no `Method`.
     """
     if not is_dotted(name):
-        hyper, builder = _registered(name)
-        return builder(_make(hyper, fields))
+        return _registered(name)[1](**fields)
     builder = resolve(name)
     try:
         inspect.signature(builder).bind(**fields)

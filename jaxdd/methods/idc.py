@@ -63,7 +63,7 @@ class IDC(Matching):
         )
 
 
-@method(IDC)
+@method(IDC, revisions={2: "an epoch of its network rounds its steps up, and mosaics are resized by nearest neighbour"})
 def idc(config: IDC) -> Method:
     """IDC: several images in each stored one, by gradient matching on networks that are trained on real data.
 

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxdd import data, evaluation
+from jaxdd import data, evaluation, methods
 from jaxdd.cli import main, pipeline
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
@@ -34,6 +34,8 @@ def tiny(tmp_path_factory, mnist):
     np.savez(folder / "small.npz", x=np.zeros((40, 14, 14, 1), np.uint8), y=np.arange(40) % 4)
     pixels = np.linspace(0, 255, 40 * 16, dtype=np.float32).reshape(40, 4, 4, 1)
     np.savez(folder / "mnist.npz", x=pixels, y=np.arange(40) % 4)
+    (folder / "begun").mkdir()
+    (folder / "begun" / "run.json").write_text('{"config": {"method": {"name": "idc"}}, "seed": 0}')
     np.savez(folder / "tiny.npz", **arrays)
     return folder
 
@@ -221,6 +223,10 @@ BAD = {
         ["distill", *TINY, "--workdir=DIR", "--config.data.name=FOLDER/mnist.npz", "--config.data.transform=published"],
         "published for mnist are of images in [0, 1], but its pixels are in [0.0, 255.0]",
     ),
+    "begun with another revision": (
+        ["distill", "--config=idc", "--workdir=FOLDER/begun", "--resume"],
+        "was begun with revision 1 of idc, and this jaxdd has revision 2 (an epoch of its network rounds its steps up",
+    ),
     "rate is no number": (["evaluate", "FINISHED", "--model=mlp", "--learning_rate=nan"], "learning rate"),
     "other classes": (["evaluate", "FINISHED", "--model=mlp", "--data=small"], "distilled"),
     "no such data": (["evaluate", "FINISHED", "--data=nowhere"], "nowhere"),
@@ -313,6 +319,22 @@ def test_a_run_of_which_not_all_can_be_measured_ends_with_a_report_that_says_so(
         assert all(sentence in said for sentence in (few, "rate fixed, no validation data", "from all training data"))
     stored = json.loads((workdir / "results.json").read_text())
     assert [row["learning_rate"] for row in stored["rows"]] == [0.001, None, None]
+
+
+def test_a_method_of_another_revision_does_not_go_on(tmp_path, monkeypatch, capsys):
+    run = distill(tmp_path / "run", "--resume", "--evaluate=none", steps=1)
+    monkeypatch.setattr(methods.kip, "revisions", {2: "it forgets", 3: "it remembers"})
+    assert main(run) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["revision"] == 3
+    header = DistilledDataset.read(tmp_path / "run" / "distilled.safetensors").header
+    assert header["config"]["revision"] == 3
+    for held, sentence in (
+        ({2: "it forgets", 3: "it remembers", 4: "it wonders"}, "revision 3 of kip, and this jaxdd has revision 4 (it"),
+        ({}, "revision 3 of kip, and this jaxdd has revision 1: finish it with the jaxdd that began it"),
+    ):
+        monkeypatch.setattr(methods.kip, "revisions", held)
+        assert main(run) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_full_data_are_known_by_the_numbers_of_their_transform(tiny, tmp_path, monkeypatch):
