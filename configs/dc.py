@@ -1,9 +1,9 @@
 """DC, Dataset Condensation (Zhao, Mopuri & Bilen, ICLR 2021, https://arxiv.org/abs/2006.05929): gradient matching.
 
-`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, fewer and shorter steps,
-a quarter of an hour on two cores. `mnist`, `fashion_mnist`, `cifar10`: the paper's settings, for a GPU; any
-`--config.method.ipc`, and as many `--config.run.steps` as 1,000 times the matching steps of that ipc (1 for 1, 10 for
-10, 50 for 50):
+`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, fewer and shorter steps, a quarter of an
+hour on two cores. `mnist`, `fashion_mnist`, `cifar10`: the paper's settings, on all training images and with its
+constants of their channels, for a GPU; any `--config.method.ipc`, and as many `--config.run.steps` as 1,000 times the
+matching steps of that ipc (1 for 1, 10 for 10, 50 for 50):
 
     jaxdd distill --config=dc --evaluate=full --workdir=runs/dc
     jaxdd distill --config=dc:cifar10 --evaluate=full --workdir=runs/dc_cifar10
@@ -19,7 +19,7 @@ from jaxdd.cli import preset, template
 def paper(data: str) -> dict:
     return {
         "method": {"ipc": 10, "classes_per_batch": None, "target_block": None},
-        "data": {"name": data},
+        "data": {"name": data, "transform": "published", "validation": 0.0},
         "run": {"steps": 10_000},
         "evaluation": {"protocol": "dc"},
     }

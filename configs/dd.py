@@ -2,7 +2,9 @@
 
 `fixed` (the default): 10 images, one step of gradient descent three times over, for the one initialisation that travels
 with them. `random`: 100 images in ten steps three times over, for any initialisation. Both are evaluated as they were
-distilled: the network takes those very steps. Full MNIST (JAXDD_DATA_DIR/mnist.npz):
+distilled: the network takes those very steps, at a factor of the learned rates that is selected on a tenth of the
+training images. The paper trains on all, at a factor of 1: `--config.data.validation=0.0`. Full MNIST
+(JAXDD_DATA_DIR/mnist.npz):
 
     jaxdd distill --config=dd --config.data.name=mnist --workdir=runs/dd_fixed
     jaxdd distill --config=dd:random --config.data.name=mnist --workdir=runs/dd_random

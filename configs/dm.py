@@ -1,8 +1,8 @@
 """DM (Zhao & Bilen, WACV 2023, https://arxiv.org/abs/2110.04181): distribution matching in random networks.
 
 `cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, 600 steps: ten minutes on two cores.
-`mnist` (without flips), `fashion_mnist`, `cifar10`: the paper's settings, for a GPU; any `--config.method.ipc` (from
-100 on with `--config.method.learning_rate=10`):
+`mnist` (without flips), `fashion_mnist`, `cifar10`: the paper's settings, on all training images and with its constants
+of their channels, for a GPU; any `--config.method.ipc` (from 100 on with `--config.method.learning_rate=10`):
 
     jaxdd distill --config=dm --evaluate=full --workdir=runs/dm
     jaxdd distill --config=dm:cifar10 --evaluate=full --workdir=runs/dm_cifar10
@@ -17,7 +17,7 @@ from jaxdd.cli import preset, template
 def paper(data: str, **method) -> dict:
     return {
         "method": {"ipc": 10, "classes_per_batch": None, "target_block": None, **method},
-        "data": {"name": data},
+        "data": {"name": data, "transform": "published", "validation": 0.0},
         "run": {"steps": 20_000},
         "evaluation": {"protocol": "dsa-digits" if method else "dsa"},
     }

@@ -1,9 +1,9 @@
 """DSA (Zhao & Bilen, ICML 2021, https://arxiv.org/abs/2102.08259): gradient matching with siamese augmentation.
 
 `cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, fewer and shorter steps: a quarter of an
-hour on two cores. `mnist` (without flips), `fashion_mnist`, `cifar10`: the paper's settings, for a GPU; any
-`--config.method.ipc`, and as many `--config.run.steps` as 1,000 times the matching steps of that ipc (1 for 1, 10 for
-10, 50 for 50):
+hour on two cores. `mnist` (without flips), `fashion_mnist`, `cifar10`: the paper's settings, on all training images and
+with its constants of their channels, for a GPU; any `--config.method.ipc`, and as many `--config.run.steps` as 1,000
+times the matching steps of that ipc (1 for 1, 10 for 10, 50 for 50):
 
     jaxdd distill --config=dsa --evaluate=full --workdir=runs/dsa
     jaxdd distill --config=dsa:cifar10 --evaluate=full --workdir=runs/dsa_cifar10
@@ -18,7 +18,7 @@ from jaxdd.cli import preset, template
 def paper(data: str, **method) -> dict:
     return {
         "method": {"ipc": 10, "classes_per_batch": None, "target_block": None, **method},
-        "data": {"name": data},
+        "data": {"name": data, "transform": "published", "validation": 0.0},
         "run": {"steps": 10_000},
         "evaluation": {"protocol": "dsa-digits" if method else "dsa"},
     }

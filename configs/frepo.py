@@ -3,7 +3,7 @@
 `cpu` (the default): what two CPU cores do in a quarter of an hour, with a network of half the width, half the batch and
 a rate for a short run. Fashion-MNIST (JAXDD_DATA_DIR/fashion_mnist.npz), 10 images; 100 with
 `--config.method.ipc=10`. `DATA_IPC`, for one `cifar10_10`: the authors' settings for a data set and images per class,
-whose 500,000 updates are days on a GPU, and their evaluation:
+all training images, 500,000 updates (days on a GPU), and their evaluation:
 
     jaxdd distill --config=frepo --config.data.name=fashion_mnist --workdir=runs/frepo
     jaxdd distill --config=frepo:cifar10_10 --evaluate=full --workdir=runs/frepo_cifar10_10
@@ -40,7 +40,7 @@ def paper(data: str, ipc: int) -> dict:
             "flip": data == "cifar10" or (ipc == 1 and not digits),
             "precision": "bfloat16",
         },
-        "data": {"name": data, "transform": "standardize" if digits else "zca"},
+        "data": {"name": data, "transform": "published" if digits else "zca", "validation": 0.0},
         "run": {"steps": 500_000},
         "evaluation": {
             "model": f"wide_convnet(depth={depth}, norm='none')",

@@ -21,7 +21,7 @@ from jaxdd.cli import preset, template
 def paper(data: str, protocol: str = "idc", **method) -> dict:
     return {
         "method": {"ipc": 10, "classes_per_batch": None, "target_block": None, **method},
-        "data": {"name": data},
+        "data": {"name": data, "transform": "published", "validation": 0.0},
         "run": {"steps": 200_000},
         "evaluation": {"protocol": protocol},
     }

@@ -8,8 +8,9 @@ images a class:
     jaxdd distill --config=kip --config.data.name=fashion_mnist --config.method.ipc=10 --workdir=runs/kip_fmnist_10
 
 `conv`: CIFAR-10 with the paper's "ConvNet" (Nguyen, Novak, Xiao & Lee, NeurIPS 2021, https://arxiv.org/abs/2107.13034):
-a convolution, three blocks of convolution and pooling, all infinitely wide. For GPUs; theirs were hundreds. Not part of
-it: the normalisation of each image before the whitening. 1, 10 or 50 images by `--config.method.ipc`:
+a convolution, three blocks of convolution and pooling, all infinitely wide. For GPUs; theirs were hundreds. On all
+training images, so without a best iterate; networks are evaluated by `dc`. Not part of it: the normalisation of each
+image before the whitening. 1, 10 or 50 images by `--config.method.ipc`:
 
     jaxdd distill --config=kip:conv --evaluate=kernel --workdir=runs/kip_conv
 """
@@ -30,9 +31,9 @@ PRESETS = {
             "target_batch": 5000,
             "float64": True,
         },
-        "data": {"name": "cifar10", "transform": "zca"},
-        "run": {"steps": 50_000, "log_every": 10, "validate_every": 5000},
-        "evaluation": {"model": "convnet"},
+        "data": {"name": "cifar10", "transform": "zca", "validation": 0.0},
+        "run": {"steps": 50_000, "log_every": 10},
+        "evaluation": {"model": "convnet", "protocol": "dc"},
     },
 }
 

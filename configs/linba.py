@@ -1,7 +1,7 @@
 """Linear bases (Deng & Russakovsky, NeurIPS 2022, https://arxiv.org/abs/2206.02916), no larger than `ipc` plain images.
 
 `cpu` (the default): a ConvNet of width 32, 20 inner steps, Adam outside; some ten minutes on two cores. `paper`:
-CIFAR-10 with a ConvNet of width 128 and 150 inner steps, for a GPU.
+all of CIFAR-10 with a ConvNet of width 128, 150 inner steps and the authors' evaluation, for a GPU.
 
     jaxdd distill --config=linba --config.data.name=fashion_mnist --evaluate=full --workdir=runs/linba
     jaxdd distill --config=linba:paper --workdir=runs/linba_cifar10
@@ -27,8 +27,9 @@ PRESETS = {
     },
     "paper": {
         "method": {"remat": "sqrt"},
-        "data": {"name": "cifar10"},
+        "data": {"name": "cifar10", "transform": "published", "validation": 0.0},
         "run": {"steps": 50_000},
+        "evaluation": {"protocol": "linba"},
     },
 }
 

@@ -1,8 +1,9 @@
 """NCFM (Wang et al., CVPR 2025, https://arxiv.org/abs/2502.20653): characteristic functions of features.
 
 `cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, two networks that are trained a little:
-a quarter of an hour on two cores. `cifar10`: the authors' released settings but for what docs/matching.md says, for
-a GPU, whose twenty networks are trained before the first step (without a progress bar); any `--config.method.ipc`:
+a quarter of an hour on two cores. `cifar10`: the authors' released settings but for what docs/matching.md says, on all
+training images and with their constants, for a GPU, whose twenty networks are trained before the first step (without a
+progress bar); any `--config.method.ipc`:
 
     jaxdd distill --config=ncfm --evaluate=full --workdir=runs/ncfm
     jaxdd distill --config=ncfm:cifar10 --evaluate=full --workdir=runs/ncfm_cifar10
@@ -31,7 +32,7 @@ PRESETS = {
     },
     "cifar10": {
         "method": {"ipc": 10, "classes_per_batch": None, "target_block": None},
-        "data": {"name": "cifar10"},
+        "data": {"name": "cifar10", "transform": "published", "validation": 0.0},
         "run": {"steps": 20_000},
         "evaluation": {"protocol": "ncfm"},
     },

@@ -1,8 +1,8 @@
 """RCIG (Loo, Hasani, Lechner & Rus, ICML 2023, https://arxiv.org/abs/2302.06755): implicit gradients, linear networks.
 
 `cpu` (the default): 10 images and a network of width 16, for two cores. `DATA_IPC`, for one `fashion_mnist_1`: the
-authors' settings for a data set and images per class, their network of widths 128, 256 and 512 and their evaluation,
-for a GPU:
+authors' settings for a data set and images per class, on all training images, their network of widths 128, 256 and 512
+and their evaluation, for a GPU:
 
     jaxdd distill --config=rcig --evaluate=full --workdir=runs/rcig
     jaxdd distill --config=rcig:fashion_mnist_1 --evaluate=full --workdir=runs/rcig_fmnist
@@ -36,7 +36,7 @@ def paper(data: str, ipc: int) -> dict:
     model = f"wide_convnet(depth={4 if data == 'tiny_imagenet' else 3}, norm='none')"
     return {
         "method": {"ipc": ipc, "model": model, "flip": not digits, "ridge": 1e-6 * ipc * CLASSES.get(data, 10)},
-        "data": {"name": data, "transform": "standardize" if digits else "zca"},
+        "data": {"name": data, "transform": "published" if digits else "zca", "validation": 0.0},
         "run": {"steps": 10_000},
         "evaluation": {"protocol": "rcig-digits" if digits else "rcig"},
     }

@@ -2,7 +2,8 @@
 
 `cpu` (the default): networks of width 64 and batches of 512, at a rate for a short run. `DATA_IPC`, for one
 `cifar10_10`: the authors' settings for mnist, fashion_mnist, cifar10 (1, 10, 50 images per class) and cifar100 (1, 10),
-without their learned linear map of the pixels; up to 100,000 updates, with early stopping that we leave out. For a GPU.
+on all training images, without their learned linear map of the pixels; up to 100,000 updates, with early stopping that
+we leave out. Networks are evaluated by `dc`, as their protocol is not here. For a GPU.
 
     jaxdd distill --config=rfad --config.data.name=fashion_mnist --evaluate=kernel --workdir=runs/rfad
     jaxdd distill --config=rfad:cifar10_10 --evaluate=kernel --workdir=runs/rfad_cifar10_10
@@ -19,8 +20,9 @@ IPC = {"mnist": (1, 10, 50), "fashion_mnist": (1, 10, 50), "cifar10": (1, 10, 50
 def paper(data: str, ipc: int) -> dict:
     return {
         "method": {"ipc": ipc, "precision": "bfloat16"},
-        "data": {"name": data, "transform": "zca" if data.startswith("cifar") else "standardize"},
+        "data": {"name": data, "transform": "zca" if data.startswith("cifar") else "standardize", "validation": 0.0},
         "run": {"steps": 100_000},
+        "evaluation": {"protocol": "dc"},
     }
 
 

@@ -1,6 +1,8 @@
 """Soft-label dataset distillation (Sucholutsky & Schonlau 2019, https://arxiv.org/abs/1910.02551), LeNet.
 
-10 images with learned label vectors for one initialisation; 5 images with `--config.method.classes=5`. Full MNIST:
+10 images with learned label vectors for one initialisation; 5 images with `--config.method.classes=5`. A tenth of the
+training images is held out, on which the evaluation selects a factor of the learned rates; the paper trains on all, at
+a factor of 1: `--config.data.validation=0.0`. Full MNIST:
 
     jaxdd distill --config=soft_label_dd --config.data.name=mnist --workdir=runs/soft_10
     jaxdd distill --config=soft_label_dd --config.data.name=mnist --config.method.classes=5 --workdir=runs/soft_5

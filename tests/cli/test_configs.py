@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from jaxdd import methods, models
+from jaxdd import data, methods, models
 from jaxdd.cli import config as configs
 from jaxdd.cli import preset, template
 from jaxdd.cli.main import main
@@ -37,6 +37,27 @@ def test_every_shipped_config_builds_and_names_what_there_is(path, chosen):
     assert protocols.get(plain["evaluation"]["protocol"])
     assert models.build(plain["evaluation"]["model"] or "convnet", (32, 32, 3), 10)
     assert f"--config={path.stem}" in module.__doc__
+
+
+@pytest.mark.parametrize(("path", "chosen"), list(shipped()))
+def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, chosen):
+    """And those for two cores hold a tenth out, on which a rate may be chosen."""
+    module = module_of(path)
+    config = configs.plain(module.get_config(chosen) if chosen else module.get_config())
+    section = config["data"]
+    if chosen in ("cpu", "fc", "fixed", "random", None):
+        assert section["validation"] == 0.1 and section["transform"] == "standardize"
+        return
+    assert section["validation"] == 0.0
+    protocol = protocols.get(config["evaluation"]["protocol"])
+    assert protocol.without_validation() is protocol  # it says so itself: every level can be evaluated
+    # Where papers measure: RFAD its channels, and who whitens without dividing by constants first.
+    measured = path.stem == "rfad" or section["transform"] == "zca"
+    assert measured or section["transform"] in ("published", "published+zca")
+    if section["transform"].startswith("published"):
+        assert section["name"] in data.PUBLISHED
+    if "cifar10" in section["name"] and path.stem in ("dc", "dsa", "dm", "cafe", "idc", "ncfm", "datadam", "linba"):
+        assert section["transform"].startswith("published")
 
 
 def test_optional_fields_can_be_given_on_the_command_line(tmp_path, capsys):
