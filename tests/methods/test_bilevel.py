@@ -74,17 +74,6 @@ def test_updates_are_those_of_plain_loops(options, digits):
         np.testing.assert_array_equal(update.after.params["labels"], np.eye(4))
 
 
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(digits, tmp_path):
-    """With a network that is kept, moments, and rates that fall."""
-    options = {"ipc": 1, "steps": 1, "epochs": 2, "initialisation": "fixed", "decay_every": 2, "target_batch": 20}
-    method = methods.dd(model="mlp(width=8, depth=1)", **options)
-    whole = toys.run(method, digits, steps=4)
-    toys.run(method, digits, steps=2, workdir=tmp_path)
-    resumed = toys.run(method, digits, steps=4, workdir=tmp_path, resume=True)
-    assert resumed.resumed_from == 2
-    toys.assert_same(resumed.state, whole.state)
-
-
 @pytest.mark.parametrize(("fixed", "learned"), [(None, False), (0.1, True)])
 def test_the_inner_learning_rate_is_given_or_learned(fixed, learned, digits):
     synthetic = pixels(1, init="noise")
