@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -50,10 +51,16 @@ class Update(NamedTuple):
     metrics: Metrics
 
 
-def updates(method: Method, real: RealData, count: int = 2, seed: int = 0) -> list[Update]:
-    """The first updates of a method, each of its functions compiled once."""
+def updates(
+    method: Method,
+    real: RealData,
+    count: int = 2,
+    seed: int = 0,
+    start: Callable[[State], State] = lambda state: state,
+) -> list[Update]:
+    """The first updates of a method, each of its functions compiled once; `start` may change the state before them."""
     key_init, key_steps = jax.random.split(jax.random.key(seed))
-    state, update, done = jax.jit(method.init)(key_init, real), jax.jit(method.update), []
+    state, update, done = start(jax.jit(method.init)(key_init, real)), jax.jit(method.update), []
     for step in range(count):
         key, key_sample = jax.random.split(jax.random.fold_in(key_steps, step))
         batch = _batch(method, key_sample, real)

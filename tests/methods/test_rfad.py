@@ -1,75 +1,96 @@
 """RFAD: kernel ridge regression on random features."""
 
+import by_hand
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
-import jaxdd
-from jaxdd import data, evaluation, kernels, methods, models
+from jaxdd import evaluation, methods, models
 from jaxdd.engine.placement import make_mesh
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import share_networks
 from jaxdd.types import Batch
 
-MODEL = "convnet(width=4, depth=2, norm='none', initializer='he')"
-SMALL = {"model": MODEL, "networks": 2, "target_batch": 50, "target_block": 16}
+MLP = "mlp(width=64, depth=1)"
+OPTIONS = {
+    "model": MLP, "ipc": 2, "networks": 2, "target_batch": 40, "target_block": 16, "learning_rate": 0.02,
+    "scale_learning_rate": 0.05, "w_std": 1.2, "b_std": 0.3, "ridge": 0.02,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def mnist():
-    dataset = data.load("mnist_5k")
-    transform = data.fit_transform("standardize", dataset.train.pixels())
-    return [data.real_data(s, transform, 10) for s in (dataset.train, dataset.test)]
+def done(digits):
+    return toys.updates(methods.rfad(**OPTIONS), digits, 40)
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
-def test_the_loss_is_that_of_the_mean_kernel(mnist, loss):
-    method = methods.build("rfad", **SMALL, loss=loss)
-    state = method.init(jax.random.key(0), mnist[0])
-    chosen = method.sample(jax.random.key(1), mnist[0].labels)
-    batch = Batch(mnist[0].images[chosen], mnist[0].labels.values[chosen])
-    _, metrics = method.update(jax.random.key(2), state._replace(log_scale=np.float32(0.5)), batch)
-    network = models.build(MODEL, (28, 28, 1), 10)
+@jax.jit
+@jax.value_and_grad
+def plainly(learned, key, batch, squared):
+    """With the mean of two networks' kernels."""
+    network = models.build(MLP, (14, 14, 1), 4)
 
-    def features(key, images):
-        theta, stats = network.init(key)
-        return network.features(theta, images, stats)[0]
+    def kernels(key):
+        theta, _ = network.init(key)
+        f_s, f_t = (network.features(theta, images, {})[0] for images in (learned["images"], batch.images))
+        return 1.2**2 * f_s @ f_s.T / 64 + 0.3**2, 1.2**2 * f_t @ f_s.T / 64 + 0.3**2
 
-    kernel = kernels.conjugate_kernel(features, jax.random.split(jax.random.key(2), 2), w_std=2**0.5, b_std=0.1)
-    images, labels = state.params["images"], np.asarray(state.params["labels"], np.float64)
-    k_ss, k_ts = (np.asarray(k, np.float64) for k in (kernel(images), kernel(batch.images, images)))
-    k_ss += 5e-3 * np.trace(k_ss) / len(k_ss) * np.eye(len(k_ss))
-    predictions = k_ts @ np.linalg.solve(k_ss, labels)
-    if loss == "squared_error":
-        expected = 0.5 * ((predictions - (np.eye(10)[batch.labels] - 0.1)) ** 2).sum(1).mean()
-    else:
-        logits = np.exp(0.5) * predictions
-        expected = (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(logits)), batch.labels]).mean()
-    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
-    np.testing.assert_allclose(metrics["batch_accuracy"], (predictions.argmax(1) == batch.labels).mean(), atol=0.03)
+    k_ss, k_ts = (jnp.mean(k, axis=0) for k in jax.vmap(kernels)(jax.random.split(key, 2)))
+    k_ss += 0.02 * jnp.trace(k_ss) / 8 * jnp.eye(8)
+    predictions = k_ts @ jnp.linalg.solve(k_ss, learned["labels"])
+    labels = jax.nn.one_hot(batch.labels, 4)
+    half_square = 0.5 * jnp.mean(jnp.sum((predictions - (labels - 1 / 4)) ** 2, axis=1))
+    scaled = by_hand.cross_entropy(jnp.exp(learned["scale"]) * predictions, labels)
+    return jnp.where(squared, half_square, scaled)
 
 
-def test_it_learns_and_its_file_predicts(mnist, tmp_path):
-    train, test = mnist
-    method = methods.build("rfad", **{**SMALL, "target_batch": 200, "learning_rate": 0.02})
-    outcome = jaxdd.run(method, train, steps=40, log_every=1, devices=jax.devices()[:1], progress=False)
-    losses = [row["loss"] for row in outcome.history]
-    assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
-    assert outcome.state.log_scale > 0
-    predictor = evaluation.Predictor.of(dict(outcome.distilled.kernel), (28, 28, 1), 10)
-    some = Batch(test.images[:500], test.labels.values[:500])
-    random = evaluation.random_real(jax.random.key(0), train, 1, like=outcome.distilled, predictor=predictor)
-    ours, theirs = (evaluation.kernel_accuracy(predictor, one, some) for one in (outcome.distilled, random))
-    assert ours == evaluation.kernel_accuracy(predictor, outcome.distilled, some)
-    assert ours > max(0.4, theirs)
+def with_scale(state):
+    return {**state.params, "scale": state.log_scale}
+
+
+def test_updates_are_those_of_the_formula(done):
+    """By AdaBelief, the scale of the predictions at a rate of its own."""
+    optimizers, of_scale = {leaf: by_hand.AdaBelief() for leaf in ("images", "labels")}, by_hand.AdaBelief()
+    for update in done[:2]:
+        loss, slopes = plainly(with_scale(update.before), update.key, update.batch, False)
+        assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-4)
+        by_hand.assert_stepped(update, slopes, optimizers, dict.fromkeys(optimizers, 0.02))
+        moved = float(update.before.log_scale) - float(update.after.log_scale)
+        assert moved == pytest.approx(0.05 * float(of_scale.step(slopes["scale"])), rel=3e-3)
+    np.testing.assert_allclose(done[0].before.params["labels"], np.repeat(np.eye(4), 2, axis=0) - 1 / 4)
+    assert done[0].before.log_scale == 0 and np.bincount(done[0].batch.labels).tolist() == [10, 10, 10, 10]
+
+
+def test_the_loss_may_be_the_squared_error(digits):
+    """Which leaves the scale as it is."""
+    (update,) = toys.updates(methods.rfad(**OPTIONS, loss="squared_error"), digits, count=1)
+    loss, slopes = plainly(with_scale(update.before), update.key, update.batch, True)
+    assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-4)
+    by_hand.assert_stepped(update, slopes, {"images": by_hand.AdaBelief()}, {"images": 0.02})
+    assert update.after.log_scale == 0
+
+
+def test_it_learns_and_its_file_predicts(done, mnist, digits):
+    """With four times as many networks, and always the same."""
+    losses = [float(update.metrics["loss"]) for update in done]
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5]) and done[-1].after.log_scale > 0
+    distilled = jax.jit(methods.rfad(**OPTIONS).distilled)(done[-1].after)
+    facts = {"name": "random_features", "model": MLP, "networks": 8, "seed": 0, "w_std": 1.2, "b_std": 0.3}
+    assert dict(distilled.kernel) == {**facts, "ridge": 0.02, "float64": True}
+    predictor = evaluation.Predictor.of(dict(distilled.kernel), (14, 14, 1), 4)
+    held_out = toys.few(mnist.validation, every=1).batch
+    first = jax.jit(methods.rfad(**OPTIONS).distilled)(done[0].before)
+    ours, real = (evaluation.kernel_accuracy(predictor, one, held_out) for one in (distilled, first))
+    assert ours > max(0.8, real + 0.03) and ours == evaluation.kernel_accuracy(predictor, distilled, held_out)
 
 
 @pytest.mark.parametrize("networks", [4, 1])
-def test_devices_share_the_networks_or_the_real_images(mnist, networks):
-    method = methods.build("rfad", **{**SMALL, "networks": networks, "target_batch": 320, "target_block": None})
+def test_devices_share_the_networks_or_the_real_images(networks, digits):
+    method = methods.build("rfad", model=MLP, networks=networks, target_batch=320, target_block=None, float64=False)
     key = jax.random.key(0)
-    state = method.init(key, mnist[0])
-    batch = Batch(mnist[0].images[:320], mnist[0].labels.values[:320])
+    state = jax.jit(method.init)(key, digits)
+    batch = Batch(digits.images[:320], digits.labels.values[:320])
     one, four = (
         jax.jit(share_networks(method.update, make_mesh(jax.devices()[:count]))).lower(key, state, batch).compile()
         for count in (1, 4)
@@ -85,7 +106,15 @@ def test_devices_share_the_networks_or_the_real_images(mnist, networks):
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [({"networks": 0}, "networks"), ({"loss": "mse"}, "loss"), ({"precision": "x"}, "precision")],
+    [
+        ({"ipc": 0}, "ipc of RFAD must be at least 1"),
+        ({"networks": 0}, "networks of RFAD must be at least 1"),
+        ({"loss": "mse"}, 'loss of RFAD must be "cross_entropy" or "squared_error"'),
+        ({"precision": "x"}, "precision of RFAD must be one of"),
+        ({"ridge": -1.0}, "ridge of RFAD must be at least 0"),
+        ({"scale_learning_rate": 0.0}, "scale_learning_rate of RFAD must be positive and finite"),
+        ({"target_block": 0}, "target_block of RFAD must be at least 1 or None"),
+    ],
 )
 def test_bad_hyper_parameters(options, sentence):
     with pytest.raises(JaxddError, match=sentence):
