@@ -13,7 +13,7 @@ import numpy as np
 from jaxdd import losses
 from jaxdd.data import uniform_sampler
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Matching, Networks, match_layers, matching
+from jaxdd.methods.matching import Match, Matching, Networks, match_layers, matching
 from jaxdd.synthetic import pixels
 from jaxdd.types import Array, Batch, Key, Method, Network, PyTree
 
@@ -66,6 +66,13 @@ def cafe(config: CAFE) -> Method:
     `losses.cafe_discrimination` with the distance of the penultimate features, on a network that is trained on the set
     as long as this changes its accuracy slowly, and renewed when nothing changes it any more.
     """
+    sample = uniform_sampler(config.query)
+    synthetic = pixels(config.ipc, init=config.init)
+    return matching(config, synthetic, objective(config), functools.partial(_watched, config), sample=sample)
+
+
+def objective(config: CAFE) -> Match:
+    """What CAFE minimises."""
 
     def see(layers):
         *maps, features, _ = layers
@@ -83,10 +90,7 @@ def cafe(config: CAFE) -> Method:
         told_apart = losses.cafe_discrimination(real[1].reshape(-1, dim), labels, synthetic[1])
         return aligned + config.discrimination_weight * told_apart
 
-    match = match_layers(config, see, distance)
-    sample = uniform_sampler(config.query)
-    synthetic = pixels(config.ipc, init=config.init)
-    return matching(config, synthetic, match, functools.partial(_watched, config), sample=sample)
+    return match_layers(config, see, distance)
 
 
 class Watched(NamedTuple):

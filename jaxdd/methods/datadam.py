@@ -9,7 +9,7 @@ import jax
 from jaxdd import losses
 from jaxdd.errors import JaxddError
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Matching, match_layers, matching
+from jaxdd.methods.matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
 from jaxdd.types import Method
 
@@ -49,6 +49,11 @@ def datadam(config: DataDAM) -> Method:
     attention maps A of all layers of a new random network but the last, and its penultimate features f, which are what
     the authors' code takes for its output.
     """
+    return matching(config, pixels(config.ipc, init=config.init), objective(config))
+
+
+def objective(config: DataDAM) -> Match:
+    """What DataDAM minimises."""
 
     def see(layers):
         *maps, features, _ = layers
@@ -62,4 +67,4 @@ def datadam(config: DataDAM) -> Method:
         )
         return config.attention_weight * (attention + config.feature_weight * features)
 
-    return matching(config, pixels(config.ipc, init=config.init), match_layers(config, see, distance))
+    return match_layers(config, see, distance)

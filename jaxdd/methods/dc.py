@@ -11,7 +11,7 @@ import optax
 from jaxdd import losses
 from jaxdd.data import augmentation
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Matching, Networks, match_gradients, matching, one_network
+from jaxdd.methods.matching import Match, Matching, Networks, match_gradients, matching, one_network
 from jaxdd.synthetic import pixels
 from jaxdd.types import Array, Key, Method, Network
 
@@ -75,9 +75,14 @@ def _gradient_matching(config: DC) -> Method:
     return matching(
         config,
         pixels(config.ipc, init=config.init),
-        match_gradients(config, losses.gradient_matching),
+        objective(config),
         functools.partial(_trained_on_set, config),
     )
+
+
+def objective(config: DC) -> Match:
+    """What DC and DSA minimise."""
+    return match_gradients(config, losses.gradient_matching)
 
 
 def _trained_on_set(config: DC, network: Network, num_classes: int) -> Networks:

@@ -8,7 +8,7 @@ import jax
 
 from jaxdd import losses
 from jaxdd.methods._registry import method
-from jaxdd.methods.matching import Matching, match_layers, matching
+from jaxdd.methods.matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
 from jaxdd.types import Method
 
@@ -28,9 +28,13 @@ def dm(config: DM) -> Method:
     Minimises `sum_c |mean f(real of class c) - mean f(synthetic of class c)|²` (eq. 6), with the penultimate features
     f of a new random network in every update.
     """
+    return matching(config, pixels(config.ipc, init=config.init), objective(config))
+
+
+def objective(config: DM) -> Match:
+    """What DM minimises."""
 
     def distance(real, synthetic, key):
         return jax.vmap(losses.mean_feature_matching)(real, synthetic).sum()
 
-    match = match_layers(config, lambda layers: layers[-2], distance)
-    return matching(config, pixels(config.ipc, init=config.init), match)
+    return match_layers(config, lambda layers: layers[-2], distance)

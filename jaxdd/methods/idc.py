@@ -12,7 +12,7 @@ from jaxdd import losses
 from jaxdd.data import augmentation, cutmix, uniform_sampler
 from jaxdd.errors import unknown
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Matching, Networks, match_gradients, matching, one_network
+from jaxdd.methods.matching import Match, Matching, Networks, match_gradients, matching, one_network
 from jaxdd.synthetic import clipped, multi_formation, pixels
 from jaxdd.types import Array, Key, Method, Network
 
@@ -72,14 +72,19 @@ def idc(config: IDC) -> Method:
     """
     stored = pixels(config.ipc, init=config.init)
     synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
-    distance = functools.partial(losses.gradient_matching, distance=config.distance, select=losses.convolutions)
     return matching(
         config,
         synthetic,
-        match_gradients(config, distance),
+        objective(config),
         functools.partial(_trained_on_real, config),
         sample=uniform_sampler(config.network_examples),
     )
+
+
+def objective(config: IDC) -> Match:
+    """What IDC minimises."""
+    distance = functools.partial(losses.gradient_matching, distance=config.distance, select=losses.convolutions)
+    return match_gradients(config, distance)
 
 
 def _trained_on_real(config: IDC, network: Network, num_classes: int) -> Networks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import optax
 from jaxdd import inner, losses
 from jaxdd.data import augmentation
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Classes, Matching, Networks, match_layers, matching
+from jaxdd.methods.matching import Classes, Match, Matching, Networks, match_layers, matching
 from jaxdd.synthetic import clipped, multi_formation, pixels
 from jaxdd.types import Array, Key, Method, Network, PyTree, RealData
 
@@ -72,6 +73,20 @@ def ncfm(config: NCFM) -> Method:
     frequencies are normal; the paper's adversarial sampler is `losses.frequency_sampler`. One step for all of it, where
     the authors' code takes two for every class; the rate does not fall on plateaus.
     """
+    stored = pixels(config.ipc, init=config.init)
+    synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
+    optimizer = optax.adamw(config.learning_rate, weight_decay=5e-4)
+    return matching(
+        config, synthetic, objective(config), functools.partial(_trained_before, config), optimizer=optimizer
+    )
+
+
+def objective(config: NCFM, frequencies: Callable[[Key, tuple[int, int]], Array] = jax.random.normal) -> Match:
+    """What NCFM minimises, at networks `(between, trained)`.
+
+    Args:
+      frequencies: `frequencies(key, (count, dim))`, at which the characteristic functions of an update are compared.
+    """
     compare = functools.partial(
         losses.characteristic_function_matching,
         amplitude_weight=config.amplitude_weight,
@@ -82,8 +97,8 @@ def ncfm(config: NCFM) -> Method:
         return losses.l2_normalize(layers[-2])
 
     def distance(real: Array, synthetic: Array, key: Key) -> Array:
-        frequencies = jax.random.normal(key, (config.frequencies, real.shape[-1]))
-        return config.matching_weight * jax.vmap(compare, (0, 0, None))(real, synthetic, frequencies).sum()
+        at = frequencies(key, (config.frequencies, real.shape[-1]))
+        return config.matching_weight * jax.vmap(compare, (0, 0, None))(real, synthetic, at).sum()
 
     by_layers, augment = match_layers(config, see, distance), augmentation.named(config.augmentation)
 
@@ -111,10 +126,7 @@ def ncfm(config: NCFM) -> Method:
         )
         return jax.tree.map(jnp.add, *parts)
 
-    stored = pixels(config.ipc, init=config.init)
-    synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
-    optimizer = optax.adamw(config.learning_rate, weight_decay=5e-4)
-    return matching(config, synthetic, match, functools.partial(_trained_before, config), optimizer=optimizer)
+    return match
 
 
 def _trained_before(config: NCFM, network: Network, num_classes: int) -> Networks:
