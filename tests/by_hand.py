@@ -42,15 +42,15 @@ class Momentum:
 class Adam:
     """Kingma & Ba (2015): `step(gradient)` is the direction, `mean` and `square` are the moments."""
 
-    def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8):
-        self.b1, self.b2, self.eps = b1, b2, eps
+    def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, least: float = 0.0):
+        self.b1, self.b2, self.eps, self.least = b1, b2, eps, least
         self.count, self.mean, self.square = 0, 0.0, 0.0
 
     def step(self, gradient):
         gradient = np.float64(gradient)
         self.count += 1
         self.mean = self.b1 * self.mean + (1 - self.b1) * gradient
-        self.square = self.b2 * self.square + (1 - self.b2) * self.deviation(gradient) ** 2
+        self.square = self.b2 * self.square + (1 - self.b2) * self.deviation(gradient) ** 2 + self.least
         mean, square = self.mean / (1 - self.b1**self.count), self.square / (1 - self.b2**self.count)
         return mean / (np.sqrt(square) + self.eps)
 
@@ -59,10 +59,10 @@ class Adam:
 
 
 class AdaBelief(Adam):
-    """Zhuang et al. (2020): Adam whose second moment is of the surprise."""
+    """Zhuang et al. (2020): Adam whose second moment is of the surprise, to which they add 1e-16 at every step."""
 
     def __init__(self):
-        super().__init__(eps=1e-16)
+        super().__init__(eps=1e-16, least=1e-16)
 
     def deviation(self, gradient):
         return gradient - self.mean
@@ -118,7 +118,7 @@ def assert_near(found, expected, rtol: float = 5e-4, err_msg: str = "") -> None:
 def assert_nearly_all_near(found, expected, rtol: float = 3e-3, err_msg: str = "") -> None:
     """Steps of Adam and its kin, which magnify the rounding of a gradient that is close to zero."""
     off = np.abs(np.float64(found) - expected) > rtol * np.abs(expected).max()
-    assert off.mean() < 0.01, (err_msg, off.mean(), found, expected)
+    assert off.mean() < 0.01, f"{err_msg}: {off.mean():.3f} are off"
 
 
 def assert_moments(update, optimizers) -> None:

@@ -6,15 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
-import jaxdd
 from jaxdd import methods
+from jaxdd.engine.placement import make_mesh, replicated, split_along
+from jaxdd.inner.networks import share_networks
 from jaxdd.types import Batch, Labels, RealData
 
 CLASSES = 5  # divides over no number of devices
 MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=1)"
 TINY = {
     "kip": {"ipc": 2, "target_batch": 40, "ridge": 1e-3},
+    "bptt": {"ipc": 1, "model": MLP, "steps": 2, "target_batch": 40, "target_block": 8},
     "rat_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 2, "target_batch": 40, "target_block": 8},
     "frepo": {"ipc": 2, "model": MLP, "pool": 3, "max_age": 3, "target_batch": 40, "target_block": 4, "ridge": 1e-3},
     "rcig": {"ipc": 1, "model": MLP, "pool": 2, "pool_steps": 2, "target_batch": 40, "target_block": 4,
@@ -24,6 +27,7 @@ TINY = {
     "dc": {"model": MLP, "target_per_class": 8, "target_block": 4, "matching_steps": 2, "epochs": 2},
     "cafe": {"model": MLP, "target_per_class": 8, "target_block": 4, "query": 8, "max_epochs": 3},
 }  # fmt: skip
+STEPS = 3
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +38,47 @@ def real():
     return RealData(jnp.asarray(images, jnp.float32), Labels.index(labels, CLASSES))
 
 
-def run(name, real, devices, steps=3, **options):
-    method = methods.build(name, **TINY[name])
-    return jaxdd.run(method, real, steps=steps, devices=jax.devices()[:devices], progress=False, **options)
+def of_four(name):
+    """A method that sees in an update what four devices see: of those that match classes, as many of each."""
+    sizes = {field: 4 * TINY[name][field] for field in ("target_per_class", "query") if field in TINY[name]}
+    return methods.build(name, **{**TINY[name], **sizes})
+
+
+@pytest.fixture(scope="module")
+def start(real):
+    """`start(name)`: the first state of a method, and batches for a few updates."""
+
+    @functools.cache
+    def of_method(name):
+        method = of_four(name)
+
+        def batch(key):
+            rows = method.sample(key, real.labels)
+            return Batch(real.images[rows], real.labels.values[rows])
+
+        keys = jax.random.split(jax.random.key(2), STEPS)
+        return jax.jit(method.init)(jax.random.key(0), real), list(map(jax.jit(batch), keys))
+
+    return of_method
+
+
+@pytest.fixture(scope="module")
+def alone(start):
+    """`alone(name)`: each state and the metrics of its update, on one device."""
+
+    @functools.cache
+    def of_method(name):
+        return updated(jax.jit(of_four(name).update), *start(name))
+
+    return of_method
+
+
+def updated(update, state, batches):
+    done = []
+    for step, batch in enumerate(batches):
+        state, metrics = update(jax.random.key(step), state, batch)
+        done.append((state, metrics))
+    return done
 
 
 def assert_learned_the_same(found, expected, first):
@@ -53,24 +95,37 @@ def assert_learned_the_same(found, expected, first):
     assert np.concatenate(off).mean() < 0.02
 
 
-@pytest.mark.parametrize("name", ["kip", "rat_bptt", "frepo", "dm", "dc"])
-def test_a_run_is_the_same_on_any_number_of_devices(name, real):
-    """The optimiser's state too: Adam's steps alone would not tell a gradient from its multiple."""
-    first = jax.jit(methods.build(name, **TINY[name]).init)(jax.random.split(jax.random.key(0), 3)[0], real)
-    alone = run(name, real, 1).state
-    assert np.abs(alone.params["images"] - first.params["images"]).max() > 1e-4
-    for count in (2, 4, 8):
-        assert_learned_the_same(run(name, real, count).state, alone, first)
+SHARED = ("kip", "bptt", "rat_bptt", "dm", "dc")
 
 
-def test_a_pool_saved_on_four_devices_goes_on_on_two_and_then_on_one(real, tmp_path):
-    run("frepo", real, 4, steps=2, workdir=tmp_path)
-    for count in (2, 1):
-        resumed = run("frepo", real, count, steps=5 - count, workdir=tmp_path, resume=True)
-        assert resumed.resumed_from == 4 - count
-    alone, first = run("frepo", real, 1, steps=4).state, run("frepo", real, 1, steps=1).state
-    assert_learned_the_same(resumed.state.params, alone.params, first.params)
-    assert_learned_the_same(resumed.state.pool, alone.pool, first.pool)
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [(name, 4) for name in SHARED]  # of FRePo: by its pool, below
+    + [pytest.param(name, count, marks=pytest.mark.endurance) for name in (*SHARED, "frepo") for count in (2, 8)],
+)
+def test_updates_are_the_same_on_any_number_of_devices(name, count, start, alone):
+    """As the engine shares them. The optimiser's state too: Adam's steps alone would not tell a gradient's multiple."""
+    state, batches = start(name)
+    mesh = make_mesh(jax.devices()[:count])
+    whole, split = replicated(mesh), split_along(mesh, len(batches[0].labels))
+    assert split != whole
+    update = share_networks(of_four(name).update, mesh)
+    update = jax.jit(update, in_shardings=(whole, whole, split), out_shardings=whole)
+    (found, _), (expected, _) = updated(update, state, batches)[-1], alone(name)[-1]
+    assert np.abs(np.asarray(expected.params["images"] - state.params["images"])).max() > 1e-4
+    assert_learned_the_same(found, expected, state)
+
+
+@pytest.mark.parametrize("counts", [(4, 1), pytest.param((8, 4, 2, 1), marks=pytest.mark.endurance)])
+def test_a_pool_saved_on_several_devices_goes_on_on_fewer(counts, real, tmp_path):
+    method = methods.frepo(**TINY["frepo"])
+    for done, count in enumerate(counts):
+        options = {"workdir": tmp_path, "resume": True, "devices": jax.devices()[:count]}
+        resumed = toys.run(method, real, steps=done + 2, **options)
+        assert resumed.resumed_from == (done and done + 1)
+    first = jax.jit(method.init)(jax.random.split(jax.random.key(0), 3)[0], real)
+    expected = toys.run(method, real, steps=len(counts) + 1).state
+    assert_learned_the_same(resumed.state, expected, first)
 
 
 def dealt(batch, name, devices):
@@ -90,16 +145,13 @@ def dealt(batch, name, devices):
 @pytest.mark.parametrize(
     ("name", "mapped"), [(name, jax.pmap) for name in ("kip", "rat_bptt", "frepo", "rcig", "cafe")] + [("dc", jax.vmap)]
 )
-def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, mapped, real):
+def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, mapped, start, alone):
     """And every device goes on with the same state."""
-    sizes = {field: 4 * TINY[name][field] for field in ("target_per_class", "query") if field in TINY[name]}
-    method, whole = methods.build(name, **TINY[name]), methods.build(name, **{**TINY[name], **sizes})
-    key, state = jax.random.key(1), jax.jit(method.init)(jax.random.key(0), real)
-    rows = whole.sample(jax.random.key(2), real.labels)
-    batch = Batch(real.images[rows], real.labels.values[rows])
-    expected, expected_metrics = jax.jit(whole.update)(key, state, batch)
-    update = functools.partial(method.update, axis_name="i")
-    states, metrics = mapped(update, axis_name="i", in_axes=(None, None, 0))(key, state, dealt(batch, name, 4))
+    state, (batch, *_) = start(name)
+    expected, expected_metrics = alone(name)[0]
+    update = functools.partial(methods.build(name, **TINY[name]).update, axis_name="i")
+    update = mapped(update, axis_name="i", in_axes=(None, None, 0))
+    states, metrics = (jax.jit(update) if mapped is jax.vmap else update)(jax.random.key(0), state, dealt(batch, name, 4))
     for leaf in jax.tree.leaves((states, metrics)):
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
     found, found_metrics = jax.tree.map(lambda leaf: leaf[0], (states, metrics))
