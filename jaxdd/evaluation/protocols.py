@@ -242,6 +242,7 @@ _NAMED = {
             schedule="constant",
         ),
         _classic("dc", "SGD at 0.01, x0.1 halfway, 300 epochs, no augmentation (Zhao, Mopuri & Bilen 2021)", 300),
+        _classic("cafe", "SGD at 0.01, x0.1 halfway, 600 epochs, no augmentation (Wang et al. 2022)", 600),
         *_MIRRORING,
         *(
             dataclasses.replace(

@@ -46,6 +46,13 @@ class DC(Matching):
             network_batch=(self.network_batch >= 1, "at least 1"),
         )
 
+    @property
+    def loops(self) -> tuple[int, int]:
+        """`(matching_steps, epochs)`, the published ones where there is None; between these those of the next smaller
+        `ipc`."""
+        matching_steps, epochs = _LOOPS[max(ipc for ipc in _LOOPS if ipc <= self.ipc)]
+        return self.matching_steps or matching_steps, self.epochs or epochs
+
 
 @dataclasses.dataclass(frozen=True)
 class DSA(DC):
@@ -87,8 +94,7 @@ def objective(config: DC) -> Match:
 
 def _trained_on_set(config: DC, network: Network, num_classes: int) -> Networks:
     """One network that a few updates see, trained on the set in between."""
-    published = _LOOPS[max(ipc for ipc in _LOOPS if ipc <= config.ipc)]
-    matching_steps, epochs = config.matching_steps or published[0], config.epochs or published[1]
+    matching_steps, epochs = config.loops
     augment = augmentation.named(config.augmentation)
     count = config.ipc * num_classes
     batches = math.ceil(count / config.network_batch)

@@ -64,7 +64,7 @@ class NCFM(Matching):
         )
 
 
-@method(NCFM)
+@method(NCFM, revisions={2: "mosaics are resized by nearest neighbour"})
 def ncfm(config: NCFM) -> Method:
     """NCFM: match the characteristic functions of features, on networks between their initial and trained weights.
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_integer
-from jaxdd.synthetic.resizing import bilinear, map_sides
+from jaxdd.synthetic.resizing import bilinear, map_sides, nearest
 from jaxdd.types import Key, Labels, RealData
 
 
@@ -20,7 +20,8 @@ def multi_formation(base: SyntheticSet, factor: int) -> SyntheticSet:
 
     Rendered are the tiles of the first image row by row, then those of the second, and so on; labels are repeated.
     Where the sides do not divide, tiles differ by one pixel. `base` sees mosaics of distinct real images of one class,
-    made smaller, as its real data: so that is what real images at the start are.
+    made smaller by leaving out rows and columns (`resizing.nearest`, as the authors do), as its real data: so that is
+    what real images at the start are.
 
     Args:
       base: any parameterisation.
@@ -70,7 +71,7 @@ def _enlarge(size: int, factor: int) -> np.ndarray:
 @functools.cache
 def _shrink(size: int, factor: int) -> np.ndarray:
     """`(factor, size, size)`: the i-th matrix makes the whole as small as the i-th tile, and puts it there."""
-    return _stacked(size, factor, lambda tile: bilinear(tile, size).T).transpose(0, 2, 1)
+    return _stacked(size, factor, lambda tile: nearest(tile, size).T).transpose(0, 2, 1)
 
 
 def _stacked(size: int, factor: int, to_tile) -> np.ndarray:

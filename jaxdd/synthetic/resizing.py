@@ -20,6 +20,15 @@ def bilinear(new: int, old: int) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+def nearest(new: int, old: int) -> np.ndarray:
+    """The matrix `(new, old)` that takes the pixels `floor(i * old / new)` of one side of an image.
+
+    Without a filter when shrinking, as PyTorch's `interpolate` does unless told otherwise; `jax.image.resize` takes the
+    pixel in the middle instead.
+    """
+    return np.eye(old)[np.arange(new) * old // new]
+
+
 def map_sides(subscripts: str, rows: Array | np.ndarray, columns: Array | np.ndarray, images: Array) -> Array:
     """`einsum(subscripts, rows, columns, images)` in the images' type, in full precision on every backend."""
     rows, columns = jnp.asarray(rows, images.dtype), jnp.asarray(columns, images.dtype)

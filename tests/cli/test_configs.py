@@ -60,6 +60,32 @@ def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, c
         assert section["transform"].startswith("published")
 
 
+def preset_of(name, chosen):
+    return configs.plain(module_of(configs.shipped()[name]).get_config(chosen))
+
+
+def test_idc_has_the_published_settings():
+    """Of the authors' code, whose rates are of pixels in [0, 1], before these are divided by a standard deviation."""
+    mnist, fashion, cifar10 = (preset_of("idc", name) for name in ("mnist", "fashion_mnist", "cifar10"))
+    for config, rate in ((mnist, 1.053e-3), (fashion, 6.14e-4), (cifar10, 0.1239)):
+        assert config["method"]["learning_rate"] == pytest.approx(rate, rel=1e-3)
+    for config, distance, examples, augmentation, cutmix in (
+        (mnist, "l1", 500, "idc-train", 0.0),  # colour and crop; networks without CutMix
+        (fashion, "l1", 500, "idc-match", 0.5),
+        (cifar10, "mse", 2000, "idc-match", 0.5),
+    ):
+        method = config["method"]
+        assert (method["network_examples"], method["network_batch"], method["matching_steps"]) == (examples, 64, 100)
+        assert (method["distance"], method["augmentation"], method["cutmix"]) == (distance, augmentation, cutmix)
+        assert (method["network_augmentation"], method["factor"], method["ipc"]) == ("idc-train", 2, 10)
+
+
+def test_cafe_is_evaluated_with_600_epochs():
+    for name in ("mnist", "fashion_mnist", "cifar10"):
+        protocol = protocols.get(preset_of("cafe", name)["evaluation"]["protocol"])
+        assert (protocol.name, protocol.epochs, protocol.augmentation) == ("cafe", 601, "none")
+
+
 def test_optional_fields_can_be_given_on_the_command_line(tmp_path, capsys):
     line = ["distill", "--config=soft_label_dd", "--config.method.classes=11", f"--workdir={tmp_path / 'run'}"]
     assert main([*line, "--config.method.model=mlp(width=4)", "--config.run.steps=1"]) == 2

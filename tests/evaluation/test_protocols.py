@@ -34,8 +34,8 @@ def test_steps_by_size():
 
 def published_rates(name, epochs):
     """The rate of each epoch by the loops of the originals, written out."""
-    rates, rate = [], {"dc": 0.01, "dsa": 0.01, "idc": 0.01, "ncfm": 1e-3}[name]
-    if name in ("dc", "dsa"):
+    rates, rate = [], {"dc": 0.01, "cafe": 0.01, "dsa": 0.01, "idc": 0.01, "ncfm": 1e-3}[name]
+    if name in ("dc", "cafe", "dsa"):
         for epoch in range(epochs + 1):
             rates.append(rate)
             if epoch == epochs // 2 + 1:
@@ -54,7 +54,7 @@ def published_rates(name, epochs):
 
 
 @pytest.mark.parametrize("size", [10, 700])
-@pytest.mark.parametrize(("name", "epochs"), [("dc", 300), ("dsa", 1000), ("idc", 1000), ("ncfm", 2000)])
+@pytest.mark.parametrize(("name", "epochs"), [("dc", 300), ("cafe", 600), ("dsa", 1000), ("idc", 1000), ("ncfm", 2000)])
 def test_rates_of_each_epoch_are_the_published(name, epochs, size):
     protocol = protocols.get(name)
     batches = max(1, size // protocol.batch_size)
