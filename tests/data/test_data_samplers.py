@@ -44,6 +44,17 @@ def test_balanced_sampling_reaches_every_example_equally_within_its_class(labels
     assert np.all(np.abs(share - expected) < 5 * np.sqrt(expected / draws))
 
 
+def test_class_batches_are_of_each_class_in_turn_and_of_any_of_its_examples(labels):
+    """As above; a batch of each class is what a reshape of them gives."""
+    keys = jax.random.split(jax.random.key(0), 400)
+    indices = np.asarray(jax.vmap(data.class_sampler(15), (0, None))(keys, labels))
+    assert indices.shape == (400, 60) and indices.dtype == np.int32
+    np.testing.assert_array_equal(RAGGED[indices], np.tile(np.repeat(np.arange(4), 15), (400, 1)))
+    share = np.bincount(indices.ravel(), minlength=len(RAGGED)) / indices.size
+    expected = 1 / (4 * np.array(labels.counts)[RAGGED])
+    assert np.all(np.abs(share - expected) < 5 * np.sqrt(expected / indices.size))
+
+
 def test_uniform_sampling_reaches_every_example_equally(labels):
     draws = 400 * 64
     keys = jax.random.split(jax.random.key(1), 400)
@@ -54,7 +65,7 @@ def test_uniform_sampling_reaches_every_example_equally(labels):
     assert np.all(np.abs(share - 1 / len(RAGGED)) < 5 * np.sqrt(1 / len(RAGGED) / draws))
 
 
-@pytest.mark.parametrize("make", [data.balanced_sampler, data.uniform_sampler])
+@pytest.mark.parametrize("make", [data.balanced_sampler, data.uniform_sampler, data.class_sampler])
 def test_samples_depend_on_the_key_alone_plain_jitted_and_in_a_scan(make, labels):
     sample = make(32)
     keys = jax.random.split(jax.random.key(2), 3)
@@ -123,3 +134,10 @@ def test_a_class_without_examples_is_refused_not_sampled_wrongly():
         data.balanced_sampler(4)(jax.random.key(0), empty)
     with pytest.raises(JaxddError, match="class 1 has no examples"):
         data.balanced_choice(jax.random.key(0), empty, 1)
+    with pytest.raises(JaxddError, match="class 1 has no examples"):
+        data.class_sampler(1)(jax.random.key(0), empty)
+
+
+def test_a_bad_number_of_examples_of_each_class_gets_one_clear_sentence():
+    with pytest.raises(JaxddError, match="real examples of each class must be an integer of at least 1, got 0"):
+        data.class_sampler(0)

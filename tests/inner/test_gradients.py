@@ -41,8 +41,9 @@ def test_forward_gradient_is_unbiased():
     np.testing.assert_allclose(jnp.linalg.norm(found), jnp.linalg.norm(exact), rtol=0.15)
 
 
-def test_implicit_gradient_equals_the_closed_form():
-    """Ridge regression: its minimum and the derivative of it are known."""
+@pytest.mark.parametrize("damping", [0.0, 2.0])
+def test_implicit_gradient_equals_the_closed_form(damping):
+    """Ridge regression: its minimum and the derivative of it are known, and its Hessian, to which damping adds."""
     x, t = jax.random.normal(jax.random.key(0), (8, 3)), jax.random.normal(jax.random.key(1), (6, 3))
     params = {"y": jax.random.normal(jax.random.key(2), (8,)), "ridge": jnp.float32(0.3)}
 
@@ -56,9 +57,16 @@ def test_implicit_gradient_equals_the_closed_form():
         return jnp.linalg.solve(x.T @ x + p["ridge"] * jnp.eye(3), x.T @ p["y"])
 
     closed, exact = jax.jit(jax.value_and_grad(lambda p: outer(minimum(p), p)))(params)
-    value, found = jax.jit(lambda p: implicit_gradient(inner, outer, minimum(p), p))(params)
+    find = jax.jit(lambda theta, p: implicit_gradient(inner, outer, theta, p, damping=damping))
+    value, found = find(theta := minimum(params), params)
     np.testing.assert_allclose(value, closed, rtol=1e-6)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+    hessian = x.T @ x + (params["ridge"] + damping) * np.eye(3)
+    solved = np.linalg.solve(hessian, -t.T @ np.sin(t @ theta))
+    expected = {"y": x @ solved, "ridge": 0.1 - theta @ solved}
+    if not damping:
+        for a, b in zip(*map(jax.tree.leaves, (expected, exact)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 

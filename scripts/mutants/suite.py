@@ -1,0 +1,67 @@
+"""Which test files a source file's mutants are run against."""
+
+from __future__ import annotations
+
+import pathlib
+
+_MATCHING = ("dc", "idc", "dm", "cafe", "datadam", "ncfm")
+_BILEVEL = ("dd", "soft_label_dd", "bptt", "rat_bptt")
+
+# Beside a file's own tests (`tests/ROOM/test_NAME.py` or `tests/ROOM/test_ROOM_NAME.py`), in this order.
+_ALSO: dict[str, tuple[str, ...]] = {
+    **{f"methods/{name}": ("methods/test_matching",) for name in _MATCHING},
+    **{f"methods/{name}": ("methods/test_bilevel",) for name in _BILEVEL},
+    "methods/matching": tuple(f"methods/test_{name}" for name in ("dc", "dm", "idc", "cafe", "ncfm")),
+    "methods/bilevel": tuple(f"methods/test_{name}" for name in ("bptt", "dd", "rat_bptt", "soft_label_dd")),
+    "methods/dd": ("methods/test_soft_label_dd", "methods/test_bilevel"),
+    "methods/soft_label_dd": ("methods/test_dd", "methods/test_bilevel"),
+    "methods/_registry": ("methods/test_bilevel", "methods/test_matching", "methods/test_kip"),
+    "inner/axes": ("inner/test_networks", "inner/test_gradients"),
+    "inner/feeds": ("inner/test_unroll", "inner/test_pool"),
+    "inner/optimizers": ("inner/test_unroll",),
+    "inner/plans": ("inner/test_unroll", "inner/test_gradients"),
+    "inner/sources": ("inner/test_unroll", "inner/test_pool"),
+    "synthetic/labels": ("synthetic/test_labels_and_rates", "synthetic/test_composition"),
+    "synthetic/rates": ("synthetic/test_labels_and_rates", "synthetic/test_composition"),
+    "synthetic/parameterisation": ("synthetic/test_composition", "synthetic/test_pixels"),
+    "synthetic/resizing": ("synthetic/test_bases", "synthetic/test_multi_formation"),
+    "synthetic/bases": ("synthetic/test_composition",),
+    "synthetic/frequencies": ("synthetic/test_composition",),
+    "synthetic/multi_formation": ("synthetic/test_composition",),
+    "synthetic/pixels": ("synthetic/test_composition",),
+    "evaluation/arrays": ("evaluation/test_score", "evaluation/test_streamed"),
+    "evaluation/baselines": ("evaluation/test_streamed", "evaluation/test_as_distilled"),
+    "evaluation/comparison": ("evaluation/test_baselines",),
+    "evaluation/kernel": ("evaluation/test_score", "evaluation/test_baselines"),
+    "evaluation/protocols": ("evaluation/test_train_augmented",),
+    "evaluation/score": ("evaluation/test_baselines",),
+    "evaluation/train": tuple(f"evaluation/test_{name}" for name in ("train_augmented", "as_distilled", "score")),
+    "evaluation/verification": ("evaluation/test_baselines",),
+    "engine/chunk": ("engine/test_run", "engine/test_feed"),
+    "engine/log": ("engine/test_run",),
+    "engine/placement": ("engine/test_feed", "engine/test_run"),
+    "engine/store": ("engine/test_run", "engine/test_checkpoints"),
+    "data/dataset": ("data/test_data_arrays",),
+    "data/streaming": ("data/test_data_sources",),
+    "losses/_numerics": ("losses/test_attention", "losses/test_characteristic", "losses/test_distribution"),
+    "kernels/blocked": ("kernels/test_convolutional", "kernels/test_empirical"),
+    "kernels/expectations": ("kernels/test_fully_connected",),
+    "kernels/spec": ("kernels/test_convolutional", "methods/test_kip"),
+}
+
+
+def tests_of(path: str, root: pathlib.Path) -> tuple[str, ...]:
+    """The test files for a source file, the most specific first; all of its room where it has none that exist.
+
+    Args:
+      path: `jaxdd/ROOM/NAME.py`.
+      root: of the tree.
+    """
+    _, room, name = path.removesuffix(".py").split("/")
+    own = name.lstrip("_")
+    first = [f"{room}/test_{own}", f"{room}/test_{room}_{own}"]
+    files = [f"tests/{each}.py" for each in dict.fromkeys([*first, *_ALSO.get(f"{room}/{name}", ())])]
+    found = [file for file in files if (root / file).exists()]
+    if not found:
+        found = [file.relative_to(root).as_posix() for file in sorted((root / "tests" / room).glob("test_*.py"))]
+    return tuple(found)
