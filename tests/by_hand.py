@@ -110,9 +110,7 @@ def trained(
 def assert_near(found, expected, rtol: float = 5e-4, err_msg: str = "") -> None:
     """Equal up to so much of the largest entry."""
     expected = np.float64(expected)
-    np.testing.assert_allclose(
-        np.float64(found), expected, rtol=0, atol=rtol * np.abs(expected).max(), err_msg=err_msg
-    )
+    np.testing.assert_allclose(np.float64(found), expected, rtol=0, atol=rtol * np.abs(expected).max(), err_msg=err_msg)
 
 
 def assert_nearly_all_near(found, expected, rtol: float = 3e-3, err_msg: str = "") -> None:

@@ -51,7 +51,7 @@ def test_one_hot_integers_are_what_their_floats_are(name, dtype):
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_class_numbers_are_no_label_vectors(name):
-    with pytest.raises(JaxddError, match=r"must be label vectors of shape \(.*\), got int32 of shape \(6,\); class num"):
+    with pytest.raises(JaxddError, match=r"must be label vectors of shape .*, got int32 of shape \(6,\); class num"):
         VECTORS[name](NUMBERS)
 
 
@@ -63,14 +63,14 @@ def test_neither_is_a_column_of_them(name):
 
 @pytest.mark.parametrize("name", ["kernel_ridge_solve", "kernel_ridge_predict", "label_solve", "squared_error"])
 def test_vectors_of_other_examples_are_refused(name):
-    with pytest.raises(JaxddError, match=r"must be label vectors of shape \(6, \w+\), got float32 of shape \(5, 3\)\.$"):
+    with pytest.raises(JaxddError, match=r"must be label vectors of shape \(6, .*, got float32 of shape \(5, 3\)\.$"):
         VECTORS[name](jnp.ones((5, 3)))
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_floats_are_no_class_numbers(name):
     assert np.isfinite(CLASSES[name](NUMBERS)).all()
-    with pytest.raises(JaxddError, match=r"labels must be integers.*, the numbers of classes, got float32 of shape \(6,"):
+    with pytest.raises(JaxddError, match=r"labels must be integers.*, got float32 of shape \(6,\)"):
         CLASSES[name](NUMBERS.astype("float32"))
 
 

@@ -33,7 +33,7 @@ def kernel_ridge_solve(k_ss: jax.Array, y_s: jax.Array, *, ridge: float = 1e-6, 
       `(s, classes)`. Not finite where the matrix is not positive definite at this precision.
 
     Raises:
-      ValueError: for a kernel that is not square, and (a JaxddError) for labels that do not fit it or are class numbers.
+      ValueError: for a kernel that is not square; (as JaxddError) for labels that do not fit it, or class numbers.
     """
     if k_ss.ndim != 2 or k_ss.shape[0] != k_ss.shape[1]:
         raise ValueError(f"k_ss must be square, (s, s), got {k_ss.shape}")

@@ -43,9 +43,7 @@ def plainly(learned, key, batch):
         def of_network(key):
             theta, stats = NORMED.init(jax.random.split(key)[0])
             theta = by_hand.trained(NORMED, (theta, stats), learned["images"], jnp.eye(4), PLAN, rates)
-            return jnp.concatenate(
-                [NORMED.apply(theta, batch.images[i::2], stats, train=True)[0] for i in range(2)]
-            )
+            return jnp.concatenate([NORMED.apply(theta, batch.images[i::2], stats, train=True)[0] for i in range(2)])
 
         logits = jax.vmap(of_network)(jax.random.split(key, 2)).reshape(-1, 4)
         wanted = jnp.tile(jnp.concatenate([labels[::2], labels[1::2]]), 2)

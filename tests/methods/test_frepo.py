@@ -93,7 +93,8 @@ def test_updates_are_those_of_the_formula(done):
             theta, stats = of_slot(update.before.pool, slot)
             age = int(update.before.pool.age[slot])
             if slot in chosen and age >= 3:
-                theta, stats = jax.tree.map(lambda leaf, i=list(chosen).index(slot): leaf[i], fresh)
+                place = list(chosen).index(slot)
+                theta, stats = jax.tree.map(lambda leaf, place=place: leaf[place], fresh)
                 of_networks[slot], age = jax.tree.map(lambda _: by_hand.Adam(), theta), 0
             elif slot in chosen:
                 slope, stats = regressed(theta, stats, images, labels)
