@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdd._labels import label_vectors
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import Array, Key
 
@@ -153,12 +154,16 @@ def cutmix(
 
     Args:
       images: `(n, h, w, c)`.
-      labels: `(n, classes)`.
+      labels: vectors `(n, classes)`; integers, such as one-hot vectors, become floats.
       probability: that anything is mixed; otherwise images and labels come back as they are.
 
     Returns:
       images and labels of the same shapes.
+
+    Raises:
+      JaxddError: for class numbers.
     """
+    labels = label_vectors(labels, (len(images), None))
     key_apply, key_share, key_box, key_order = jax.random.split(key, 4)
     height, width = images.shape[1:3]
     side = jnp.sqrt(1 - jax.random.beta(key_share, beta, beta)) * jax.random.bernoulli(key_apply, probability)

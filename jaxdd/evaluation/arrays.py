@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdd.errors import JaxddError
+from jaxdd.losses import centred_one_hot
 from jaxdd.types import Array, Batch, HostImages
 
 # Test images a forward pass: bounds memory at any size of network (a ConvNet map of 32x32x128 takes 0.26 GB).
@@ -21,7 +21,7 @@ CPU_BLOCK = 20
 def centred(labels: Array, convention: str, num_classes: int) -> Array:
     """Labels of any convention as float32 `(n, num_classes)` around zero, where a class is one-hot minus 1/classes."""
     if convention == "hard":
-        labels = jax.nn.one_hot(labels, num_classes)
+        return centred_one_hot(labels, num_classes)
     return labels if convention == "centred" else labels - 1 / num_classes
 
 

@@ -24,7 +24,7 @@ SELECTION_EXAMPLES = 2000
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Test accuracies of freshly trained networks at their last step.
+    """Test accuracies of freshly trained networks at their last step, or of their weights' average (see `Protocol`).
 
     Attributes:
       accuracies: fractions, one for each network.

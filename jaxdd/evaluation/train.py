@@ -22,7 +22,7 @@ from jaxdd.types import Array, Batch, Distilled, Key, Network, PyTree, leaves_by
 
 
 class Trained(NamedTuple):
-    """Networks at their last step, stacked along a first axis."""
+    """Networks at their last step, or their weights' average if the protocol says so, stacked along a first axis."""
 
     theta: PyTree
     stats: PyTree
@@ -241,8 +241,10 @@ def _train(images, labels, learning_rates, keys, sets, *, network, protocol, con
         optimizer = _optimizer(protocol, learning_rate, num_examples)
         whole = (images[index], labels[index]) if batch_size == num_examples else None
 
+        decay = protocol.weight_average
+
         def step(carry, t):
-            theta, stats, opt_state, order = carry
+            theta, stats, opt_state, average, order = carry
             if whole is None:
                 position = t % batches
                 # A new order at the start of an epoch only: sorting a large set costs more than a step.
@@ -261,10 +263,15 @@ def _train(images, labels, learning_rates, keys, sets, *, network, protocol, con
                 batch = changed(key_change, *batch)
             gradient, stats = jax.grad(objective, has_aux=True)(theta, stats, *batch, key_step)
             updates, opt_state = optimizer.update(gradient, opt_state, theta)
-            return (optax.apply_updates(theta, updates), stats, opt_state, order), None
+            theta = optax.apply_updates(theta, updates)
+            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, theta) if decay else ()
+            return (theta, stats, opt_state, average, order), None
 
-        start = (theta, stats, optimizer.init(theta), jnp.arange(num_examples))
-        (theta, stats, *_), _ = lax.scan(step, start, jnp.arange(num_steps))
+        average = jax.tree.map(jnp.zeros_like, theta) if decay else ()
+        start = (theta, stats, optimizer.init(theta), average, jnp.arange(num_examples))
+        (theta, stats, _, average, _), _ = lax.scan(step, start, jnp.arange(num_steps))
+        if decay:
+            theta = jax.tree.map(lambda a: a / (1 - decay**num_steps), average)
         return Trained(theta, stats)
 
     return _map(train_one, (sets, learning_rates, keys))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxdd._labels import label_vectors
+
 # Coefficients are large where the kernel is nearly singular, and cancel: no TF32 here.
 _matmul = functools.partial(jnp.matmul, precision="highest")
 
@@ -23,15 +25,19 @@ def kernel_ridge_solve(k_ss: jax.Array, y_s: jax.Array, *, ridge: float = 1e-6, 
 
     Args:
       k_ss: symmetric positive `(s, s)`.
-      y_s: `(s, classes)`.
+      y_s: label vectors `(s, classes)`; integers, such as one-hot vectors, count as floats.
       ridge: relative to the mean of the diagonal.
       float64: factorise in float64 (also where JAX is in float32 mode); the result has the dtype of `k_ss`.
 
     Returns:
       `(s, classes)`. Not finite where the matrix is not positive definite at this precision.
+
+    Raises:
+      ValueError: for a kernel that is not square; (as JaxddError) for labels that do not fit it, or class numbers.
     """
-    if k_ss.ndim != 2 or k_ss.shape[0] != k_ss.shape[1] or y_s.shape[:1] != k_ss.shape[:1]:
-        raise ValueError(f"need k_ss (s, s) and y_s (s, classes), got {k_ss.shape} and {y_s.shape}")
+    if k_ss.ndim != 2 or k_ss.shape[0] != k_ss.shape[1]:
+        raise ValueError(f"k_ss must be square, (s, s), got {k_ss.shape}")
+    y_s = label_vectors(y_s, (len(k_ss), None), "y_s", k_ss.dtype)
     dtype = jnp.dtype("float64") if float64 else k_ss.dtype
     shift = _ridge(k_ss, ridge)
 
@@ -63,6 +69,9 @@ def kernel_ridge_predict(
 
     Returns:
       `(t, classes)`.
+
+    Raises:
+      ValueError: as `kernel_ridge_solve`.
     """
     return _matmul(k_ts, kernel_ridge_solve(k_ss, y_s, ridge=ridge, float64=float64))
 
@@ -80,12 +89,16 @@ def label_solve(
       kernel: `kernel(x1, x2=None) -> (n, m)`.
       support: `(s, ...)` inputs.
       targets: `(t, ...)` inputs, t at least s for a determined problem.
-      y_t: `(t, classes)`.
+      y_t: label vectors `(t, classes)`; integers, such as one-hot vectors, count as floats.
       ridge: the relative ridge with which the labels will be used.
 
     Returns:
       `(s, classes)` labels.
+
+    Raises:
+      JaxddError: for labels that do not fit the targets, or are class numbers.
     """
+    y_t = label_vectors(y_t, (len(targets), None), "y_t")
     k_ts = kernel(targets, support)
     # Not the default, t * eps: with 5,000 targets and 500 images it drops 291 directions that rounding leaves intact.
     coefficients = jnp.linalg.lstsq(k_ts, y_t, rcond=k_ts.shape[1] * float(jnp.finfo(k_ts.dtype).eps))[0]

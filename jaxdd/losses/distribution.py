@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdd._labels import class_numbers
 from jaxdd.losses._numerics import safe_sqrt
 
 
@@ -76,8 +77,7 @@ def cafe_discrimination(real: jax.Array, labels: jax.Array, synthetic: jax.Array
             "synthetic features must be of shape (classes, ipc, d), real ones (..., d): "
             f"{synthetic.shape}, {real.shape}"
         )
-    if labels.shape != real.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be integers of shape {real.shape[:-1]}, got {labels.dtype} of {labels.shape}")
+    labels = class_numbers(labels, real.shape[:-1])
     logits = jnp.einsum("...d,kd->...k", real, jnp.mean(synthetic, axis=1), precision="highest")
     return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdd._labels import class_numbers, label_vectors
+from jaxdd.errors import JaxddError
+
 
 def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     """Half the squared distance to soft labels, `0.5 * sum_c (p_c - t_c)^2`.
@@ -14,16 +17,15 @@ def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
 
     Args:
       predictions: `(..., classes)`.
-      targets: the same shape.
+      targets: the same shape; integers, such as one-hot vectors, count as floats.
 
     Returns:
       One loss per example, `(...)`.
 
     Raises:
-      ValueError: if the shapes differ.
+      JaxddError: if the shapes differ, as those of class numbers do.
     """
-    if predictions.shape != targets.shape:
-        raise ValueError(f"predictions {predictions.shape} and targets {targets.shape} must have the same shape")
+    targets = label_vectors(targets, predictions.shape, "targets")
     return 0.5 * jnp.sum(jnp.square(predictions - targets), axis=-1)
 
 
@@ -34,21 +36,22 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
       logits: `(..., classes)`.
-      labels: integers in `[0, classes)` of shape `(...)`, or floats of shape `(..., classes)`.
+      labels: integers in `[0, classes)` of shape `(...)`, or vectors of shape `(..., classes)`, of which integers, such
+        as one-hot ones, count as floats.
 
     Returns:
       One loss per example, `(...)`.
 
     Raises:
-      ValueError: if the labels are neither.
+      JaxddError: if the labels are neither.
     """
     if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == logits.shape[:-1]:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if jnp.issubdtype(labels.dtype, jnp.floating) and labels.shape == logits.shape:
-        return optax.softmax_cross_entropy(logits, labels)
-    raise ValueError(
-        f"labels must be integers of shape {logits.shape[:-1]} or floats of shape {logits.shape}, "
-        f"got {labels.dtype} of shape {labels.shape}"
+    if labels.shape == logits.shape:
+        return optax.softmax_cross_entropy(logits, label_vectors(labels, logits.shape))
+    raise JaxddError(
+        f"labels must be integers of shape {logits.shape[:-1]} or vectors of shape {logits.shape}, "
+        f"got {labels.dtype} of shape {labels.shape}."
     )
 
 
@@ -60,8 +63,11 @@ def centred_one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
 
     Returns:
       float32 `(*labels.shape, num_classes)`.
+
+    Raises:
+      JaxddError: if the labels are not integers.
     """
-    return jax.nn.one_hot(labels, num_classes) - 1 / num_classes
+    return jax.nn.one_hot(class_numbers(labels), num_classes) - 1 / num_classes
 
 
 def margin_loss(labels: jax.Array, bound: float) -> jax.Array:
@@ -70,11 +76,14 @@ def margin_loss(labels: jax.Array, bound: float) -> jax.Array:
     Not in FRePo's paper (Zhou, Nezhadarya & Ba 2022) but in its authors' code, with `bound` 1/classes; RCIG has half.
 
     Args:
-      labels: `(..., classes)`, at least two.
+      labels: `(..., classes)`, at least two; integers, such as one-hot vectors, count as floats.
       bound: the margin from which on there is nothing to gain.
 
     Returns:
       One loss per example, `(...)`, in `[-bound, 0]`.
+
+    Raises:
+      JaxddError: for class numbers.
     """
-    largest = jax.lax.top_k(labels, 2)[0]
+    largest = jax.lax.top_k(label_vectors(labels), 2)[0]
     return -jnp.minimum(largest[..., 0] - largest[..., 1], bound)

@@ -12,7 +12,6 @@ import numpy as np
 
 import jaxdd
 from jaxdd.data import Chain, Standardize, Transform
-from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
 from jaxdd.synthetic import DistilledDataset
 
@@ -224,15 +223,13 @@ def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], resu
         sentences.append(f"The iterate that was best on validation data ({which}) is kept beside it.")
     if source(dataset).get("validation") == 0:
         sentences.append("It was distilled from all training data; none were held out to select anything on.")
-    named = [row["protocol"] for row in rows if row.get("protocol")]
+    named = list(dict.fromkeys(row["protocol"] for row in rows if row.get("protocol")))
+    known = [protocols.get(name) for name in named if name in protocols.available()]  # others are somebody's own
     if named:
-        sentences.append("Networks are measured at their last step, too.")
-    for name in dict.fromkeys(named):
-        try:
-            protocol = protocols.get(name)
-        except JaxddError:  # somebody's own
-            continue
-        sentences.append(f"Protocol {name!r}: {protocol.description}.")
+        averaged = " and ".join(repr(protocol.name) for protocol in known if protocol.weight_average)
+        how = f", by {averaged} with the moving average of their weights" if averaged else ""
+        sentences.append(f"Networks are measured at their last step, too{how}.")
+    sentences += [f"Protocol {protocol.name!r}: {protocol.description}." for protocol in known]
     if any(percent(row.get("accuracy_mean")) or percent(row.get("kernel_accuracy")) for row in rows):
         sentences.append("All accuracies in the table are on test data, on which nothing was selected.")
     return sentences

@@ -151,8 +151,8 @@ def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, map
     expected, expected_metrics = alone(name)[0]
     update = functools.partial(methods.build(name, **TINY[name]).update, axis_name="i")
     update = mapped(update, axis_name="i", in_axes=(None, None, 0))
-    compiled = jax.jit(update) if mapped is jax.vmap else update
-    states, metrics = compiled(jax.random.key(0), state, dealt(batch, name, 4))
+    update = jax.jit(update) if mapped is jax.vmap else update
+    states, metrics = update(jax.random.key(0), state, dealt(batch, name, 4))
     for leaf in jax.tree.leaves((states, metrics)):
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
     found, found_metrics = jax.tree.map(lambda leaf: leaf[0], (states, metrics))

@@ -94,7 +94,7 @@ def test_updates_are_those_of_the_formula(done):
             age = int(update.before.pool.age[slot])
             if slot in chosen and age >= 3:
                 place = list(chosen).index(slot)
-                theta, stats = jax.tree.map(lambda leaf, i=place: leaf[i], fresh)
+                theta, stats = jax.tree.map(lambda leaf, place=place: leaf[place], fresh)
                 of_networks[slot], age = jax.tree.map(lambda _: by_hand.Adam(), theta), 0
             elif slot in chosen:
                 slope, stats = regressed(theta, stats, images, labels)
