@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -70,12 +71,17 @@ def random_real(
         targets = min(min(data.labels.counts), max(2 * per_class, NUM_TARGETS // classes))
         target = balanced_choice(key_targets, data.labels, targets)
         goal = centred(data.labels.values[target], "hard", classes)
-        labels = label_solve(kernel, images, data.images[target], goal, ridge=predictor.ridge)
+        labels = _solved(images, data.images[target], goal, predictor.ridge, kernel=kernel)
     elif learned and teacher is not None:
         labels = teacher(images) - (1 / classes if like.label_convention == "centred" else 0)
     else:
         labels = _in_convention(hard, like, classes)
     return _treated_as(like, images, labels, per_class, classes)
+
+
+@functools.partial(jax.jit, static_argnames="kernel")
+def _solved(images: Array, targets: Array, goal: Array, ridge: float, *, kernel: Callable[..., Array]) -> Array:
+    return label_solve(kernel, images, targets, goal, ridge=ridge)
 
 
 def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:

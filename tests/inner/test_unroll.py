@@ -85,7 +85,9 @@ def test_gradients_equal_finite_differences(x64, name, gradient):
             np.testing.assert_allclose(grads[leaf][index], expected, rtol=2e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in ("momentum", "adam") else pytest.mark.endurance) for n in OPTIMIZERS]
+)
 def test_all_memory_modes_agree(name):
     params, theta0, real, plan = problem()
 

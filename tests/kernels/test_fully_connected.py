@@ -40,7 +40,7 @@ def test_nngp_and_ntk_are_the_limits_of_wide_networks(activation, depth):
     """The empirical NTK of random networks, and the covariance of their outputs, tend to the kernels."""
     x = jax.random.normal(jax.random.key(1), (4, 6))
     options = {"depth": depth, "activation": activation, "w_std": 1.3, "b_std": 0.4}
-    _, forward, draw = wide_network(jax.random.key(0), 6, 256, depth, activation, 1.3, 0.4)
+    _, forward, draw = wide_network(jax.random.key(0), 6, 192, depth, activation, 1.3, 0.4)
 
     def one(key):
         theta = draw(key)
@@ -49,7 +49,7 @@ def test_nngp_and_ntk_are_the_limits_of_wide_networks(activation, depth):
         f = forward(theta, x)
         return jnp.outer(f, f), rows @ rows.T
 
-    covariance, tangent = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(2), 400))
+    covariance, tangent = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(2), 300))
     expected = jax.jit(functools.partial(nngp_and_ntk, **options))(x)
     # Outputs of one network are correlated samples: a Monte-Carlo error for them, a width error for the tangent kernel.
     error = covariance.std(0) / np.sqrt(len(covariance))
