@@ -100,8 +100,9 @@ SHARED = ("kip", "bptt", "rat_bptt", "dm", "dc")
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [(name, 4) for name in SHARED]  # of FRePo: by its pool, below
-    + [pytest.param(name, count, marks=pytest.mark.endurance) for name in (*SHARED, "frepo") for count in (2, 8)],
+    [(name, 4) for name in SHARED if name != "bptt"]  # of FRePo: by its pool, below
+    + [pytest.param(name, count, marks=pytest.mark.endurance) for name in (*SHARED, "frepo") for count in (2, 8)]
+    + [pytest.param("bptt", 4, marks=pytest.mark.endurance)],
 )
 def test_updates_are_the_same_on_any_number_of_devices(name, count, start, alone):
     """As the engine shares them. The optimiser's state too: Adam's steps alone would not tell a gradient's multiple."""
@@ -143,7 +144,10 @@ def dealt(batch, name, devices):
 
 
 @pytest.mark.parametrize(
-    ("name", "mapped"), [(name, jax.pmap) for name in ("kip", "rat_bptt", "frepo", "rcig", "cafe")] + [("dc", jax.vmap)]
+    ("name", "mapped"),
+    [(name, jax.pmap) for name in ("kip", "rcig", "cafe")]
+    + [("dc", jax.vmap)]
+    + [pytest.param(name, jax.pmap, marks=pytest.mark.endurance) for name in ("rat_bptt", "frepo")],
 )
 def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, mapped, start, alone):
     """And every device goes on with the same state."""
