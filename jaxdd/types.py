@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._jax import Tracer
 from jaxdd.errors import JaxddError
 
 Array = jax.Array
@@ -96,7 +96,7 @@ class HostImages:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> Array:
-        if isinstance(rows, jax.core.Tracer):
+        if isinstance(rows, Tracer):
             shape = jax.ShapeDtypeStruct((*rows.shape, *self.shape[1:]), self.stored)
             images = jax.pure_callback(lambda rows: self.read(np.asarray(rows)), shape, rows, vmap_method="sequential")
         else:

@@ -1,9 +1,13 @@
 """What importing loads, checked in fresh interpreters."""
 
+import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
+
+import jaxdd
 
 
 def python(code: str) -> str:
@@ -43,8 +47,15 @@ print("jaxdd.{room}" in sys.modules)
 
 
 def test_unknown_attribute():
-    import jaxdd
-
     with pytest.raises(AttributeError, match="no_such"):
         _ = jaxdd.no_such
     assert "run" in dir(jaxdd)
+
+
+def test_what_jax_keeps_for_itself_is_imported_in_one_place():
+    """Its names move from release to release."""
+    package = pathlib.Path(jaxdd.__file__).parent
+    rooms = "core|extend|_src|interpreters"
+    fenced = re.compile(rf"\bjax(lib)?\.({rooms})\b|from jax import .*\b({rooms})\b")
+    users = {str(file.relative_to(package)) for file in package.rglob("*.py") if fenced.search(file.read_text())}
+    assert users == {"_jax.py"}

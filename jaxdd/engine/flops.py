@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
-from jax.interpreters.partial_eval import dce_jaxpr
 
+from jaxdd._jax import JaxprEqn, Literal, Traced, called, evaluate, live, one_equation, scan_lengths
 from jaxdd.models import conv
 from jaxdd.types import Array
 
@@ -38,7 +37,7 @@ def count_flops(function: Callable, *args: Any) -> Flops:
 
     On several devices they are those of all of them together.
     """
-    return _count(_live(jax.make_jaxpr(function)(*args)))
+    return _count(live(jax.make_jaxpr(function)(*args)))
 
 
 def executed_flops(function: Callable) -> Callable[..., Array]:
@@ -49,23 +48,17 @@ def executed_flops(function: Callable) -> Callable[..., Array]:
     """
 
     def flops(*args: Any) -> Array:
-        _, count = _run(_live(jax.make_jaxpr(function)(*args)), jax.tree.leaves(args))
+        _, count = _run(live(jax.make_jaxpr(function)(*args)), jax.tree.leaves(args))
         return jnp.asarray(count, jnp.float32)
 
     return flops
 
 
-def _live(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Without what no result needs, as the compiler leaves it out."""
-    jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
-    return ClosedJaxpr(jaxpr, closed.consts)
-
-
 # Before a run.
 
 
-def _count(closed: ClosedJaxpr) -> Flops:
-    parts = [_of_equation(eqn) for eqn in closed.jaxpr.eqns]
+def _count(traced: Traced) -> Flops:
+    parts = [_of_equation(eqn) for eqn in traced.eqns]
     return Flops(sum(part.count for part in parts), all(part.exact for part in parts))
 
 
@@ -73,7 +66,7 @@ def _of_equation(eqn: JaxprEqn) -> Flops:
     name, params = eqn.primitive.name, eqn.params
     if name in _PRODUCTS:
         return Flops(_PRODUCTS[name](params, eqn.outvars[0].aval, *(var.aval for var in eqn.invars)), True)
-    parts = [_count(called) for called in _called(eqn)]
+    parts = [_count(function) for function in _called(eqn)]
     count, exact = sum(part.count for part in parts), all(part.exact for part in parts)
     if name == "scan":
         return Flops(params["length"] * count, exact)
@@ -87,18 +80,11 @@ def _of_equation(eqn: JaxprEqn) -> Flops:
     return Flops(count, exact)
 
 
-def _called(eqn: JaxprEqn) -> list[ClosedJaxpr]:
+def _called(eqn: JaxprEqn) -> list[Traced]:
     """The functions that an equation executes."""
     if eqn.primitive.name == "custom_linear_solve":
-        return [_live(eqn.params["jaxprs"].solve)]  # the others are for derivatives
-    found = []
-    for value in eqn.params.values():
-        for jaxpr in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(jaxpr, Jaxpr) and not jaxpr.constvars:
-                found.append(_live(ClosedJaxpr(jaxpr, ())))
-            elif isinstance(jaxpr, ClosedJaxpr):
-                found.append(_live(jaxpr))
-    return found
+        return [live(eqn.params["jaxprs"].solve)]  # the others are for derivatives
+    return [live(function) for function in called(eqn)]
 
 
 def _dot(params: dict, out: Any, a: Any, b: Any) -> int:
@@ -136,49 +122,45 @@ _PRODUCTS: dict[str, Callable[..., int]] = {
 # In a run.
 
 
-def _run(closed: ClosedJaxpr, args: Sequence[Any]) -> tuple[list[Any], Any]:
+def _run(traced: Traced, args: Sequence[Any]) -> tuple[list[Any], Any]:
     """The results of a function, and the operations that it has executed."""
-    jaxpr = closed.jaxpr
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *args], strict=True))
+    values = dict(zip([*traced.constvars, *traced.invars], [*traced.consts, *args], strict=True))
 
     def read(var: Any) -> Any:
         return var.val if isinstance(var, Literal) else values[var]
 
     total: Any = 0.0
-    for eqn in jaxpr.eqns:
-        known = _of_equation(eqn)
+    for eqn in traced.eqns:
+        known, operands = _of_equation(eqn), list(map(read, eqn.invars))
         if known.exact or eqn.primitive.name not in _RUN:
-            used = [var for var in eqn.invars if not isinstance(var, Literal)]
-            alone = jaxpr.replace(eqns=[eqn], constvars=[], invars=used, outvars=eqn.outvars, effects=eqn.effects)
-            results = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*map(read, used))
-            count = float(known.count)
+            results, count = one_equation(traced, eqn, operands), float(known.count)
         else:
-            results, count = _RUN[eqn.primitive.name](eqn, list(map(read, eqn.invars)))
+            results, count = _RUN[eqn.primitive.name](eqn, operands)
         total += count
         values |= zip(eqn.outvars, results, strict=True)
-    return list(map(read, jaxpr.outvars)), total
+    return list(map(read, traced.outvars)), total
 
 
 def _run_call(eqn: JaxprEqn, operands: list[Any]) -> tuple[list[Any], Any]:
-    (called,) = _called(eqn)
-    return _run(called, operands)
+    (function,) = _called(eqn)
+    return _run(function, operands)
 
 
 def _run_solve(eqn: JaxprEqn, operands: list[Any]) -> tuple[list[Any], Any]:
     lengths = eqn.params["const_lengths"]
     before = lengths.matvec + lengths.vecmat
-    (called,) = _called(eqn)
-    return _run(called, operands[before : before + lengths.solve] + operands[sum(lengths) :])
+    (function,) = _called(eqn)
+    return _run(function, operands[before : before + lengths.solve] + operands[sum(lengths) :])
 
 
 def _run_scan(eqn: JaxprEqn, operands: list[Any]) -> tuple[list[Any], Any]:
-    (called,) = _called(eqn)
-    first, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    (function,) = _called(eqn)
+    first, carried = scan_lengths(eqn)
     consts, start, rows = operands[:first], operands[first : first + carried], operands[first + carried :]
 
     def step(carry: tuple[Any, list[Any]], row: list[Any]) -> tuple[tuple[Any, list[Any]], list[Any]]:
         total, now = carry
-        results, count = _run(called, [*consts, *now, *row])
+        results, count = _run(function, [*consts, *now, *row])
         return (total + count, results[:carried]), results[carried:]
 
     options = {name: eqn.params[name] for name in ("length", "reverse")}
@@ -187,13 +169,13 @@ def _run_scan(eqn: JaxprEqn, operands: list[Any]) -> tuple[list[Any], Any]:
 
 
 def _run_while(eqn: JaxprEqn, operands: list[Any]) -> tuple[list[Any], Any]:
-    condition, body = (_live(eqn.params[name]) for name in ("cond_jaxpr", "body_jaxpr"))
+    condition, body = (live(eqn.params[name]) for name in ("cond_jaxpr", "body_jaxpr"))
     first, second = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     of_condition, of_body, start = operands[:first], operands[first : first + second], operands[first + second :]
     deciding = _count(condition).count
 
     def goes_on(now: list[Any]) -> Any:
-        return jaxpr_as_fun(condition)(*of_condition, *now)[0]
+        return evaluate(condition, *of_condition, *now)[0]
 
     def step(carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
         total, now = carry
@@ -210,12 +192,12 @@ def _run_while(eqn: JaxprEqn, operands: list[Any]) -> tuple[list[Any], Any]:
 
 
 def _run_choice(eqn: JaxprEqn, operands: list[Any]) -> tuple[list[Any], Any]:
-    def run(called: ClosedJaxpr, *operands: Any) -> tuple[list[Any], Array]:
-        results, count = _run(called, operands)
+    def run(function: Traced, *operands: Any) -> tuple[list[Any], Array]:
+        results, count = _run(function, operands)
         return results, jnp.asarray(count, jnp.float32)
 
     index, *rest = operands
-    return lax.switch(index, [functools.partial(run, called) for called in _called(eqn)], *rest)
+    return lax.switch(index, [functools.partial(run, function) for function in _called(eqn)], *rest)
 
 
 _RUN: dict[str, Callable[[JaxprEqn, list[Any]], tuple[list[Any], Any]]] = {

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 
+from jaxdd._jax import of_constants
 from jaxdd.inner.axes import pmean
 from jaxdd.types import Array, Key, PyTree
 
@@ -32,12 +32,13 @@ def fwdrev_grad(loss: Callable[..., Array]) -> Callable[..., PyTree]:
 
     def gradient(theta, *args):
         # What the loss closes over becomes an argument: a custom derivative may hold no tracers.
-        closed = jax.make_jaxpr(loss)(theta, *args)
+        traced = jax.make_jaxpr(loss)(theta, *args)
+        function = of_constants(traced)
 
-        def explicit(theta, args, consts):
-            return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*jax.tree.leaves((theta, args)))[0]
+        def explicit(theta, args, constants):
+            return function(constants, *jax.tree.leaves((theta, args)))[0]
 
-        return _fwdrev_grad(explicit)(theta, args, closed.consts)
+        return _fwdrev_grad(explicit)(theta, args, traced.consts)
 
     return gradient
 

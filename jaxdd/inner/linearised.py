@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import partial_eval
 
+from jaxdd._jax import needed
 from jaxdd.inner.sources import Start
 from jaxdd.types import Array, Network, PyTree
 
@@ -36,8 +36,7 @@ def linearised_body(network: Network, start: Start, images: Array) -> tuple[Body
     def features(leaves: list[Array]) -> Array:
         return network.features(jax.tree.unflatten(structure, leaves), images[:1], stats)[0]
 
-    traced = jax.make_jaxpr(features)(leaves).jaxpr
-    in_body = partial_eval.dce_jaxpr(traced, [True])[1]
+    in_body = needed(jax.make_jaxpr(features)(leaves))
 
     def function(body: Body, images: Array) -> tuple[Array, Array]:
         change = iter(body)

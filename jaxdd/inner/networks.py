@@ -8,9 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxdd._jax import evaluate
 from jaxdd.inner.axes import pmean
 from jaxdd.types import Array, PyTree
 
@@ -132,7 +132,7 @@ def share_networks(function: Callable[..., PyTree], mesh: Mesh) -> Callable[...,
         bare = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=x.weak_type), args)
         with _MESH(mesh):
             traced, shapes = jax.make_jaxpr(function, return_shape=True)(*bare)
-        leaves = jaxpr_as_fun(traced)(*jax.tree.leaves(args))
+        leaves = evaluate(traced, *jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
     return call

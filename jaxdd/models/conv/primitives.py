@@ -11,9 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
+from jaxdd._jax import Primitive, ad, batching, mlir
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.conv import onednn
 from jaxdd.models.conv.geometry import BFLOAT16, Geometry
