@@ -6,12 +6,13 @@ import ast
 
 from mutants.fair import mentions_the_machine
 from mutants.registry import Changes, exchanged, is_tree_map, operator
-from mutants.source import Module, called, dotted, number, words
+from mutants.source import Module, called, dotted, names, number, words
 
 TINY = 1e-4
 """A smaller constant that is added is there for rounding."""
 
 _FLIPPED = {ast.Add: "-", ast.Sub: "+"}
+_PATHS = words("cache_dir directory folder parent path root workdir _directory")
 _EVEN = words("square abs norm cos hypot")
 _SHAPING = words("abs clip exp floor l2_normalize log log_softmax safe_sqrt softmax sqrt _sqrt square standardize tanh")
 
@@ -22,12 +23,13 @@ def is_sequence(node: ast.AST) -> bool:
 
 
 def is_arithmetic(module: Module, node: ast.AST) -> bool:
-    """Whether a node is a sum, difference, product or quotient of numbers that count."""
+    """Whether a node is a sum, difference, product or quotient of numbers that count; `/` also joins paths."""
     return (
         isinstance(node, ast.BinOp)
         and isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div)
         and not (is_sequence(node.left) or is_sequence(node.right))
         and not mentions_the_machine(module, node)
+        and not (isinstance(node.op, ast.Div) and not _PATHS.isdisjoint(names(node)))
     )
 
 

@@ -26,8 +26,9 @@ TARGETS = jax.nn.one_hot(jnp.arange(6) % 3, 3)
 
 
 def loss(theta, stats, step, key):
-    """On other images at each step."""
-    outputs, stats = NETWORK.apply(theta, IMAGES + step, stats, train=True)
+    """On other images at each step, with noise of its key."""
+    noise = 0.1 * jax.random.normal(key, IMAGES.shape)
+    outputs, stats = NETWORK.apply(theta, IMAGES + step + noise, stats, train=True)
     return jnp.mean((outputs - TARGETS) ** 2), stats
 
 
@@ -59,10 +60,11 @@ def test_only_the_chosen_advance_by_steps_of_their_own_optimiser():
         assert same(slot(after, i), slot(slots, i))
     theta, stats = pool.start(slots, jnp.int32(2))
     optimizer, opt_state = optax.adam(0.1), optax.adam(0.1).init(theta)
+    (key,) = jax.random.split(jax.random.key(1), 1)
 
     @jax.jit
     def step(theta, stats, opt_state, t):
-        grads, stats = jax.grad(loss, has_aux=True)(theta, stats, t, None)
+        grads, stats = jax.grad(loss, has_aux=True)(theta, stats, t, jax.random.fold_in(key, t))
         updates, opt_state = optimizer.update(grads, opt_state)
         return optax.apply_updates(theta, updates), stats, opt_state
 
@@ -129,3 +131,13 @@ def test_interpolated_networks_lie_between_their_ends():
         places.append(float(place))
     assert len(set(places)) == 3
     assert all(0 <= p <= 1 for p in places)
+
+
+def test_a_draw_between_two_fresh_networks_has_keys_for_both_and_for_the_place():
+    source, key = inner.interpolated(inner.fresh(NETWORK), inner.fresh(NETWORK)), jax.random.key(5)
+    *ends, key_place = jax.random.split(key, 3)
+    a, b = (NETWORK.init(end)[0] for end in ends)
+    place = jax.random.uniform(key_place)
+    found, _ = source.draw(source.init(key), key)
+    for c, x, y in zip(*map(jax.tree.leaves, (found, a, b)), strict=True):
+        np.testing.assert_allclose(c, x + place * (y - x), rtol=1e-5, atol=1e-6)

@@ -127,6 +127,7 @@ LEAVES = [
     # That differ in nothing.
     ("drop_term", "x = c / 1.0, c - 0, c - 1e-9"),
     ("scale_constant", "x = 0.0 * a, floor(y + 1e-6)"),
+    ("swap_operands", "x = directory / name"),
     ("swap_operands", "x = (a - b) ** 2, jnp.abs(a - b), jnp.square(a - b)"),
     ("swap_arguments", "def f(a: Array, b: Array):\n    return squared_error(a, b)"),
     ("swap_arguments", "x = jnp.where(good, same, same)"),
