@@ -1,7 +1,5 @@
 """IDC: its first updates by hand."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,29 +8,34 @@ import pytest
 from matching_by_hand import (
     CLASSES,
     COMMON,
+    REAL,
     assert_close,
     assert_descends,
     assert_distils,
     assert_falls,
     assert_sees,
-    by_class,
     cross_entropy,
     gradient,
     keys_of,
+    one,
+    over_classes,
     real_gradient,
     run,
-    summed,
+    stacked,
+    tiles,
+    trained,
 )
 
-from jaxdd import inner, methods
+from jaxdd import methods
 from jaxdd.data import augmentation, cutmix
 from jaxdd.errors import JaxddError
 from jaxdd.methods import IDC
 
-RATE, STEPS, BATCH = 1.0, 3, 8
+RATE, STEPS, BATCH = 0.2, 3, 8
 OPTIONS = {
     "ipc": 2,
     "learning_rate": RATE,
+    "augmentation": "cutout",
     "distance": "l1",
     "matching_steps": 3,
     "network_examples": 20,  # three batches of eight
@@ -40,6 +43,7 @@ OPTIONS = {
     "network_learning_rate": 0.05,
     "network_momentum": 0.8,
     "network_weight_decay": 0.1,
+    "network_augmentation": "color",
 }
 
 
@@ -48,36 +52,28 @@ def ran(digits):
     return run("idc", digits, 20, **OPTIONS)
 
 
-def one(leaves):
-    """The only network of a pool."""
-    return jax.tree.map(lambda leaf: leaf[0], leaves)
+def by_hand(network, distance, augment):
+    """Loss and slope of an update: the distance of the convolution's gradients, without biases and dense layers."""
 
+    @jax.jit
+    def loss_and_slope(update):
+        start = one((update.before.networks.theta, update.before.networks.stats))
 
-def tiles(images):
-    """The quarters of each stored image, as large as the whole."""
-    quarters = [stored[i : i + 7, j : j + 7] for stored in images for i in (0, 7) for j in (0, 7)]
-    return jax.image.resize(jnp.stack(quarters), (len(quarters), 14, 14, 1), "linear")
+        def of_class(stored, real, label, key):
+            drawn = augment.draw(key, 1)
+            theirs = real_gradient(network, start, augment.apply(real, drawn), label)
+            ours = gradient(network, start, augment.apply(tiles(stored), drawn), label)
+            return distance(theirs["conv_0"]["kernel"], ours["conv_0"]["kernel"])
+
+        return over_classes(of_class, update, keys_of(update)[1])
+
+    return loss_and_slope
 
 
 def test_two_updates_of_the_images_by_hand(ran, digits):
     method, found, network = ran
-    augment = augmentation.siamese("color_crop_cutout", always="color_crop_cutout")
-
-    @jax.jit
-    @functools.partial(jax.value_and_grad, argnums=3)
-    def of_class(start, real, label, stored, key):
-        drawn = augment.draw(key, 1)
-        theirs = real_gradient(network, start, augment.apply(real, drawn), label)
-        ours = gradient(network, start, augment.apply(tiles(stored), drawn), label)
-        return jnp.abs(theirs["conv_0"]["kernel"] - ours["conv_0"]["kernel"]).sum()  # no biases, no dense layer
-
-    def loss_and_slope(update):
-        start = one((update.before.networks.theta, update.before.networks.stats))
-        sides = by_class(update.batch.images[: CLASSES * 6]), by_class(update.before.params["images"])
-        draws = jax.random.split(keys_of(update)[1], CLASSES)
-        return summed(of_class, [start] * CLASSES, sides[0], range(CLASSES), sides[1], draws)
-
-    lowest, highest = float(digits.images.min()), float(digits.images.max())
+    lowest, highest = float(np.min(digits.images)), float(np.max(digits.images))
+    loss_and_slope = by_hand(network, lambda a, b: jnp.abs(a - b).sum(), augmentation.named("cutout"))
     assert_descends(found, loss_and_slope, RATE, onto=lambda images: np.clip(images, lowest, highest))
     stored = np.asarray(found[1].after.params["images"])
     assert (stored == lowest).any() and (stored == highest).any() and len(np.unique(stored)) > 100  # clipped, some
@@ -87,18 +83,10 @@ def test_two_updates_of_the_images_by_hand(ran, digits):
 def test_the_distance_of_colour_images_is_the_squared_one(ran):
     """Of the loss alone, without an augmentation, which is compiled in a moment."""
     _, found, network = ran
-    update, start = found[0], one((found[0].before.networks.theta, found[0].before.networks.stats))
     method = methods.build("idc", **{**COMMON, **OPTIONS, "model": network, "distance": "mse", "augmentation": "none"})
-    loss = jax.jit(lambda *arguments: method.update(*arguments)[1]["loss"])(update.key, update.before, update.batch)
-
-    @jax.jit
-    def of_class(real, label, stored):
-        sides = real_gradient(network, start, real, label), gradient(network, start, tiles(stored), label)
-        theirs, ours = (side["conv_0"]["kernel"] for side in sides)
-        return ((theirs - ours) ** 2).sum()
-
-    sides = by_class(update.batch.images[: CLASSES * 6]), by_class(update.before.params["images"])
-    assert_close(loss, sum(of_class(sides[0][label], label, sides[1][label]) for label in range(CLASSES)))
+    loss = jax.jit(lambda update: method.update(update.key, update.before, update.batch)[1]["loss"])(found[0])
+    loss_and_slope = by_hand(network, lambda a, b: ((a - b) ** 2).sum(), augmentation.named("none"))
+    assert_close(loss, loss_and_slope(found[0])[0])
 
 
 def test_whole_images_are_stored_one_by_one(digits):
@@ -109,10 +97,10 @@ def test_whole_images_are_stored_one_by_one(digits):
 
 def test_the_network_is_trained_on_real_examples_until_a_new_one_begins(ran):
     _, found, network = ran
-    augment = augmentation.siamese("color_crop", always="color_crop")
+    augment = augmentation.named("color")
 
-    @jax.jit
-    def step(theta, stats, velocity, images, labels, key):
+    def step(theta, stats, carried, images, labels, key):
+        velocity, mixed = carried
         key_augment, key_mix = jax.random.split(key)
         images = augment.apply(images, augment.draw(key_augment, BATCH))
         images, labels = cutmix(key_mix, images, jax.nn.one_hot(labels, CLASSES), probability=0.5)
@@ -123,34 +111,31 @@ def test_the_network_is_trained_on_real_examples_until_a_new_one_begins(ran):
 
         grads, after = jax.grad(loss, has_aux=True)(theta)
         velocity = jax.tree.map(lambda v, g, leaf: 0.8 * v + g + 0.1 * leaf, velocity, grads, theta)
-        return jax.tree.map(lambda leaf, v: leaf - 0.05 * v, theta, velocity), after, velocity, (labels % 1 > 0).any()
+        theta = jax.tree.map(lambda leaf, v: leaf - 0.05 * v, theta, velocity)
+        return theta, after, (velocity, mixed + (labels % 1 > 0).any())
 
-    mixed = []
-    velocity = jax.tree.map(jnp.zeros_like, one(found[0].before.networks.theta))
+    @jax.jit
+    def by_hand(update, carried):
+        examples = (leaf[CLASSES * REAL :] for leaf in update.batch)
+        return trained(network, update, tuple(examples), BATCH, STEPS, step, carried)
+
+    carried = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), found[0].before.networks.theta), 0
     for update in found[:2]:
-        key_plan, key_networks = jax.random.split(keys_of(update)[2])
-        key = jax.random.split(key_networks, 1)[0]
-        theta, stats = one((update.before.networks.theta, update.before.networks.stats))
-        images, labels = (leaf[CLASSES * 6 :] for leaf in update.batch)
-        for t, rows in enumerate(inner.epoch_plan(key_plan, STEPS * BATCH, BATCH, STEPS)):
-            key_step = jax.random.fold_in(key, t)
-            theta, stats, velocity, some = step(theta, stats, velocity, images[rows], labels[rows], key_step)
-            mixed.append(bool(some))
-        assert_close(one(update.after.networks.theta), theta)
-        assert_close(one(update.after.networks.stats), stats)
-        assert_close(one(optax.tree.get(update.after.networks.opt_state, "trace")), velocity)
-    assert 0 < sum(mixed) < len(mixed)  # or CutMix would not be seen
-    assert [int(update.after.networks.age[0]) for update in found[:7]] == [3, 6, 0, 3, 6, 0, 3]
-    begun = jax.random.split(jax.random.split(keys_of(found[2])[2])[1], 1)[0]
-    assert_close(one(found[2].after.networks[:2]), network.init(begun))
-    assert not any(leaf.any() for leaf in jax.tree.leaves(optax.tree.get(found[2].after.networks.opt_state, "trace")))
+        (theta, stats, carried), _ = by_hand(update, carried)
+        networks = update.after.networks
+        assert_close((networks.theta, networks.stats), stacked((theta, stats)))
+        assert_close(optax.tree.get(networks.opt_state, "trace"), stacked(carried[0]))
+    assert 0 < carried[1] < 2 * STEPS  # or CutMix would not be seen
+    assert [int(np.asarray(update.after.networks.age)[0]) for update in found[:7]] == [3, 6, 0, 3, 6, 0, 3]
+    begun = found[2].after.networks
+    assert_close((begun.theta, begun.stats), stacked(by_hand(found[2], carried)[1]))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(optax.tree.get(begun.opt_state, "trace")))
 
 
 def test_what_it_minimises_falls(ran):
     method, found, _ = ran
-    assert_falls(method, found)
-    distilled = assert_distils(method, found, per_class=8)
-    assert_close(distilled.images, tiles(found[-1].after.params["images"]), 1e-5)
+    assert_falls(method, found, share=0.99)  # six real examples of a class leave much that no image can match
+    assert_distils(method, found, tiles, per_class=8)
 
 
 def test_first_images_are_mosaics_of_real_ones(ran, digits):
