@@ -160,6 +160,14 @@ TABLES = {
         ),
         {
             "dd_fixed_mnist_10": ["--config=dd", *_MNIST],
+            "dd_paper_mnist_10": [
+                "--config=dd",
+                *_MNIST,
+                "--config.data.validation=0.0",
+                "--config.method.target_batch=1024",
+                "--config.method.decay_every=2360",
+                "--config.run.steps=23600",
+            ],
             "soft_label_dd_mnist_10": ["--config=soft_label_dd", *_MNIST],
             "soft_label_dd_mnist_5": [
                 "--config=soft_label_dd",
