@@ -7,12 +7,42 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 
 from jaxdd.data import augmentation, cutmix, siamese
-from jaxdd.data.augmentation import DSA, DSA_DIGITS, FREPO, frepo, named
+from jaxdd.data.augmentation import DSA, DSA_DIGITS, FREPO, Draw, frepo, named
 from jaxdd.errors import JaxddError
 
-SHAPES = [(6, 28, 28, 1), (6, 9, 12, 3), (3, 40, 36, 3)]  # the last is too large for one matrix
+MANY, COUNT = 4000, 4
+# Shared by all images a resampling is a matrix product, but for images that are too large for it.
+APPLIED = [((COUNT, 9, 12, 3), 1), ((COUNT, 9, 12, 3), COUNT), ((COUNT, 10, 11, 1), COUNT), ((COUNT, 40, 36, 3), 1)]
+
+
+@functools.cache
+def compiled(one):
+    """`apply` of an augmentation that tests share, a program for each shape."""
+    return jax.jit(one.apply)
+
+
+DSA_OPERATIONS, FREPO_OPERATIONS = siamese(DSA), frepo()
+
+
+@pytest.fixture(scope="module")
+def draws():
+    """Four thousand of each operation by itself, of both families, and of all operations of DSA together."""
+
+    def draw(key):
+        return {
+            **{operation: siamese(operation).draw(key, MANY) for operation in DSA.split("_")},
+            **{f"frepo {operation}": frepo(operation).draw(key, MANY) for operation in FREPO.split("_")},
+            "all": siamese(DSA, always=DSA).draw(key, MANY),
+        }
+
+    return jax.device_get(jax.jit(draw)(jax.random.key(0)))
+
+
+def first(draw, count):
+    return Draw(*(field[:count] for field in draw))
 
 
 def images_of(shape, seed=0):
@@ -69,167 +99,206 @@ def expected(operation, image, draw, i):
     return sampled(image, matrix, (0, 0), "constant")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("operation", DSA.split("_"))
-def test_operations_are_their_formulas(operation, shape, key):
-    images, one = images_of(shape), siamese(operation)
-    for count in (1, len(images)):
-        draw = one.draw(key, count)
-        result = np.asarray(jax.jit(one.apply)(images, draw))
+@pytest.mark.parametrize(("shape", "count"), APPLIED)
+def test_operations_are_their_formulas(shape, count, draws):
+    """Of each image by itself, also where they share a draw, which is what siamese means."""
+    images = images_of(shape)
+    for operation in DSA.split("_"):
+        draw = first(draws[operation], count)
+        result = np.asarray(compiled(DSA_OPERATIONS)(images, draw))
         wanted = np.stack([expected(operation, x, draw, i % count) for i, x in enumerate(images)])
         if operation in ("crop", "flip", "cutout"):
-            np.testing.assert_array_equal(result, wanted)
+            np.testing.assert_array_equal(result, wanted, operation)
         else:
-            np.testing.assert_allclose(result, wanted, atol=2e-5)
-        assert np.abs(result - images).max() > 0.1 or operation == "flip"
+            np.testing.assert_allclose(result, wanted, atol=2e-5, err_msg=operation)
+        assert np.abs(result - images).max() > 0.1 or (operation == "flip" and draw.matrix[0, 1, 1] > 0)
 
 
-@pytest.mark.parametrize("operation", FREPO.split("_"))
-def test_frepos_operations_are_their_formulas(operation, key):
-    images, one = images_of((5, 12, 12, 3)), frepo(operation)
-    draw = one.draw(key, 5)
-    result = np.asarray(one.apply(images, draw))
-    for i, image in enumerate(images):
-        if operation in ("color", "flip"):
-            wanted = expected(operation, image, draw, i)
-        elif operation == "cutout":
-            wanted = image.copy()
-            top, left = (int(u * 10) for u in draw.hole[i])
-            wanted[top : top + 3, left : left + 3] = 0
-            assert (wanted == 0).sum() == 27
-        else:
-            wanted = sampled(image, np.asarray(draw.matrix[i], float), np.asarray(draw.shift[i]) * 12, "nearest")
-        np.testing.assert_allclose(result[i], wanted, atol=2e-5)
+def test_an_operation_by_itself_is_that_of_a_strategy(draws):
+    images, one = images_of((2, 6, 5, 3)), siamese(DSA)
+    alone = {operation: first(draws[operation], 1) for operation in DSA.split("_")}
+    alone["flip"] = alone["flip"]._replace(matrix=np.array([[[1.0, 0], [0, -1]]], np.float32))
+
+    @jax.jit
+    def both(images):
+        return {k: (siamese(k).apply(images, draw), one.apply(images, draw)) for k, draw in alone.items()}
+
+    for by_itself, of_strategy in both(images).values():
+        assert np.abs(by_itself - images).max() > 0.1
+        np.testing.assert_allclose(by_itself, of_strategy, atol=1e-6)
 
 
-def test_parameters_lie_in_their_ranges(key):
-    draw = {operation: siamese(operation).draw(key, 4000) for operation in DSA.split("_")}
+def test_frepos_operations_are_their_formulas(draws):
+    images = images_of((COUNT, 12, 12, 3))
+    for operation in FREPO.split("_"):
+        draw = first(draws[f"frepo {operation}"], COUNT)
+        result = np.asarray(compiled(FREPO_OPERATIONS)(images, draw))
+        for i, image in enumerate(images):
+            if operation in ("color", "flip"):
+                wanted = expected(operation, image, draw, i)
+            elif operation == "cutout":
+                wanted = image.copy()
+                top, left = (int(u * 10) for u in draw.hole[i])
+                wanted[top : top + 3, left : left + 3] = 0
+                assert (wanted == 0).sum() == 27
+            else:
+                wanted = sampled(image, np.asarray(draw.matrix[i], float), draw.shift[i] * 12, "nearest")
+            np.testing.assert_allclose(result[i], wanted, atol=2e-5, err_msg=operation)
+
+
+def test_parameters_are_uniform_in_their_ranges(draws):
+    turns = [draws[name].matrix for name in ("rotate", "frepo rotate")]
+    zoom = 1 / draws["frepo crop"].matrix[:, 0, 0]
+    colour, frepos = draws["color"], draws["frepo color"]
     for values, low, high in (
-        (draw["color"].brightness, -0.5, 0.5),
-        (draw["color"].saturation, 0, 2),
-        (draw["color"].contrast, 0.5, 1.5),
-        (draw["crop"].shift[:, 0], -0.125, 0.125),
-        (draw["crop"].shift[:, 1], -0.125, 0.125),
-        (draw["cutout"].hole[:, 0], 0, 1),
-        (draw["scale"].matrix[:, 0, 0], 1 / 1.2, 1.2),
-        (draw["scale"].matrix[:, 1, 1], 1 / 1.2, 1.2),
-        (np.rad2deg(np.arctan2(draw["rotate"].matrix[:, 0, 1], draw["rotate"].matrix[:, 0, 0])), -15, 15),
-        (frepo("color").draw(key, 4000).contrast, np.exp(-0.25), np.exp(0.25)),
-        (1 / frepo("crop").draw(key, 4000).matrix[:, 0, 0], 0.8, 1.25),
+        (colour.brightness, -0.5, 0.5),
+        (colour.saturation, 0, 2),
+        (colour.contrast, 0.5, 1.5),
+        *((draws[name].shift[:, axis], -0.125, 0.125) for name in ("crop", "frepo translate") for axis in (0, 1)),
+        *((draws[name].hole[:, axis], 0, 1) for name in ("cutout", "frepo cutout") for axis in (0, 1)),
+        *((draws["scale"].matrix[:, axis, axis], 1 / 1.2, 1.2) for axis in (0, 1)),
+        *((np.rad2deg(np.arctan2(turn[:, 0, 1], turn[:, 0, 0])), -15, 15) for turn in turns),
+        (frepos.brightness, -0.25, 0.25),
+        (np.log(frepos.saturation), -0.25, 0.25),
+        (np.log(frepos.contrast), -0.25, 0.25),
+        (np.log(zoom), np.log(0.8), np.log(1.25)),
+        # As far from the centre as the zoomed image leaves room for.
+        *((draws["frepo crop"].shift[:, axis] * zoom / np.abs(zoom - 1), -0.5, 0.5) for axis in (0, 1)),
     ):
-        values, span = np.asarray(values), high - low
-        assert low - 1e-5 <= values.min() < low + 0.01 * span and high - 0.01 * span < values.max() <= high + 1e-5
-    assert np.std(np.asarray(draw["scale"].matrix[:, 0, 0] - draw["scale"].matrix[:, 1, 1])) > 0.1, "axes are apart"
-    assert 0.45 < (np.asarray(draw["flip"].matrix)[:, 1, 1] < 0).mean() < 0.55
-    assert set(np.unique(augmentation._dsa_pixels(draw["crop"].shift, 28))) == set(range(-4, 5))
+        assert scipy.stats.kstest(values, scipy.stats.uniform(low, high - low).cdf).pvalue > 1e-3
+        assert low - 1e-3 * (high - low) <= values.min() and values.max() <= high + 1e-3 * (high - low)
+    for turn in turns:
+        np.testing.assert_allclose(turn @ turn.swapaxes(1, 2), np.broadcast_to(np.eye(2), turn.shape), atol=1e-6)
+        np.testing.assert_allclose(np.linalg.det(turn), 1, atol=1e-6)
+    for name in ("scale", "frepo crop"):
+        assert not draws[name].matrix[:, [0, 1], [1, 0]].any()
+    np.testing.assert_array_equal(draws["frepo crop"].matrix[:, 0, 0], draws["frepo crop"].matrix[:, 1, 1])
+    for name in ("flip", "frepo flip"):
+        mirrored = draws[name].matrix[:, 1, 1] < 0
+        assert 0.46 < mirrored.mean() < 0.54  # five times what chance gives
+        np.testing.assert_array_equal(
+            draws[name].matrix, np.where(mirrored[:, None, None], np.diag([1, -1]), np.eye(2))
+        )
+    assert set(np.unique(augmentation._dsa_pixels(draws["crop"].shift, 28))) == set(range(-4, 5))
+
+
+def test_parameters_know_nothing_of_each_other(draws):
+    crop = draws["frepo crop"]
+    together = draws["all"]
+    for parameters in (
+        [draws["scale"].matrix[:, 0, 0], draws["scale"].matrix[:, 1, 1]],
+        [draws["frepo color"].brightness, draws["frepo color"].saturation, draws["frepo color"].contrast],
+        [crop.matrix[:, 0, 0], np.sign(crop.shift[:, 0]), np.sign(crop.shift[:, 1])],
+        [
+            *(together.brightness, together.saturation, together.contrast),
+            *(*together.shift.T, *together.hole.T, np.linalg.det(together.matrix), together.matrix[:, 0, 1]),
+        ],
+    ):
+        correlations = np.corrcoef(parameters) - np.eye(len(parameters))
+        assert np.abs(correlations).max() < 0.08  # five times what chance gives
 
 
 def changed(draw):
-    """Which operations a draw of DSA for several images contains; a flip of none of them counts as one all the same."""
-    matrix = np.asarray(draw.matrix)
+    """Which operations draws of DSA for several images contain; a flip of none of them counts as one all the same."""
+    matrix = draw.matrix
     return {
-        "color": (np.asarray(draw.brightness) != 0).any(),
-        "crop": (np.asarray(draw.shift) != 0).any(),
-        "cutout": (np.asarray(draw.hole) >= 0).any(),
-        "flip": (matrix[:, 1, 1] < 0).any(),
-        "scale": ((matrix[:, 0, 1] == 0) & (np.abs(matrix[:, 0, 0]) != 1)).any(),
-        "rotate": (matrix[:, 0, 1] != 0).any(),
+        "color": (draw.brightness != 0).any(1),
+        "crop": (draw.shift != 0).any((1, 2)),
+        "cutout": (draw.hole >= 0).any((1, 2)),
+        "flip": (matrix[..., 1, 1] < 0).any(1),
+        "scale": ((matrix[..., 0, 1] == 0) & (np.abs(matrix[..., 0, 0]) != 1)).any(1),
+        "rotate": (matrix[..., 0, 1] != 0).any(1),
     }
 
 
 def test_one_operation_a_call_and_all_equally_often(key):
-    one = siamese(DSA)
-    draws = jax.vmap(lambda k: one.draw(k, 16))(jax.random.split(key, 1200))
-    counts = dict.fromkeys(DSA.split("_"), 0)
-    for i in range(1200):
-        found = [name for name, there in changed(jax.tree.map(lambda leaf: leaf[i], draws)).items() if there]  # noqa: B023
-        assert len(found) == 1
-        counts[found[0]] += 1
+    draw = jax.jit(jax.vmap(lambda key: siamese(DSA).draw(key, 16)))
+    found = changed(jax.device_get(draw(jax.random.split(key, 1200))))
+    np.testing.assert_array_equal(sum(there.astype(int) for there in found.values()), 1)
+    counts = {name: there.sum() for name, there in found.items()}
     assert all(150 < n < 250 for n in counts.values()), counts  # 200 +- 13
 
 
 def test_some_operations_always(key):
-    one = siamese(DSA, always="flip_color_cutout")
-    draws = jax.vmap(lambda k: one.draw(k, 16))(jax.random.split(key, 100))
-    counts = dict.fromkeys(DSA.split("_"), 0)
-    for i in range(100):
-        for name, there in changed(jax.tree.map(lambda leaf: leaf[i], draws)).items():  # noqa: B023
-            counts[name] += there
+    draw = jax.jit(jax.vmap(lambda key: siamese(DSA, always="flip_color_cutout").draw(key, 16)))
+    counts = {name: there.sum() for name, there in changed(jax.device_get(draw(jax.random.split(key, 100)))).items()}
     assert counts["flip"] == counts["color"] == counts["cutout"] == 100
     assert counts["crop"] + counts["scale"] + counts["rotate"] == 100
     assert min(counts.values()) > 15
 
 
-def test_always_composes_colour_then_geometry_then_cutout(key):
-    images = images_of((6, 10, 10, 3))
-    one = siamese("color_crop_cutout_flip", always="flip_color_cutout")
-    draw = one.draw(key, 6)
+def test_operations_compose_colour_then_geometry_then_cutout(draws):
+    """In one resampling, which sees the image flipped, scaled and rotated in this order: then `M Mᵀ` is diagonal."""
+    images = images_of((COUNT, 9, 12, 3))
+    parts = {name: first(draws[name], COUNT) for name in ("color", "flip", "crop", "cutout")}
+    draw = parts["color"]._replace(
+        matrix=parts["flip"].matrix, shift=parts["crop"].shift, hole=parts["cutout"].hole
+    )  # fmt: skip
     wanted = images
-    for operation in ("color", "flip", "crop", "cutout"):
+    for operation in parts:
         # A shift of the mirrored image goes the other way in the image itself.
-        turned = draw._replace(shift=draw.shift * jnp.stack([jnp.ones(6), jnp.sign(draw.matrix[:, 1, 1])], -1))
+        turned = draw._replace(shift=draw.shift * np.stack([np.ones(COUNT), draw.matrix[:, 1, 1]], -1))
         wanted = np.stack([expected(operation, x, turned, i) for i, x in enumerate(wanted)])
-    np.testing.assert_allclose(one.apply(images, draw), wanted, atol=1e-5)
-
-
-def test_siamese_means_the_same_change_for_two_batches(key):
-    one, images = siamese(DSA), images_of((8, 12, 12, 3))
-    apply = jax.jit(lambda x, k: one.apply(x, one.draw(k, 1)))
-    for k in jax.random.split(key, 12):
-        np.testing.assert_allclose(apply(images, k)[:3], apply(images[:3], k), atol=1e-5)
-        np.testing.assert_array_equal(apply(images, k), apply(images, k))
+    assert set(draw.matrix[:, 1, 1]) == {-1, 1}
+    np.testing.assert_allclose(compiled(DSA_OPERATIONS)(images, draw), wanted, atol=1e-5)
+    matrix = draws["all"].matrix
+    np.testing.assert_allclose((matrix @ matrix.swapaxes(1, 2))[:, 0, 1], 0, atol=1e-6)
+    assert (np.abs(matrix[:, 0, 1]) > 0.01).mean() > 0.9
 
 
 @pytest.mark.parametrize("make", [siamese, frepo])
 @pytest.mark.parametrize("strategy", ["", "none"])
 def test_no_strategy_is_the_identity(make, strategy, key):
     images, one = images_of((4, 6, 6, 1)), make(strategy)
-    assert one.apply(images, one.draw(key, 4)) is images
+    assert one.apply(images, jax.jit(lambda key: one.draw(key, 4))(key)) is images
 
 
-@pytest.mark.parametrize("one", [siamese(), frepo()], ids=["dsa", "frepo"])
+@pytest.mark.parametrize("one", [DSA_OPERATIONS, FREPO_OPERATIONS], ids=["dsa", "frepo"])
 def test_what_was_not_drawn_changes_no_bit(one):
-    images = jnp.asarray(images_of((4, 28, 28, 3)))
-    identity = augmentation._identity(4)
-    np.testing.assert_array_equal(jax.jit(one.apply)(images, identity), images)
-    rows, columns = augmentation._places(identity.matrix, [jnp.zeros(4)] * 2, 28, 28)
-    np.testing.assert_array_equal(augmentation._by_gather(images, rows, columns), images)
-    np.testing.assert_array_equal(augmentation._by_matrix(images, rows[0], columns[0]), images)
+    images = jnp.asarray(images_of((COUNT, 28, 28, 3)))
+
+    @jax.jit
+    def unchanged(images):
+        identity = augmentation._identity(COUNT)
+        rows, columns = augmentation._places(identity.matrix, [jnp.zeros(COUNT)] * 2, 28, 28)
+        gathered = augmentation._by_gather(images, rows, columns)
+        return one.apply(images, identity), gathered, augmentation._by_matrix(images, rows[0], columns[0])
+
+    for result in unchanged(images):
+        np.testing.assert_array_equal(result, images)
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("one", [siamese(DSA), siamese(DSA, always=DSA), frepo()], ids=["dsa", "all of dsa", "frepo"])
-def test_gradient_is_the_finite_difference(one, count, key, x64):
+@pytest.mark.parametrize("make", [siamese, frepo])
+def test_gradient_is_the_finite_difference_also_under_vmap(make, count, key, x64):
+    """Of draws of one operation, and of all of DSA's together."""
     with x64():
         rng = np.random.default_rng(0)
-        images, direction, weights = (jnp.asarray(rng.normal(size=(3, 7, 7, 2))) for _ in range(3))
-        images = images.at[0].set(0.3)  # a constant image
-        function = jax.jit(lambda x, k: (jnp.sin(one.apply(x, one.draw(k, count))) * weights).sum())
-        gradient = jax.jit(jax.grad(function))
-        for k in jax.random.split(key, 12):
-            step = 1e-5 * direction
-            difference = (function(images + step, k) - function(images - step, k)) / 2e-5
-            there = gradient(images, k)
-            assert np.isfinite(there).all()
-            np.testing.assert_allclose((there * direction).sum(), difference, rtol=1e-6, atol=1e-8)
+        images, direction, weights = (rng.normal(size=(3, 7, 7, 2)) for _ in range(3))
+        images[0] = 0.3  # a constant image
+        one = make()
+        drawn = [one, siamese(DSA, always=DSA)] if make is siamese else [one]
 
+        def value(step, draw):
+            return (jnp.sin(one.apply(images + step, draw)) * weights).sum()
 
-@pytest.mark.parametrize("count", [1, 5])
-@pytest.mark.parametrize("one", [siamese(DSA), frepo()], ids=["dsa", "frepo"])
-def test_vmap_over_draws_is_the_loop(one, count, key):
-    images, keys = jnp.asarray(images_of((5, 28, 28, 1))), jax.random.split(key, 8)
+        def at(draw):
+            """Value and gradient there and a little on both sides."""
+            steps = 1e-5 * jnp.array([0.0, 1, -1])[:, None, None, None, None] * direction[None]
+            return jax.lax.map(lambda step: jax.value_and_grad(value)(step, draw), steps)
 
-    def call(k, x):
-        return one.apply(x, one.draw(k, count))
+        @jax.jit
+        def both_ways(key):
+            keys = jax.random.split(key, 12)
+            draws = [jax.vmap(lambda key, of=of: of.draw(key, count))(keys) for of in drawn]
+            draws = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *draws)
+            return jax.lax.map(at, draws), jax.vmap(at)(draws)
 
-    def pulled(k, x):
-        return jax.grad(lambda x: (call(k, x) ** 2).sum())(x)
-
-    for function in (call, pulled):
-        mapped = jax.jit(jax.vmap(function, in_axes=(0, None)))(keys, images)
-        single = jax.jit(function)
-        for k, result in zip(keys, mapped, strict=True):
-            np.testing.assert_allclose(result, single(k, images), atol=2e-5)
+        (values, slopes), (_, side_by_side) = jax.device_get(both_ways(key))
+        assert np.isfinite(slopes).all()
+        along = (slopes[:, 0] * direction).sum((1, 2, 3, 4))
+        np.testing.assert_allclose(along, (values[:, 1] - values[:, 2]) / 2e-5, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(slopes, side_by_side, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +312,7 @@ def test_vmap_over_draws_is_the_loop(one, count, key):
         (lambda: siamese("crop", always="flip"), "'flip' is always applied but not in the strategy 'crop'"),
         (lambda: named("das"), "unknown augmentation 'das'; did you mean 'dsa'"),
         (lambda: named("flip_rotat"), "did you mean 'rotate'"),
-        (lambda: siamese().apply(jnp.zeros((3, 8, 8, 1)), augmentation._identity(2)), "a draw for 2 images"),
+        (lambda: siamese().apply(jnp.zeros((3, 8, 8, 1)), Draw(*np.zeros((6, 2)))), "a draw for 2 images"),
     ],
 )
 def test_impossible_augmentations(call, sentence):
@@ -252,45 +321,74 @@ def test_impossible_augmentations(call, sentence):
 
 
 def test_augmentations_by_name():
-    assert named("dsa").name == DSA and named("dsa-digits").name == DSA_DIGITS
-    assert named("idc").name == "color_crop_flip_scale_rotate (always flip_color)"
-    assert named("frepo").name == FREPO and "flip" not in named("frepo-digits").name
-    assert named("flip_rotate").name == "flip_rotate" and named("none").name == named("").name == "none"
-    assert all("flip" not in named(name).name for name in ("dsa-digits", "idc-digits"))
+    published = {
+        "dsa": DSA,
+        "dsa-digits": DSA_DIGITS,
+        "idc": "color_crop_flip_scale_rotate (always flip_color)",
+        "idc-digits": "color_crop_scale_rotate (always color)",
+        "idc-match": "color_crop_cutout (always color_crop_cutout)",
+        "idc-train": "color_crop (always color_crop)",
+        "frepo": FREPO,
+        "frepo-digits": "color_crop_rotate_translate_cutout",
+        "flip_rotate": "flip_rotate",
+        "none": "none",
+        "": "none",
+    }
+    assert {name: named(name).name for name in published} == published
+    assert DSA.replace("flip_", "") == DSA_DIGITS
+
+
+def boxes(probability, beta, height, width, count):
+    """First and last rows and columns of boxes as Yun et al. draw them, one after the other; of nothing 0."""
+    rng = np.random.default_rng(0)
+    found = np.zeros((count, 4), int)
+    for box in found:
+        side = np.sqrt(1 - rng.beta(beta, beta)) if rng.random() < probability else 0.0
+        ends = []
+        for size in (height, width):
+            half, centre = int(size * side) // 2, rng.integers(size)
+            ends += [max(centre - half, 0), min(centre + half, size)]
+        if ends[0] < ends[1] and ends[2] < ends[3]:
+            box[:] = ends
+    return found
 
 
 def test_cutmix_is_its_definition(key):
     """Constant images of a number each: a mixed one holds another's number in a box, its label the box's share."""
-    n, height, width = 12, 10, 8
-    images = jnp.broadcast_to(jnp.arange(1.0, n + 1)[:, None, None, None], (n, height, width, 2))
-    labels = jnp.eye(n)
-    mix = jax.jit(functools.partial(cutmix, images=images, labels=labels))
-    areas = []
-    for k in jax.random.split(key, 200):
-        mixed, soft = (np.asarray(a) for a in mix(k))
-        boxes = []
-        for i in range(n):
-            numbers = set(np.unique(mixed[i])) - {i + 1.0}
-            assert len(numbers) <= 1
-            box = np.argwhere(mixed[i, :, :, 0] != i + 1)
-            wanted = np.eye(n)[i]
-            if numbers:
-                (top, left), (bottom, right) = box.min(0), box.max(0)
-                assert len(box) == (bottom - top + 1) * (right - left + 1)
-                boxes.append((top, left, bottom, right))
-                wanted = (1 - len(box) / 80) * wanted + len(box) / 80 * np.eye(n)[int(numbers.pop()) - 1]
-            np.testing.assert_allclose(soft[i], wanted, atol=1e-6)
-        assert len(set(boxes)) <= 1, "one box for the batch"
-        areas.append((boxes[0][2] - boxes[0][0] + 1) * (boxes[0][3] - boxes[0][1] + 1) / 80 if boxes else 0)
-    areas = np.array(areas)
-    assert 0.5 < (areas == 0).mean() < 0.75  # half by chance, more by boxes of less than two pixels
-    assert areas.max() > 0.5
-    never = cutmix(key, images, labels, probability=0.0)
-    np.testing.assert_array_equal(never[0], images)
-    np.testing.assert_array_equal(never[1], labels)
+    n, height, width, count = 5, 12, 9, 1000
+    images = jnp.broadcast_to(jnp.arange(n, dtype=jnp.float32)[:, None, None, None], (n, height, width, 2))
+    settings = np.repeat([[1.0, 1.0], [1.0, 0.3], [0.4, 1.0], [0.0, 1.0]], count, 0)
 
+    @jax.jit
+    @jax.vmap
+    def mix(key, setting):
+        def mixed(images):
+            return cutmix(key, images, jnp.eye(n), probability=setting[0], beta=setting[1])
 
-def test_cutmix_can_be_differentiated(key):
-    images, labels = jnp.asarray(images_of((4, 6, 6, 1))), jnp.eye(4)
-    gradient = jax.grad(lambda x: cutmix(key, x, labels, probability=1.0)[0].sum())(images)
-    assert gradient.sum() == images.size and np.isfinite(gradient).all()
+        mixed, pull, labels = jax.vjp(mixed, images, has_aux=True)
+        return mixed, labels, pull(jnp.ones_like(mixed))[0].sum()
+
+    mixed, labels, used = map(np.asarray, mix(jax.random.split(key, len(settings)), settings))
+    np.testing.assert_allclose(used, images.size)  # every pixel of the result is one of the images
+    np.testing.assert_array_equal(mixed[..., 0], mixed[..., 1])
+    seen = mixed[..., 0].astype(int)
+    foreign = seen != np.arange(n)[:, None, None]
+    box = foreign.any(1)  # of all images that are mixed with another one the same
+    rows, columns = box.any(2), box.any(1)
+    np.testing.assert_array_equal(box, rows[:, :, None] & columns[:, None])
+    assert ((foreign == box[:, None]) | ~foreign.any((2, 3), keepdims=True)).all()
+    partner = np.where(foreign.any((2, 3)), np.where(foreign, seen, 0).max((2, 3)), np.arange(n))
+    np.testing.assert_array_equal(np.sort(partner), np.broadcast_to(np.arange(n), partner.shape))
+    np.testing.assert_array_equal(seen, np.where(box[:, None], partner[..., None, None], np.arange(n)[:, None, None]))
+    share = box.mean((1, 2))[:, None, None]
+    np.testing.assert_allclose(labels, (1 - share) * np.eye(n) + share * np.eye(n)[partner], atol=1e-6)
+    # Which other image it is, and where the box lies, are as likely as they should be.
+    pairs = np.array([np.bincount(partner[box.any((1, 2)), i], minlength=n) for i in range(n)])
+    assert scipy.stats.chisquare(pairs.ravel(), np.full(n * n, pairs.sum() / n**2)).pvalue > 1e-3
+    ends = [rows.argmax(1), height - rows[:, ::-1].argmax(1), columns.argmax(1), width - columns[:, ::-1].argmax(1)]
+    ends = np.where(box.any((1, 2)), ends, 0).T
+    of_ends = np.vstack([np.eye(4), [[-1, 1, 0, 0], [0, 0, -1, 1], [1, 0, -1, 0], [0, 1, 0, -1], [1, 0, 0, 1]]])
+    for ours, (probability, beta) in zip(np.split(ends, 4), settings[::count], strict=True):
+        theirs = boxes(probability, beta, height, width, 4000)
+        for weights in of_ends:
+            assert scipy.stats.ks_2samp(ours @ weights, theirs @ weights).pvalue > 1e-3

@@ -32,6 +32,24 @@ def test_steps_by_size():
     assert {n: protocols.get("frepo").num_steps(n) for n in published} == published
 
 
+def test_all_else_is_as_published():
+    """Rates and lengths have tests of their own."""
+    fields = ("optimizer", "momentum", "weight_decay", "batch_size", "loss", "augmentation", "cutmix")
+    published = {
+        "dc": ("sgd", 0.9, 5e-4, 256, "auto", "none", 0.0),
+        "dsa": ("sgd", 0.9, 5e-4, 256, "auto", "dsa", 0.0),
+        "idc": ("sgd", 0.9, 5e-4, 64, "auto", "idc", 0.5),
+        "ncfm": ("adam", 0.0, 0.01, 128, "auto", "idc", 0.5),
+        "frepo": ("adam", 0.0, 0.0, 500, "squared_error", "frepo", 0.0),
+        "rcig": ("adam", 0.0, 0.0, 256, "squared_error", "frepo", 0.0),
+        "linba": ("sgd", 0.9, 0.0, 256, "auto", "none", 0.0),
+        "rat": ("adam", 0.0, 0.0, 100, "auto", "flip_rotate", 0.0),
+    }
+    for name, expected in published.items():
+        protocol = protocols.get(name)
+        assert tuple(getattr(protocol, field) for field in fields) == expected, name
+
+
 def published_rates(name, epochs):
     """The rate of each epoch by the loops of the originals, written out."""
     rates, rate = [], {"dc": 0.01, "cafe": 0.01, "dsa": 0.01, "idc": 0.01, "ncfm": 1e-3}[name]
