@@ -196,6 +196,10 @@ def test_parameters_know_nothing_of_each_other(draws):
     ):
         correlations = np.corrcoef(parameters) - np.eye(len(parameters))
         assert np.abs(correlations).max() < 0.08  # five times what chance gives
+    # One key for both would give the places of the first half, in their order in memory, the ranks of all zooms.
+    zoom = 1 / crop.matrix[:, 0, 0]
+    places = (crop.shift * (zoom / np.abs(zoom - 1))[:, None]).ravel()[:MANY]
+    assert abs(np.corrcoef(np.log(zoom), places)[0, 1]) < 0.08
 
 
 def changed(draw):

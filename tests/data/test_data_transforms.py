@@ -126,8 +126,21 @@ def test_published_constants_are_a_plain_standardisation_whatever_the_images(nam
     np.testing.assert_allclose(whitened.inverse(whitened.apply(x)), x, atol=1e-4)
 
 
-def test_the_constants_of_cifar10_are_those_its_papers_divide_by():
-    assert data.PUBLISHED["cifar10"] == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("mnist", (0.1307,), (0.3081,)),
+        ("mnist_5k", (0.1307,), (0.3081,)),
+        ("fashion_mnist", (0.2861,), (0.3530,)),
+        ("svhn", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+        ("svhn_cropped", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+        ("cifar10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        ("cifar100", (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+        ("tiny_imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_the_constants_are_those_that_papers_divide_by(name, mean, std):
+    assert data.PUBLISHED[name] == (mean, std)
 
 
 def test_data_without_published_constants_say_so(colour):

@@ -70,18 +70,6 @@ def test_devices_share_the_blocks_of_a_mean():
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-def test_windows():
-    key = jax.random.key(0)
-    assert inner.window_start("full", key, 5, 5) == 0
-    assert inner.window_start("last", key, 2, 9) == 7
-    assert inner.window_start("fixed", key, 2, 9, start=3) == 3
-    starts = jax.vmap(lambda k: inner.window_start("random", k, 2, 6, start=1))(jax.random.split(key, 200))
-    assert set(starts.tolist()) == {1, 2, 3, 4}
-    for bad in (("full", 4, 5, 0), ("last", 6, 5, 0), ("random", 3, 5, 3), ("middle", 1, 5, 0)):
-        with pytest.raises(ValueError, match="window"):
-            inner.window_start(bad[0], key, bad[1], bad[2], start=bad[3])
-
-
 def test_sources_of_networks():
     network = models.build("mlp(width=4, depth=1)", (2, 2, 1), 3)
     one, two = jax.random.split(jax.random.key(0))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd.inner import adam, epoch_plan, sgd, unroll
+from jaxdd.inner import adam, epoch_plan, sgd, unroll, window_start
 from jaxdd.losses import cross_entropy
 
 OPTIMIZERS = {
@@ -159,6 +159,18 @@ def test_one_trace_for_all_window_positions(gradient):
     chex.clear_trace_counter()
     results = [grads(params, prefix)["images"] for prefix in range(5)]
     assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(results))
+
+
+def test_windows():
+    key = jax.random.key(0)
+    assert window_start("full", key, 5, 5) == 0
+    assert window_start("last", key, 2, 9) == 7
+    assert window_start("fixed", key, 2, 9, start=3) == 3
+    starts = jax.vmap(lambda k: window_start("random", k, 2, 6, start=1))(jax.random.split(key, 200))
+    assert set(starts.tolist()) == {1, 2, 3, 4}
+    for bad in (("full", 4, 5, 0), ("last", 6, 5, 0), ("random", 3, 5, 3), ("middle", 1, 5, 0)):
+        with pytest.raises(ValueError, match="window"):
+            window_start(bad[0], key, bad[1], bad[2], start=bad[3])
 
 
 def test_forward_mode_through_reverse_gradients():
