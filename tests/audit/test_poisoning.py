@@ -30,6 +30,7 @@ def setting(mnist):
     return real, test.batch, network, seen, unseen
 
 
+@pytest.mark.endurance
 def test_a_distilled_dose_ruins_one_class_of_networks_it_has_not_seen(setting):
     real, test, network, seen, unseen = setting
     method = audit.poisoning(network, seen, attacked=0, target=1, target_batch=400)

@@ -438,6 +438,7 @@ def small_disk(tmp_path):
     libc.umount2(str(folder).encode(), 2)
 
 
+@pytest.mark.endurance
 def test_full_disk_is_one_sentence(small_disk, capsys):
     (small_disk / "filler").write_bytes(bytes(4_000_000))
     assert main(distill(small_disk / "run", "--config.method.ipc=20", "--evaluate=none")) == 2

@@ -92,7 +92,9 @@ def test_none_where_nothing_was_saved(tmp_path):
     assert newest(tmp_path / "empty") is None
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, delete])
+@pytest.mark.parametrize(
+    "damage", [flip, *(pytest.param(each, marks=pytest.mark.endurance) for each in (truncate, delete))]
+)
 def test_a_damaged_file_is_noticed_or_does_not_matter(saved, tmp_path, rng, caplog, damage):
     noticed = 0
     for path in sorted(path for path in (saved / "10").rglob("*") if path.is_file()):

@@ -61,6 +61,7 @@ def convnet(width, classes=1):
     return draw, apply
 
 
+@pytest.mark.endurance
 def test_wide_networks_tend_to_both_kernels():
     x = jax.random.normal(jax.random.key(0), (3, 4, 6, 2))
     draw, apply = convnet(64)

@@ -35,7 +35,7 @@ def wide_network(key, inputs, width, depth, activation, w_std, b_std):
 
 
 @pytest.mark.parametrize("activation", ["relu", "erf"])
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.endurance)])
 def test_nngp_and_ntk_are_the_limits_of_wide_networks(activation, depth):
     """The empirical NTK of random networks, and the covariance of their outputs, tend to the kernels."""
     x = jax.random.normal(jax.random.key(1), (4, 6))

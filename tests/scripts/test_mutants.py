@@ -256,6 +256,7 @@ def toy(tmp_path):
     return tmp_path / "tree"
 
 
+@pytest.mark.endurance
 def test_a_trial_kills_what_is_tested_and_nothing_else(parts, toy, tmp_path, monkeypatch):
     monkeypatch.setattr(parts("command"), "listed", lambda root: [])
     report = tmp_path / "report.json"
