@@ -61,7 +61,7 @@ def test_a_set_for_a_fixed_initialisation_says_how_to_train_it(mnist, digits):
     """From the file alone, in NumPy: three steps from its network on four images teach four digits."""
     options = {"ipc": 1, "steps": 1, "initialisation": "fixed", "networks": 3, "target_batch": 200}
     method = methods.dd(model=MLP, **options, inner_learning_rate=0.1, learning_rate=0.05, decay_every=100)
-    done = toys.updates(method, digits, 200)
+    done = toys.updates(method, digits, 200, seed=1)  # of whose updates none jumps, as learned rates can
     distilled = jax.jit(method.distilled)(done[-1].after)
     held_out = toys.few(mnist.validation, every=1)
     test, labels = np.float64(held_out.images).reshape(-1, 196), np.asarray(held_out.labels.values)
@@ -84,7 +84,7 @@ def test_a_set_for_a_fixed_initialisation_says_how_to_train_it(mnist, digits):
     assert distilled.plan.shape == (3, 4) and len(distilled.learning_rates) == 3
     real = np.stack([test[labels == label][0] for label in range(4)])
     ours = accuracy(distilled.images, distilled.theta0)
-    assert ours > 0.6 and ours > accuracy(real, distilled.theta0) + 0.2
+    assert ours > 0.75 and ours > accuracy(real, distilled.theta0) + 0.2
     # One and the same network at every update, and however many were asked for.
     kept = done[0].before.kept[0]["dense_0"]["kernel"]
     np.testing.assert_array_equal(distilled.theta0["dense_0/kernel"], kept)
