@@ -40,6 +40,7 @@ _ALSO: dict[str, tuple[str, ...]] = {
     "engine/chunk": ("engine/test_run", "engine/test_feed"),
     "engine/log": ("engine/test_run",),
     "engine/placement": ("engine/test_feed", "engine/test_run"),
+    "engine/processes": ("engine/test_run", "engine/test_checkpoints"),
     "engine/store": ("engine/test_run", "engine/test_checkpoints"),
     "data/dataset": ("data/test_data_arrays",),
     "data/streaming": ("data/test_data_sources",),

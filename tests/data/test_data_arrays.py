@@ -22,6 +22,11 @@ def rows(split):
     return [image.tobytes() for image in split.images]
 
 
+def test_a_fifth_is_for_testing_and_a_tenth_of_the_rest_for_validation_unless_it_is_told():
+    dataset = data.from_arrays(*arrays(n=100, classes=2))
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [72, 8, 20]
+
+
 def test_splits_partition_the_source_keep_its_order_and_are_stratified():
     x, y = arrays(n=100, classes=4)
     dataset = data.from_arrays(x, y, validation=0.2, test=0.2, seed=3)

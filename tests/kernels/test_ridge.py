@@ -34,6 +34,13 @@ def test_float64_solve_is_more_accurate_where_the_kernel_is_nearly_singular(rng)
     assert error[1] < 1e-5 < error[0]
 
 
+def test_the_ridge_is_a_millionth_unless_it_is_told(problem):
+    x, t, y = problem
+    k_ss, k_ts = ntk(x), ntk(t, x)
+    np.testing.assert_array_equal(kernel_ridge_solve(k_ss, y), kernel_ridge_solve(k_ss, y, ridge=1e-6))
+    np.testing.assert_array_equal(kernel_ridge_predict(k_ts, k_ss, y), kernel_ridge_predict(k_ts, k_ss, y, ridge=1e-6))
+
+
 def test_relative_ridge_ignores_the_scale_of_the_kernel(problem):
     x, t, y = problem
     k_ss, k_ts = ntk(x), ntk(t, x)
