@@ -41,6 +41,7 @@ _ALSO: dict[str, tuple[str, ...]] = {
     "engine/log": ("engine/test_run",),
     "engine/placement": ("engine/test_feed", "engine/test_run"),
     "engine/processes": ("engine/test_run", "engine/test_checkpoints"),
+    "engine/run": ("engine/test_feed",),
     "engine/store": ("engine/test_run", "engine/test_checkpoints"),
     "data/dataset": ("data/test_data_arrays",),
     "data/streaming": ("data/test_data_sources",),

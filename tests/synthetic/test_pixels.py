@@ -82,6 +82,16 @@ def test_projections_are_idempotent(real, key, name, init):
         np.testing.assert_allclose(again[leaf], value, rtol=1e-6)
 
 
+def test_unit_norm_comes_after_the_constraints_below_it(real, key):
+    below, alone = clipped(pixels(3)), unit_norm(pixels(3))
+    synthetic = unit_norm(below)
+    params = synthetic.init(key, real)
+    far = {**params, "images": 100 * params["images"]}
+    found = synthetic.project(far)["images"]
+    np.testing.assert_allclose(found, alone.project(below.project(far))["images"], rtol=1e-6)
+    assert np.abs(found - alone.project(far)["images"]).max() > 1e-3  # where being clipped changed the direction
+
+
 def test_unit_norm_holds_from_the_start_and_after_any_step(real, key):
     synthetic = unit_norm(pixels(3))
     start = synthetic.init(key, real)
