@@ -113,8 +113,8 @@ def test_it_learns(done):
 
 
 def test_the_file_says_how_it_predicts_and_the_solve_may_be_in_float64(digits):
-    """As the program does, which sees no mirror images unless it is told."""
-    method = methods.frepo(**OPTIONS, float64=True)
+    """As the program does, here of convolutions, which sees no mirror images unless it is told."""
+    method = methods.frepo(**{**OPTIONS, "model": "wide_convnet(width=4, depth=1)", "float64": True})
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
     batch = jax.tree.map(lambda leaf: leaf[:20], digits.batch)
     program = str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))

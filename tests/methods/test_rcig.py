@@ -144,7 +144,7 @@ def test_updates_are_those_of_the_formula(done):
                 theta = jax.tree.map(lambda p, a, g: np.float32(p - 0.01 * a.step(g)), theta, adam, slope)
             age += steps
         expected = jax.tree.map(lambda leaf, new, slot=slot: leaf.at[slot].set(new), update.before.pool.theta, theta)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), update.after.pool.theta, expected)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), update.after.pool.theta, expected)
         np.testing.assert_array_equal(update.after.pool.age, update.before.pool.age.at[slot].set(age))
         used.append(slot)
     assert min(ratios) < 0.9 and max(ratios) > 1.1, "one is cut and another is not"
@@ -162,9 +162,8 @@ def test_it_learns_and_the_average_is_the_result(method, done):
 
 
 def test_the_set_is_not_mirrored_unless_it_is_told(digits):
-    """By the size of what is solved; here with convolutions, as published."""
-    model = "wide_convnet(width=4, depth=2, norm='none')"
-    method = methods.rcig(**{**OPTIONS, "model": model, "flip": False, "ema": 0.0})
+    """By the size of what is solved."""
+    method = methods.rcig(**{**OPTIONS, "flip": False, "ema": 0.0})
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
     batch = jax.tree.map(lambda leaf: leaf[:20], digits.batch)
     program = str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))
