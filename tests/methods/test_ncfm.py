@@ -25,7 +25,7 @@ from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.methods import NCFM
 
-RATE, NETWORKS, STEPS, BATCH, FREQUENCIES = 0.05, 3, 4, 16, 32
+RATE, NETWORKS, STEPS, BATCH, FREQUENCIES = 0.2, 3, 4, 16, 32
 OPTIONS = {
     "ipc": 2,
     "augmentation": "cutout",
@@ -123,10 +123,12 @@ def test_three_updates_by_hand(ran, digits):
         mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
         moments = [np.asarray(optax.tree.get(update.after.opt_state, name)["images"]) for name in ("mu", "nu")]
         assert_close(moments, [mean, square], 1e-4)
-        first, second = moments[0] / (1 - 0.9**count), moments[1] / (1 - 0.999**count)
+        # In single precision, which matters: the second of these is 0.001 at first.
+        shares = (1 - np.float32(decay) ** np.float32(count) for decay in (0.9, 0.999))
+        first, second = (moment / share for moment, share in zip(moments, shares, strict=True))
         before = np.asarray(update.before.params["images"])
         after = before - RATE * (first / (np.sqrt(second) + 1e-8) + 5e-4 * before)
-        assert_close(update.after.params["images"], np.clip(after, lowest, highest), 5e-7)
+        assert_close(update.after.params["images"], np.clip(after, lowest, highest), 2e-7)
         np.testing.assert_array_equal(update.after.params["labels"], update.before.params["labels"])
     assert len(used) > 1
     assert (after < lowest).any() and ((after > lowest) & (after < highest)).mean() > 0.1  # clipped, some
