@@ -85,7 +85,7 @@ def test_it_learns_and_its_file_predicts(done, mnist, digits):
     assert ours > max(0.8, real + 0.03) and ours == evaluation.kernel_accuracy(predictor, distilled, held_out)
 
 
-@pytest.mark.parametrize("networks", [4, 1])
+@pytest.mark.parametrize("networks", [4, pytest.param(1, marks=pytest.mark.endurance)])
 def test_devices_share_the_networks_or_the_real_images(networks, digits):
     method = methods.build("rfad", model=MLP, networks=networks, target_batch=320, target_block=None, float64=False)
     key = jax.random.key(0)
