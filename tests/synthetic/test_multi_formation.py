@@ -79,3 +79,14 @@ def test_what_the_data_do_not_have(real, uneven, key):
         multi_formation(pixels(1), 3).init(key, uneven)
     with pytest.raises(JaxddError, match="only 2 examples"):
         multi_formation(pixels(3), 2).init(key, real)
+
+
+def test_mosaics_and_the_base_draw_by_keys_of_their_own(real, key):
+    keys, base = [], pixels(1)
+
+    def init(key, data):
+        keys.append(key)
+        return base.init(key, data)
+
+    multi_formation(base._replace(init=init), 2).init(key, real)
+    np.testing.assert_array_equal(jax.random.key_data(keys[0]), jax.random.key_data(jax.random.split(key)[1]))
