@@ -38,7 +38,7 @@ class _Tiny(nn.Module):
             maps = nn.Conv(4, (3, 3), strides=3, use_bias=False, name=f"conv_{level}")(maps)
             maps = nn.relu(_Centred(name=f"norm_{level}")(maps, train))
             seen.append(maps)
-        features = maps.reshape(len(maps), -1)
+        features = nn.avg_pool(maps, (2, 2), (2, 2)).reshape(len(maps), -1)
         return (*seen, features, nn.Dense(CLASSES, name="head")(features))
 
     def __call__(self, images, train=False):

@@ -36,9 +36,9 @@ OPTIONS = {
     "query": QUERY,
     "window": WINDOW,
     "renewal": 2 / 32,
-    "change": 2 / 32,
+    "change": 1 / 32,
     "max_epochs": 6,
-    "network_learning_rate": 0.05,
+    "network_learning_rate": 0.4,
 }
 
 
@@ -93,7 +93,7 @@ def test_the_network_is_trained_while_that_changes_it_slowly_and_renewed_once_it
             return cross_entropy(logits, labels), after
 
         grads, after = jax.grad(loss, has_aux=True)(theta)
-        theta = jax.tree.map(lambda leaf, g: leaf - 0.05 * g, theta, grads)
+        theta = jax.tree.map(lambda leaf, g: leaf - 0.4 * g, theta, grads)
         return theta, after, right(theta, after, update.batch)
 
     lengths, seen = [], []
@@ -104,13 +104,13 @@ def test_the_network_is_trained_while_that_changes_it_slowly_and_renewed_once_it
             seen, within = [], []
         else:
             theta, stats, within = update.before.networks.theta, update.before.networks.stats, []
-            while len(within) < 6 and not (len(within) >= WINDOW and np.ptp(within[-WINDOW:]) > 2 / 32):
+            while len(within) < 6 and not (len(within) >= WINDOW and np.ptp(within[-WINDOW:]) > 1 / 32):
                 theta, stats, accuracy = epoch(theta, stats, update)
                 within.append(float(accuracy))
         lengths.append(len(within))
         assert_close((update.after.networks.theta, update.after.networks.stats), (theta, stats))
         np.testing.assert_array_equal(update.after.networks.accuracies, [-1] * (WINDOW - len(seen)) + seen)
-    assert set(lengths) >= {0, WINDOW, 6}  # renewed, stopped as early as can be, and not before the longest
+    assert {0, 6} < set(lengths)  # renewed, trained to the end, and stopped before it
 
 
 def test_a_network_is_kept_until_the_window_of_accuracies_is_full(digits):

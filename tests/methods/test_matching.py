@@ -18,8 +18,6 @@ from jaxdd.data import class_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.methods import Classes, Matching, match_gradients, match_layers
 
-SIAMESE = "color_crop_cutout_flip_scale_rotate"
-
 
 @pytest.fixture(scope="module")
 def classes(digits):
@@ -86,26 +84,6 @@ def test_layer_matching_is_that_of_a_loop_over_classes(classes, network, start):
         match = match_layers(config, lambda layers: layers[-2], distance)
         found = jax.jit(lambda key, match=match: match(network, start, classes, key))(jax.random.key(1))
         assert_close(found, by_loop(of_class, classes))
-
-
-def test_siamese_both_sides_are_augmented_alike(classes, network, start):
-    """What is equal stays so, whatever the augmentation; with another draw for each side it would not."""
-    same = Classes(classes.real, classes.real)
-    config = Matching(augmentation=SIAMESE, target_block=None)
-    matches = [
-        match_gradients(config, lambda a, b: losses.gradient_matching(a, b, distance="mse")),
-        match_layers(
-            config,
-            lambda layers: layers,
-            lambda a, b, key: sum(jnp.abs(x - y).sum() for x, y in zip(a, b, strict=True)),
-        ),
-    ]
-    for match in matches:
-        step = jax.jit(lambda key, classes, match=match: match(network, start, classes, key)[0])
-        for seed in range(3):
-            assert step(jax.random.key(seed), same) < 1e-3 * step(
-                jax.random.key(seed), classes._replace(images=2.0 * same.images)
-            )
 
 
 @pytest.mark.parametrize("by", ["gradients", "layers"])
