@@ -242,7 +242,8 @@ class _Watch:
 
     def next_event(self, step: int) -> int:
         """The next step after `step` at which something has to be seen."""
-        return min((step // every + 1) * every for every in (self.log_every, self.validate_every, self.steps))
+        looked_at = (self.log_every, self.steps, *(() if self.best is None else (self.validate_every,)))
+        return min((step // every + 1) * every for every in looked_at)
 
     def __call__(self, step: int, state: State, metrics: Metrics) -> None:
         if step % self.log_every == 0 or step == self.steps:

@@ -53,9 +53,7 @@ def linearised_body(network: Network, start: Start, images: Array) -> tuple[Body
     return [jnp.zeros_like(leaf) for leaf, inside in zip(leaves, in_body, strict=True) if inside], function
 
 
-def quadratic_minimum(
-    loss: Callable[[PyTree], Array], theta: PyTree, *, steps: int = 20, tolerance: float = 1e-6
-) -> PyTree:
+def quadratic_minimum(loss: Callable[[PyTree], Array], theta: PyTree, *, steps: int, tolerance: float = 1e-6) -> PyTree:
     """The minimum of a convex quadratic by conjugate gradients on Hessian-vector products, without a learning rate.
 
     Args:

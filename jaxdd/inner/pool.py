@@ -42,9 +42,7 @@ class Pool(NamedTuple):
     when they are too old. `steps` may be traced; `batch_size` is that of `each_network`."""
 
 
-def pool(
-    network: Network, optimizer: optax.GradientTransformation, *, size: int = 10, max_age: int | Array = 100
-) -> Pool:
+def pool(network: Network, optimizer: optax.GradientTransformation, *, size: int, max_age: int | Array) -> Pool:
     """Networks that are trained on the synthetic set, a few updates each time they are used, and renewed when old.
 
     So an outer step sees networks of every age at the price of one update. Nothing here depends on the placement: on

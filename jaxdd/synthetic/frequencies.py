@@ -52,7 +52,7 @@ def frequencies(ipc: int, coefficients: int, *, init: str = "real", labels: str 
         return {"coefficients": kept, "mask": mask, "labels": start["labels"]}
 
     def render(params: Params) -> Rendered:
-        kept, mask = params["coefficients"], jax.lax.stop_gradient(params["mask"])
+        kept, mask = params["coefficients"], params["mask"]
         _, height, width, channels = mask.shape
         positions = _positions(mask, coefficients, ipc)
         empty = jnp.zeros((len(kept), height * width, channels), kept.dtype)

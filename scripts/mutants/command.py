@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mutants.campaign import BaselineFailed, Campaign
 from mutants.draw import check, drawn, generated, wanted
+from mutants.judged import unjudged
 from mutants.listed import LISTED, listed
 from mutants.source import Mutant, Unappliable
 
@@ -31,7 +32,7 @@ def chosen(arguments: argparse.Namespace, root: pathlib.Path) -> list[Mutant]:
         return found
     found = wanted(by_hand, arguments.only)
     if not arguments.listed:
-        found += drawn(wanted(generated(root), arguments.only), arguments.sample, arguments.seed)
+        found += drawn(wanted(unjudged(generated(root)), arguments.only), arguments.sample, arguments.seed)
     if not found:
         raise Unappliable(f"no mutant of this tree is any of {', '.join(arguments.only)}.")
     return found

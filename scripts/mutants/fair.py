@@ -30,8 +30,8 @@ _NAMES = words(
     "networks_per_batch window_steps"
 )
 _STRUCTURE = words(
-    "argnums axes axis donate_argnums dtype has_aux in_axes in_shardings indent keepdims ndim num out_axes shape "
-    "static_argnames static_argnums"
+    "argnums axes axis axis1 axis2 donate_argnums dtype has_aux in_axes in_shardings indent keepdims ndim num out_axes "
+    "shape static_argnames static_argnums"
 )
 # Of these functions, from which positional argument on they are shapes, axes or numbers of things; methods of an array
 # have one argument less.

@@ -119,6 +119,17 @@ def test_a_loop_of_unknown_length_is_one_turn_before_and_all_of_them_in_a_run():
     assert count_flops(lambda n: lax.fori_loop(0, n, lambda i, c: c + 1, 0), 3) == (0, True)
 
 
+def test_a_scan_hands_on_its_constants_its_carry_and_its_rows():
+    def all_turns(matrix, rows):
+        def step(carry, more):
+            c, turns = carry
+            return (lax.fori_loop(0, turns + more, lambda i, c: c @ matrix, c), turns + 1), None
+
+        return lax.scan(step, (SQUARE, 1), rows)[0]
+
+    assert executed(all_turns, SQUARE, jnp.array([0, 2, 1])) == ((1 + 0) + (2 + 2) + (3 + 1)) * 2 * 4**3
+
+
 def test_only_what_decides_is_computed():
     def update(x):
         big = jnp.sin(x) @ x

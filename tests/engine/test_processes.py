@@ -115,6 +115,14 @@ def test_one_process_agrees_with_itself():
         processes.on_first(lambda: (_ for _ in ()).throw(JaxddError("no")))
 
 
+def test_full_memory_is_said_with_what_helps_and_other_failures_as_they_are():
+    error = jax.errors.JaxRuntimeError
+    with pytest.raises(JaxddError, match="allocating 5 bytes: jaxdd plan says what a run needs"), processes.together():
+        raise error("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nMore of it.")
+    with pytest.raises(error, match="INTERNAL"), processes.together():
+        raise error("INTERNAL: something else.")
+
+
 @pytest.mark.parametrize("address", ["", "host:1", "host:1,2", "host,2,0", "host:1,2,2", "host:1,two,0", "host:1,2,-1"])
 def test_a_malformed_address_is_refused(address):
     with pytest.raises(JaxddError, match="HOST:PORT,COUNT,INDEX"):

@@ -113,7 +113,7 @@ def test_placement_changes_nothing(devices, batch_size):
 
 def test_a_pool_that_cannot_be():
     with pytest.raises(JaxddError, match="at least 1 network"):
-        inner.pool(NETWORK, optax.adam(0.1), size=0)
+        inner.pool(NETWORK, optax.adam(0.1), size=0, max_age=1)
     with pytest.raises(JaxddError, match="5 networks of a pool of 4"):
         make()[0].choose(jax.random.key(0), 5)
 

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxdd.inner import adam, epoch_plan, sgd, unroll, window_start
@@ -140,6 +141,44 @@ def test_window_differentiates_only_its_own_steps():
 
     chex.assert_trees_all_close(windowed, jax.jit(jax.grad(rest))(params), rtol=1e-4, atol=1e-6)
     assert not jnp.any(windowed["rates"][:3]) and jnp.all(windowed["rates"][3:] != 0)
+
+
+def test_what_a_loss_closes_over_has_no_gradient_from_a_prefix_either():
+    _, theta0, real, plan = problem()
+
+    def closed(scale, prefix):
+        def scaled(theta, batch):
+            return scale * loss(theta, batch)
+
+        def feed(t):
+            return (real[0][plan[t]], real[1][plan[t]]), 0.1
+
+        return loss(unroll(scaled, OPTIMIZERS["sgd"], theta0, feed, 2, prefix=prefix).theta, real)
+
+    middle = unroll(loss, OPTIMIZERS["sgd"], theta0, lambda t: ((real[0][plan[t]], real[1][plan[t]]), 0.1), 3).theta
+
+    def rest(scale):
+        def feed(t):
+            return (real[0][plan[t + 3]], real[1][plan[t + 3]]), 0.1 * scale
+
+        return loss(unroll(loss, OPTIMIZERS["sgd"], middle, feed, 2).theta, real)
+
+    slopes = jax.jit(jax.grad(closed))(1.0, 3), jax.jit(jax.grad(rest))(1.0)
+    np.testing.assert_allclose(*slopes, rtol=1e-4)
+
+
+def test_adams_constants_are_those_of_optax():
+    _, theta0, real, _ = problem()
+    grads = jax.grad(loss)(theta0, real)
+    ours, theirs = adam(eps_root=0.0), optax.adam(0.1)
+    theta, state = theta0, ours.init(theta0)
+    expected, opt_state = theta0, theirs.init(theta0)
+    for t, scale in enumerate((1.0, -0.5, 0.1)):
+        scaled = jax.tree.map(lambda g, scale=scale: scale * g, grads)
+        theta, state = ours.step(theta, state, scaled, 0.1, t)
+        updates, opt_state = theirs.update(scaled, opt_state)
+        expected = optax.apply_updates(expected, updates)
+    chex.assert_trees_all_close(theta, expected, rtol=1e-4)
 
 
 def test_window_of_full_length_is_full_backpropagation():

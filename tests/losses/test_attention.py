@@ -25,9 +25,13 @@ def test_maps_and_loss_equal_the_formula(rng, exponent):
     real, synthetic = maps(rng, 7, 4, 3, 5), maps(rng, 2, 4, 3, 5)
     attention = attention_map(real, exponent)
     assert attention.shape == (7, 12)
+    if exponent == 4:  # the paper's, by default
+        np.testing.assert_array_equal(attention_map(real), attention)
     np.testing.assert_allclose(attention, formula(real, exponent), rtol=1e-5)
     expected = ((formula(real, exponent).mean(0) - formula(synthetic, exponent).mean(0)) ** 2).sum()
     np.testing.assert_allclose(matching(real, synthetic, exponent), expected, rtol=1e-5)
+    if exponent == 4:
+        np.testing.assert_allclose(attention_matching(real, synthetic), expected, rtol=1e-5)
 
 
 def test_layers_are_summed(rng):

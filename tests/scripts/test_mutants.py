@@ -228,6 +228,15 @@ def test_a_listed_patch_that_does_not_apply_says_so(parts, tmp_path):
         parts("listed").listed(tmp_path)
 
 
+def test_what_was_judged_is_still_there_and_not_drawn(parts, everything):
+    fits, judged = parts("judged").fits, parts("judged").JUDGED
+    lost = [each for each in judged if not any(fits(each, mutant) for mutant in everything)]
+    assert not lost, "judge them anew"
+    left = parts("judged").unjudged(everything)
+    assert len(everything) - len(judged) - 3 < len(left) <= len(everything) - len(judged)
+    assert not any(fits(each, mutant) for each in judged for mutant in left)
+
+
 def test_every_file_has_tests_of_its_own_room(parts, everything):
     tests_of = parts("suite").tests_of
     files = {mutant.path for mutant in everything}

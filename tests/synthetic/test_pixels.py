@@ -137,6 +137,8 @@ def test_corrupted_pixels_carry_no_gradient_and_keep_their_bits(real, key, fract
         moved = np.asarray(result["images"]) != np.asarray(start["images"])
         assert not np.any(moved & mask)
         assert np.mean(moved[~mask]) > 0.9  # but for those at a bound
+        beyond = np.abs(np.asarray(result["images"])) > np.abs(np.asarray(narrow.images)).max()
+        assert not np.any(beyond & ~mask)
     assert "mask" not in render(synthetic, params).params  # nobody needs it to use the set
 
 
