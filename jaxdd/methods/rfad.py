@@ -102,7 +102,7 @@ def rfad(config: RFAD) -> Method:
 
             @jax.checkpoint  # one network after the other, and once more on the way back: one network's memory
             def of_network(key: Key) -> Array:
-                theta, stats = network.init(key)
+                theta, stats = network.init(jax.random.clone(key))  # the same networks for both sets of images
                 return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, block)
 
             each = inner.each_network(of_network, keys, batch_size=1)

@@ -153,7 +153,7 @@ def corrupted(base: SyntheticSet, fraction: float) -> SyntheticSet:
         return {**params, "images": jnp.where(mask, noise, images), "mask": mask.astype(images.dtype)}
 
     def freeze(params: Params) -> Params:
-        images, mask = params["images"], jax.lax.stop_gradient(params["mask"])
+        images, mask = params["images"], params["mask"]
         return {**params, "images": jnp.where(mask > 0, jax.lax.stop_gradient(images), images)}
 
     def project(params: Params) -> Params:

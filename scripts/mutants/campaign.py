@@ -59,7 +59,9 @@ class Campaign:
           Unappliable: for a mutant that does not fit, or a copy that tests would not see.
         """
         with _scratches(self.root, self.jobs) as scratches:
-            files = dict.fromkeys(file for mutant in self.mutants for file in tests_of(mutant.path, self.root))
+            files = dict.fromkeys(
+                file for mutant in self.mutants for file in tests_of(mutant.path, self.root, mutant.operator)
+            )
             self._each(scratches, list(files), self._baseline)
             self._each(scratches, self.mutants, self._try)
 
@@ -100,7 +102,7 @@ class Campaign:
         self.say(f"unchanged  {outcome.seconds:6.1f} s  {file}")
 
     def _try(self, scratch: Scratch, mutant: Mutant) -> None:
-        files = tests_of(mutant.path, self.root)
+        files = tests_of(mutant.path, self.root, mutant.operator)
         limit = _GRACE + _PATIENCE * sum(self.seconds[file] for file in files)
         with scratch.changed(mutant):
             outcome = scratch.run(files, limit)
@@ -148,7 +150,7 @@ class Campaign:
             "operator": mutant.operator,
             "before": mutant.before,
             "after": mutant.after,
-            "tests": list(tests_of(mutant.path, self.root)),
+            "tests": list(tests_of(mutant.path, self.root, mutant.operator)),
         }
 
     def _counted(self, tried: Sequence[Mutant], of: Callable[[Mutant], bool]) -> dict[str, int]:

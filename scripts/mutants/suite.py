@@ -55,12 +55,17 @@ _ALSO: dict[str, tuple[str, ...]] = {
 }
 
 
-def tests_of(path: str, root: pathlib.Path) -> tuple[str, ...]:
+# Of all files that draw.
+_OF_OPERATORS = {"reuse_key": "tests/test_keys.py"}
+
+
+def tests_of(path: str, root: pathlib.Path, operator: str = "") -> tuple[str, ...]:
     """The test files for a source file, the most specific first; all of its room where it has none that exist.
 
     Args:
       path: `jaxdd/ROOM/NAME.py`.
       root: of the tree.
+      operator: that made the mutant.
     """
     _, room, name = path.removesuffix(".py").split("/")
     own = name.lstrip("_")
@@ -69,4 +74,6 @@ def tests_of(path: str, root: pathlib.Path) -> tuple[str, ...]:
     found = [file for file in files if (root / file).exists()]
     if not found:
         found = [file.relative_to(root).as_posix() for file in sorted((root / "tests" / room).glob("test_*.py"))]
+    if operator in _OF_OPERATORS and (root / _OF_OPERATORS[operator]).exists():
+        found.append(_OF_OPERATORS[operator])
     return tuple(found)

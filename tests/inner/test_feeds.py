@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd import inner, models
+from jaxdd import inner, losses, models
 from jaxdd.engine.placement import make_mesh
 from jaxdd.inner.networks import share_networks
-from jaxdd.types import leaves_by_path
+from jaxdd.types import Network, leaves_by_path
 
 
 def test_planned_rows_and_rates_are_those_of_the_step():
@@ -126,3 +126,17 @@ def test_regression_is_half_the_mean_squared_error_in_training_mode():
         lambda a, b, before: bool(jnp.allclose(a, b) and not jnp.allclose(a, before)), after, expected, stats
     )
     assert all(jax.tree.leaves(moved))
+
+
+def test_losses_see_a_network_in_training_mode():
+    def apply(theta, images, stats, *, train=False, key=None):
+        return images.reshape(len(images), -1) @ theta * (2.0 if train else 1.0), {"seen": stats["seen"] + train}
+
+    network = Network(lambda key: (jnp.eye(3), {"seen": jnp.zeros(())}), apply, apply)
+    images, labels = jnp.arange(6.0).reshape(2, 1, 1, 3), jnp.eye(3)[1:]
+    logits = 2 * images.reshape(2, 3)
+    found = inner.classification(network, {"seen": jnp.zeros(())})(jnp.eye(3), (images, labels))
+    np.testing.assert_allclose(found, losses.cross_entropy(logits, labels).mean())
+    found, stats = inner.regression(network, images, labels)(jnp.eye(3), {"seen": jnp.zeros(())}, 0, jax.random.key(0))
+    np.testing.assert_allclose(found, 0.5 * jnp.sum((logits - labels) ** 2, axis=1).mean(), rtol=1e-6)
+    assert stats["seen"] == 1

@@ -167,10 +167,18 @@ def test_what_a_loss_closes_over_has_no_gradient_from_a_prefix_either():
     np.testing.assert_allclose(*slopes, rtol=1e-4)
 
 
-def test_adams_constants_are_those_of_optax():
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (sgd(0.9), optax.sgd(0.1, momentum=0.9)),
+        (sgd(0.9, nesterov=True), optax.sgd(0.1, momentum=0.9, nesterov=True)),
+        (adam(eps_root=0.0), optax.adam(0.1)),
+    ],
+    ids=["momentum", "nesterov", "adam"],
+)
+def test_steps_are_those_of_optax(ours, theirs):
     _, theta0, real, _ = problem()
     grads = jax.grad(loss)(theta0, real)
-    ours, theirs = adam(eps_root=0.0), optax.adam(0.1)
     theta, state = theta0, ours.init(theta0)
     expected, opt_state = theta0, theirs.init(theta0)
     for t, scale in enumerate((1.0, -0.5, 0.1)):

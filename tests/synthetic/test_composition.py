@@ -105,3 +105,19 @@ def test_a_long_composition_compiled(real, key):
     assert distilled.num_bits == 32 * (3 * 40 + 3 * 3 + 1)
     assert distilled.images.shape == (12, 4, 5, 2)
     np.testing.assert_allclose(distilled.labels.max(1), 0.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", COMBINATORS)
+def test_the_constraint_of_what_is_wrapped_holds_too(real, key, name):
+    seen = []
+
+    def halve(params):
+        seen.append(params["images"])
+        return {**params, "images": params["images"] / 2}
+
+    synthetic = COMBINATORS[name](pixels(2)._replace(project=halve))
+    params = synthetic.init(key, real)
+    after = synthetic.project(params)
+    assert len(seen) == 1
+    if name in ANY:  # those that leave the images alone
+        np.testing.assert_array_equal(after["images"], params["images"] / 2)

@@ -1,0 +1,96 @@
+"""No key is drawn from twice: asked of JAX's own checker, which follows keys through a traced function."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.key_reuse._core import check_key_reuse
+
+from jaxdd import data, evaluation, inner, methods, models, synthetic
+from jaxdd.data import augmentation
+from jaxdd.evaluation.train import _train
+from jaxdd.types import Batch, Labels, RealData
+
+CLASSES, KEY = 4, jax.random.key(0)
+MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=2)"
+OPTIONS = {
+    **{name: {"model": CONVNET, "target_per_class": 4} for name in ("dc", "dsa", "dm", "cafe", "datadam")},
+    "ncfm": {"model": CONVNET, "target_per_class": 4, "ipc": 2, "networks": 2},
+    "idc": {"model": CONVNET, "target_per_class": 4, "ipc": 2},
+    "kip": {},
+    "rfad": {"model": "wide_convnet(width=4, depth=1)"},
+    "linba": {"model": MLP, "ipc": 2, "bases": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def real():
+    images = np.random.default_rng(0).normal(size=(16 * CLASSES, 8, 8, 1))
+    return RealData(jnp.asarray(images, jnp.float32), Labels.index(np.arange(16 * CLASSES) % CLASSES))
+
+
+@pytest.mark.parametrize("name", methods.available())
+def test_methods(real, name):
+    method = methods.build(name, **OPTIONS.get(name, {"model": MLP}))
+    check_key_reuse(method.init, KEY, real)
+    check_key_reuse(lambda key: method.sample(key, real.labels), KEY)
+    state = jax.eval_shape(method.init, KEY, real)
+    rows = jax.eval_shape(lambda key: method.sample(key, real.labels), KEY)
+    batch = Batch(jnp.zeros((*rows.shape, *real.images.shape[1:])), jnp.zeros(rows.shape, jnp.int32))
+    zeros = jax.tree.map(lambda leaf: KEY if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, state)
+    check_key_reuse(lambda key, state: method.update(key, state, batch), KEY, zeros)
+
+
+@pytest.mark.parametrize("base", [synthetic.pixels(2), synthetic.linear_bases(3, 2), synthetic.frequencies(2, 6)])
+def test_parameterisations(real, base):
+    wrapped = [
+        synthetic.multi_formation(base, 2),
+        synthetic.learning_rates(synthetic.learned_labels(base, "softmax"), 0.1, (2,)),
+    ]
+    if base.decoder == "pixels":
+        wrapped += [synthetic.corrupted(base, 0.5), synthetic.clipped(synthetic.unit_norm(base))]
+        wrapped += [synthetic.pixels(2, init=init) for init in ("noise", "unit")]
+    for each in (base, *wrapped):
+        check_key_reuse(each.init, KEY, real)
+
+
+def test_augmentations(real):
+    for name in ("dsa", "idc-train", "idc-match", "idc", "frepo", "flip_rotate"):
+        check_key_reuse(functools.partial(augmentation.named(name).draw, count=3), KEY)
+    one_hot = jnp.eye(CLASSES)[real.labels.values]
+    check_key_reuse(lambda key: augmentation.cutmix(key, real.images, one_hot, probability=1.0), KEY)
+
+
+def test_samplers_and_plans(real):
+    for sampler in (data.balanced_sampler(7), data.class_sampler(3), data.uniform_sampler(5)):
+        check_key_reuse(lambda key, sampler=sampler: sampler(key, real.labels), KEY)
+    check_key_reuse(lambda key: data.balanced_choice(key, real.labels, 2), KEY)
+    check_key_reuse(lambda key: inner.epoch_plan(key, 8, 2, 9), KEY)
+    check_key_reuse(lambda key: inner.balanced_plan(key, 4, 3, 2, 5), KEY)
+
+
+def test_networks_on_the_way(real):
+    network = models.build("mlp", (8, 8, 1), CLASSES, width=4)
+    fresh = inner.fresh(network)
+    for source in (fresh, inner.fixed(network), inner.interpolated(fresh, inner.fixed(network))):
+        check_key_reuse(source.init, KEY)
+        check_key_reuse(lambda key, source=source: source.draw(source.init(KEY), key), KEY)
+
+
+@pytest.mark.parametrize("name", ["dc", "dsa", "idc", "frepo", "rat"])
+def test_protocols(real, name):
+    network, protocol = models.build("mlp", (8, 8, 1), CLASSES, width=4), evaluation.protocols.get(name)
+
+    def trained(key):
+        sets = real.images[None], real.labels.values[None]
+        options = {"network": network, "protocol": protocol, "convention": "hard"}
+        return _train(*sets, jnp.ones(1), jax.random.split(key, 1), jnp.zeros(1, int), **options)
+
+    check_key_reuse(trained, KEY)
+
+
+def test_a_key_that_is_used_twice_is_found():
+    with pytest.raises(Exception, match="already consumed"):
+        check_key_reuse(lambda key: jax.random.normal(key) + jax.random.uniform(key), KEY)
