@@ -26,6 +26,24 @@ _SCALE_CANCELS = "a minimum, and the gradient through it, do not know the scale 
 
 JUDGED: tuple[Judged, ...] = (
     Judged(
+        "losses/distribution.py",
+        "forget_stop_gradient",
+        "centre = _mean(real)[None]  # distances do not depend on it, their rounding does",
+        "distances do not depend on it, their slopes neither",
+    ),
+    Judged(
+        "synthetic/bases.py",
+        "forget_stop_gradient",
+        'sides = (params["upsample_height"], params["upsample_width"])',
+        "they are not learned; here it saves work",
+    ),
+    Judged(
+        "evaluation/comparison.py",
+        "reuse_key",
+        "teacher = teach(network, train, key=key_draw)",
+        "a teacher's first weights beside a choice of images: nobody compares the two",
+    ),
+    Judged(
         "kernels/ridge.py",
         "forget_stop_gradient",
         "k, diagonal = (a.astype(dtype) for a in (k_ss, shift))",
