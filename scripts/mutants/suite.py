@@ -55,8 +55,11 @@ _ALSO: dict[str, tuple[str, ...]] = {
 }
 
 
-# Of all files that draw.
-_OF_OPERATORS = {"reuse_key": "tests/test_keys.py"}
+# Whatever the file.
+_OF_OPERATORS = {
+    "reuse_key": "tests/test_keys.py",
+    **dict.fromkeys(("scale_default", "swap_constants", "flip_flag"), "tests/test_defaults.py"),
+}
 
 
 def tests_of(path: str, root: pathlib.Path, operator: str = "") -> tuple[str, ...]:
