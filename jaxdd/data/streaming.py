@@ -86,7 +86,8 @@ class ArraySource:
         return images
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        low, high, pixels, bad, first = 2**64, -(2**64), 0, 0, 0
+        low = high = int(self.array[0].flat[0]) if self.array.dtype.kind in "iu" else 0
+        pixels = bad = first = 0
         for rows in block_rows(self.shape):
             raw = self.array[rows]
             images = self.converted(raw)

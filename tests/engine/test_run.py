@@ -146,6 +146,15 @@ def test_best_on_validation_is_kept_beside_the_last(data, tmp_path):
         np.testing.assert_array_equal(result.distilled.images, seen[2])
 
 
+def test_of_two_best_iterates_that_are_kept_the_newer_is_gone_on_with(data, tmp_path):
+    scores = iter([1.0, 3.0, 2.0])
+    options = {"validate": lambda distilled: {"score": next(scores)}, "validate_every": 2, "workdir": tmp_path}
+    assert run(class_means(), data, steps=4, **options).best[1:] == (4, 3.0)
+    assert {each.name for each in (tmp_path / "best").iterdir()} == {"2", "4"}
+    resumed = run(class_means(), data, steps=6, resume=True, **options)
+    assert resumed.best[1:] == (4, 3.0)
+
+
 def test_non_finite_step_keeps_the_last_good_state_and_names_the_leaf(data, tmp_path):
     with pytest.raises(
         JaxddError, match=r"step 9 gave values that are not finite in .*state\.params\.images"
