@@ -51,6 +51,12 @@ class Table:
 _KIP = ["--config=kip", "--evaluate=kernel"]
 _MNIST = ["--config.data.name=mnist"]
 _LONG = ["--config.data.validation=0.0", "--config.run.steps=80000", "--config.method.decay_every=10000"]
+_CLIPPED = [
+    "--config.data.validation=0.0",
+    "--config.method.clip=2",
+    "--config.run.steps=42000",
+    "--config.method.decay_every=6000",
+]
 _FASHION = [
     "--config.data.name=fashion_mnist",
     "--evaluate=full",
@@ -170,8 +176,9 @@ TABLES = {
                 "--config.run.steps=23600",
             ],
             "dd_long_mnist_10": ["--config=dd", *_MNIST, *_LONG],
+            "dd_clipped_mnist_10": ["--config=dd", *_MNIST, *_CLIPPED],
             "soft_label_dd_mnist_10": ["--config=soft_label_dd", *_MNIST],
-            "soft_label_dd_long_mnist_10": ["--config=soft_label_dd", *_MNIST, *_LONG],
+            "soft_label_dd_clipped_mnist_10": ["--config=soft_label_dd", *_MNIST, *_CLIPPED],
             "soft_label_dd_mnist_5": [
                 "--config=soft_label_dd",
                 *_MNIST,

@@ -10,7 +10,7 @@ import optax
 from jaxdd import inner
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.methods.bilevel import Bilevel, Inner, bilevel
-from jaxdd.synthetic import SyntheticSet, learning_rates, per_leaf, pixels
+from jaxdd.synthetic import SyntheticSet, clip_by_running_norm, learning_rates, per_leaf, pixels
 from jaxdd.types import Indices, Method, Network, PyTree, leaves_by_path
 
 INITIALISATIONS = ("random", "fixed")
@@ -31,6 +31,9 @@ class DD(Bilevel):
       init: of the images, see `synthetic.pixels`.
       learning_rate: Adam's (with b1 = 0.5), for images and rates.
       decay_every: updates after which it is halved, again and again; 40 epochs of MNIST in the paper.
+      clip: gradients longer than so many times their running norm are cut, see `synthetic.clip_by_running_norm`; None
+        for the paper, which does not. Where learned rates grow past 1 a step may jump; with 2 the last iterate is
+        steadier (docs/results/meta.md).
     """
 
     ipc: int = 10
@@ -44,6 +47,7 @@ class DD(Bilevel):
     init: str = "noise"
     learning_rate: float = 0.01
     decay_every: int = 2360
+    clip: float | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -55,6 +59,7 @@ class DD(Bilevel):
             inner_learning_rate=positive(self.inner_learning_rate),
             learning_rate=positive(self.learning_rate),
             decay_every=(self.decay_every >= 1, "at least 1"),
+            clip=(self.clip is None or self.clip > 1, "more than 1 or None"),
         )
 
 
@@ -68,6 +73,9 @@ def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Method:
     """`dd` for any parameterisation that renders `config.ipc` images for each of its classes."""
     synthetic = learning_rates(synthetic, config.inner_learning_rate, (config.epochs * config.steps,))
     schedule = optax.exponential_decay(config.learning_rate, config.decay_every, 0.5, staircase=True)
+    optimizer = optax.adam(schedule, b1=0.5)
+    if config.clip is not None:
+        optimizer = optax.chain(clip_by_running_norm(factor=config.clip), optimizer)
     fixed = config.initialisation == "fixed"
 
     def plan(num_images: int) -> Indices:
@@ -82,7 +90,7 @@ def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Method:
     return bilevel(
         dataclasses.replace(config, networks=1) if fixed else config,
         synthetic,
-        per_leaf({leaf: optax.adam(schedule, b1=0.5) for leaf in synthetic.learned}),
+        per_leaf(dict.fromkeys(synthetic.learned, optimizer)),
         Inner(inner.sgd(), lambda key, num_images, num_classes: plan(num_images)),
         source=inner.fixed if fixed else inner.fresh,
         describe=describe,

@@ -4,16 +4,26 @@ import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toys
 
 from jaxdd import methods, models
 from jaxdd.errors import JaxddError
+from jaxdd.synthetic import clip_by_running_norm
 
 MLP = "mlp(width=8, depth=1)"
-METHOD = methods.dd(
-    model=MLP, ipc=2, steps=2, epochs=2, networks=2, target_batch=20, inner_learning_rate=0.05, decay_every=2
-)
+OPTIONS = {
+    "model": MLP,
+    "ipc": 2,
+    "steps": 2,
+    "epochs": 2,
+    "networks": 2,
+    "target_batch": 20,
+    "inner_learning_rate": 0.05,
+    "decay_every": 2,
+}
+METHOD = methods.dd(**OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +57,27 @@ def test_updates_are_those_of_the_formula(done):
         assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
         by_hand.assert_stepped(update, slopes, optimizers, dict.fromkeys(optimizers, rate))
         np.testing.assert_array_equal(update.after.params["labels"], update.before.params["labels"])
+
+
+def test_long_gradients_are_cut_where_it_is_asked_for(digits):
+    """Of each leaf by itself, before Adam."""
+    found = toys.updates(methods.dd(**OPTIONS, clip=1.05), digits, 4)
+    clip, adam = clip_by_running_norm(factor=1.05), optax.adam(0.01, b1=0.5)
+    leaves, cut = ("images", "learning_rates"), 0
+    states = {leaf: (clip.init({}), adam.init(found[0].before.params[leaf])) for leaf in leaves}
+    for update in found[:2]:
+        slopes = plainly({leaf: update.before.params[leaf] for leaf in leaves}, update.key, update.batch)[1]
+        for leaf in leaves:
+            clipping, adams = states[leaf]
+            shorter, clipping = clip.update({leaf: slopes[leaf]}, clipping)
+            cut += not np.allclose(shorter[leaf], slopes[leaf])
+            step, adams = adam.update(shorter[leaf], adams)
+            expected = np.asarray(update.before.params[leaf] + step)
+            by_hand.assert_near(update.after.params[leaf], expected, 1e-4)
+            states[leaf] = clipping, adams
+    assert cut
+    plain = toys.updates(methods.dd(**OPTIONS), digits, 4)
+    assert np.any(found[-1].after.params["images"] != plain[-1].after.params["images"])
 
 
 def test_images_start_as_noise_and_rates_as_they_are_told(done):
@@ -102,6 +133,7 @@ def test_a_set_for_a_fixed_initialisation_says_how_to_train_it(mnist, digits):
         ({"learning_rate": -1.0}, "learning_rate of DD must be positive and finite"),
         ({"inner_learning_rate": 0.0}, "inner_learning_rate of DD must be positive and finite"),
         ({"decay_every": 0}, "decay_every of DD must be at least 1"),
+        ({"clip": 1.0}, "clip of DD must be more than 1 or None"),
     ],
 )
 def test_bad_hyper_parameters_say_what_would_be_right(options, sentence):
