@@ -63,21 +63,21 @@ class Labels:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class HostImages:
-    """Images that stay on the host, or on its disk, because they are more than a device holds.
+class HostArray:
+    """An array that stays on the host, or on its disk, because it is more than a device holds.
 
-    Indexed by rows they behave as an array does, also while that is traced; they are never one array.
+    Indexed by rows it behaves as an array does, also while that is traced; it is never one array.
 
     Attributes:
-      shape: `(n, h, w, c)`.
-      stored: the dtype of their pixels, NumPy's.
-      read: from rows, integers `(b,)`, to these images, a NumPy array `(b, h, w, c)`. Called from several threads;
-        raises a JaxddError that says which image cannot be read.
+      shape: `(n, ..)`.
+      stored: the dtype of what is read, NumPy's.
+      read: from rows, integers `(b,)`, to these, a NumPy array `(b, ..)`. Called from several threads; raises a
+        JaxddError that says what cannot be read.
       fingerprint: of the content, hex: part of a run's identity.
-      decode: what is made of images that were read, on a device; pure.
+      decode: what is made of rows that were read, on a device; pure.
     """
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     stored: Any
     read: Callable[[np.ndarray], np.ndarray]
     fingerprint: str
@@ -89,7 +89,7 @@ class HostImages:
 
     @property
     def dtype(self) -> Any:
-        """Of images that were indexed."""
+        """Of rows that were indexed."""
         return jax.eval_shape(self.__getitem__, jax.ShapeDtypeStruct((1,), jnp.int32)).dtype
 
     def __len__(self) -> int:
@@ -98,10 +98,18 @@ class HostImages:
     def __getitem__(self, rows: Any) -> Array:
         if isinstance(rows, Tracer):
             shape = jax.ShapeDtypeStruct((*rows.shape, *self.shape[1:]), self.stored)
-            images = jax.pure_callback(lambda rows: self.read(np.asarray(rows)), shape, rows, vmap_method="sequential")
+            found = jax.pure_callback(lambda rows: self.rows(np.asarray(rows)), shape, rows, vmap_method="sequential")
         else:
-            images = jnp.asarray(self.read(np.arange(len(self))[rows]))
-        return images if self.decode is None else self.decode(images)
+            found = jnp.asarray(self.rows(np.arange(len(self))[rows]))
+        return self.decoded(found)
+
+    def decoded(self, found: Array) -> Array:
+        """What is made of rows that were read, on a device."""
+        return found if self.decode is None else self.decode(found)
+
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """What is stored in rows of any shape, `(*rows.shape, ..)`."""
+        return self.read(rows.ravel()).reshape(*rows.shape, *self.shape[1:])
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise JaxddError(
@@ -110,27 +118,103 @@ class HostImages:
         )
 
 
-class RealData(NamedTuple):
-    """What a method learns from: transformed images float32 `(n, h, w, c)` and their labels.
-
-    An engine may hold images as their source has them, uint8, for a method that decodes them (`engine.decoding`), or
-    leave them on the host (`HostImages`); a method need not know.
-    """
-
-    images: Array
-    labels: Labels
-
-    @property
-    def batch(self) -> Batch:
-        """All of it, without the index by class."""
-        return Batch(self.images, self.labels.values)
+EXAMPLES = "examples"
+"""The table that most methods learn from."""
 
 
-class Batch(NamedTuple):
-    """Some real examples: images float32 `(b, h, w, c)`, hard labels int32 `(b,)`."""
+class Examples(NamedTuple):
+    """Labelled images, the usual rows of the table "examples": images float32 `(n, h, w, c)`, hard labels int32
+    `(n,)`."""
 
     images: Array
     labels: Array
+
+
+def _images_of(tables: Mapping[str, PyTree]) -> Examples:
+    found = tables.get(EXAMPLES)
+    if not isinstance(found, Examples):
+        there = ", ".join(sorted(tables)) or "none"
+        raise JaxddError(f"there is no table of labelled images called {EXAMPLES!r} here (tables: {there}).")
+    return found
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RealData:
+    """What a method learns from: named tables. Images and their labels are `RealData.of(images, labels)`.
+
+    Attributes:
+      tables: each a pytree whose leaves share their first axis, the rows of the table; those of different tables may
+        differ in number. A leaf may stay on the host (`HostArray`). "examples" is the table that `labels` are of,
+        `Examples` or whatever else an example is: token ids and target vectors, for one.
+      labels: of the examples, with the index by class; without classes all of them are of one,
+        `Labels.index(np.zeros(n, int))`.
+
+    An engine may hold images as their source has them, uint8, for a method that decodes them (`engine.decoding`); a
+    method need not know.
+    """
+
+    tables: Mapping[str, PyTree]
+    labels: Labels
+
+    @classmethod
+    def of(cls, images: Any, labels: Labels) -> RealData:
+        """Transformed images `(n, h, w, c)`, which may stay on the host, and their labels."""
+        return cls({EXAMPLES: Examples(images, labels.values)}, labels)
+
+    @property
+    def examples(self) -> PyTree:
+        """The table of that name."""
+        return self.tables[EXAMPLES]
+
+    @property
+    def images(self) -> Any:
+        return _images_of(self.tables).images
+
+    def with_images(self, images: Any) -> RealData:
+        """The same examples with other images."""
+        tables = {**self.tables, EXAMPLES: _images_of(self.tables)._replace(images=images)}
+        return RealData(tables, self.labels)
+
+
+class Batch(NamedTuple):
+    """What an update sees of the real data.
+
+    `batch.images` and `batch.labels` are those of the usual table, images float32 `(b, h, w, c)` and hard labels int32
+    `(b,)`.
+    """
+
+    tables: Mapping[str, PyTree]
+    """The rows that `Method.sample` drew, by the name of the draw, "examples" or "examples/query": leaves
+    `(*rows.shape, ..)`."""
+    rows: Mapping[str, Indices]
+    """Their numbers in the whole table, by the same names."""
+
+    @classmethod
+    def of(cls, images: Array, labels: Array) -> Batch:
+        """Some images and labels, for a call of one's own; their rows are not known."""
+        return cls({EXAMPLES: Examples(images, labels)}, {})
+
+    @property
+    def examples(self) -> Examples:
+        """The labelled images."""
+        return _images_of(self.tables)
+
+    @property
+    def images(self) -> Array:
+        return _images_of(self.tables).images
+
+    @property
+    def labels(self) -> Array:
+        return _images_of(self.tables).labels
+
+    def map_images(self, function: Callable[[Array], Array]) -> Batch:
+        """The same rows with `function` of their images, in every draw of images."""
+        changed = {
+            name: table._replace(images=function(table.images)) if isinstance(table, Examples) else table
+            for name, table in self.tables.items()
+        }
+        return self._replace(tables=changed)
 
 
 TRAINED_FEATURES, RANDOM_FEATURES = "trained_features", "random_features"
@@ -177,17 +261,14 @@ class Distilled:
     num_bits: int = dataclasses.field(default=0, metadata={"static": True})
 
 
-class Method(NamedTuple):
-    """A distillation method: what `optax.GradientTransformation` is to optimisers.
-
-    All four are pure. `update` is called with `key_t = fold_in(root, step)`, so a run is a function of
-    (method, data, seed), whatever its interruptions.
-    """
-
+class _Method(NamedTuple):
     init: Callable[[Key, RealData], State]
     """The first state, from a key and the real data."""
-    sample: Callable[[Key, Labels], Indices]
-    """Which real examples one update sees, int32 `(batch,)`; the engine gathers them."""
+    sample: Callable[..., Indices | Mapping[str, Indices]]
+    """`sample(key, labels)`, or `sample(key, labels, step=None)` if it wants to know the step: which rows one update
+    sees. Either rows of "examples", int32 `(batch,)`, or `{name: rows}` with a draw for each name: a table's, or
+    "table/whatever" for a further draw from it. Rows are integers of any rank, whose first axis devices share: `(k, 2)`
+    keeps pairs of rows together. Drawn ahead, so they cannot depend on the state; the engine gathers them."""
     update: Callable[..., tuple[State, Metrics]]
     """`update(key, state, batch) -> (state, metrics)`: one smallest sensible step. The metrics are scalars; "loss" is
     always among them.
@@ -199,8 +280,108 @@ class Method(NamedTuple):
 
         jax.pmap(functools.partial(method.update, axis_name="i"), axis_name="i", in_axes=(None, None, 0), out_axes=None)
     """
-    distilled: Callable[[State], Distilled]
-    """Render the state into a synthetic set."""
+    product: Callable[[State], Any]
+    """What a state leaves: of a distillation the synthetic set, a `Distilled`."""
+
+
+class Method(_Method):
+    """A distillation method: what `optax.GradientTransformation` is to optimisers.
+
+    All four are pure. `update` is called with `key_t = fold_in(root, step)`, so a run is a function of
+    (method, data, seed), whatever its interruptions.
+
+    Its last function was called `distilled` once, and still may be: `Method(.., distilled=f)` and `method.distilled`.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        init: Callable[[Key, RealData], State],
+        sample: Callable[..., Indices | Mapping[str, Indices]],
+        update: Callable[..., tuple[State, Metrics]],
+        product: Callable[[State], Any] | None = None,
+        *,
+        distilled: Callable[[State], Distilled] | None = None,
+    ) -> Method:
+        last = product if product is not None else distilled
+        if last is None:
+            raise TypeError("a Method needs product, what a state leaves")
+        return super().__new__(cls, init, sample, update, last)
+
+    @property
+    def distilled(self) -> Callable[[State], Distilled]:
+        """`product`, of a distillation."""
+        return self.product
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What is known of real data before they are read: shapes, dtypes, lengths, examples of each class.
+
+    Attributes:
+      tables: as those of `RealData`, of `jax.ShapeDtypeStruct`.
+      counts: examples of each class.
+    """
+
+    tables: Mapping[str, PyTree]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, data: RealData) -> Spec:
+        def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+        return cls(jax.tree.map(shape, dict(data.tables)), data.labels.counts)
+
+    def __hash__(self) -> int:
+        leaves, structure = jax.tree.flatten(self.tables)
+        return hash((structure, tuple(leaves), self.counts))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.counts)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(h, w, c)`, of the usual table."""
+        _, height, width, channels = _images_of(self.tables).images.shape
+        return height, width, channels
+
+    def length(self, table: str = EXAMPLES) -> int:
+        """Rows of a table."""
+        return len(jax.tree.leaves(self.tables[table])[0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+    """A method that does not know its data yet: `recipe.bind(Spec.of(data))` is a `Method`.
+
+    So what depends on the data's shape, a network for one, is made once, and not at every trace.
+
+    Attributes:
+      bind: the method for data of a `Spec`.
+      identity: something hashable, if there is any: recipes of equal identities are equal, and an engine that has
+        compiled one for a spec need not do it again.
+    """
+
+    bind: Callable[[Spec], Method]
+    identity: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        if self.identity is None or not isinstance(other, Recipe):
+            return self is other
+        return self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return id(self) if self.identity is None else hash(self.identity)
+
+
+def bound(method: Method | Recipe, data: RealData | Spec) -> Method:
+    """A method for some data; one that is bound already passes through."""
+    if isinstance(method, Method):
+        return method
+    return method.bind(data if isinstance(data, Spec) else Spec.of(data))
 
 
 def leaves_by_path(tree: PyTree) -> dict[str, Array]:
@@ -232,3 +413,37 @@ class Network(NamedTuple):
     """Same arguments; the penultimate features `(n, d)` instead of logits."""
     layers: Callable[..., tuple[tuple[Array, ...], PyTree]] = missing("layers")
     """Same arguments; what every nonlinearity gives, in order, then the features, then the logits."""
+
+
+class NetworkState(NamedTuple):
+    """A network's numbers."""
+
+    theta: PyTree
+    stats: PyTree
+
+
+def _unchanged(kept: PyTree, tickets: PyTree, key: Key, shown: PyTree) -> PyTree:
+    return kept
+
+
+class Networks(NamedTuple):
+    """Where the networks of a method come from, and how they go on from update to update.
+
+    What they keep is part of the method's state. An update chooses some, each by a *ticket* (a key, a slot of a pool,
+    a row of a table), starts each of them where it is used, one device the one and another the other, and in the end
+    lets those that it chose go on.
+    """
+
+    init: Callable[[Key], PyTree]
+    """`init(key) -> kept`."""
+    choose: Callable[[Key, int], PyTree]
+    """`choose(key, count) -> tickets`, leaves `(count, ..)`; the count is static."""
+    start: Callable[[PyTree, PyTree], Any]
+    """`start(kept, ticket) -> NetworkState`, or several of them for a method that wants more than one."""
+    advance: Callable[[PyTree, PyTree, Key, PyTree], PyTree] = _unchanged
+    """`advance(kept, tickets, key, shown) -> kept`, from what an update has to show: the set as it is now, real
+    examples."""
+
+    def one(self, kept: PyTree, key: Key) -> Any:
+        """A single network, by a key."""
+        return self.start(kept, jax.tree.map(lambda leaf: leaf[0], self.choose(key, 1)))

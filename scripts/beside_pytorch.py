@@ -20,11 +20,11 @@ import numpy as np
 import optax
 from measuring import Row, Suite, convolution_of, matmul_rate, peak_bytes, real_images, timed, update
 
-from jaxdd import evaluation, inner, losses, methods, models
+from jaxdd import engine, evaluation, inner, losses, methods, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks
 from jaxdd.evaluation.train import Trained, accuracy, count_correct, train
-from jaxdd.types import Array, Batch, Key, Network, PyTree
+from jaxdd.types import Array, Examples, Key, Network, PyTree
 
 PEERS = pathlib.Path(__file__).with_name("peers.py")
 IMAGE, CLASSES = (28, 28, 1), 10
@@ -346,8 +346,7 @@ def matching_update(name: str, config: methods.Matching, repeats: int, *, width:
     theta, stats = network.init(jax.random.key(1))
     plain = getattr(methods, kind)(dataclasses.replace(config, model=held(network, theta, stats), augmentation="none"))
     state = jax.jit(plain.init)(key, real)
-    chosen = plain.sample(key, real.labels)
-    batch = Batch(real.images[chosen], real.labels.values[chosen])
+    batch = engine.draw(plain, real, key)
     before = state.params["images"]
 
     task = "dm" if kind == "dm" else "dc"
@@ -429,7 +428,7 @@ def test_pass(repeats: int, *, width: int = 128, count: int = 10_000) -> Row:
     network = models.build("convnet", IMAGE, CLASSES, width=width)
     theta, stats = network.init(jax.random.key(0))
     trained = Trained(*jax.tree.map(lambda leaf: leaf[None], (theta, stats)))
-    test = Batch(*map(np.asarray, real_batch(count)))
+    test = Examples(*map(np.asarray, real_batch(count)))
     seconds, cpu = timed(accuracy, network, trained, test, repeats=repeats)
     program = count_correct.lower(trained, *next(blocks(test)), network=network).compile()
     took, theirs = peer("test_pass", theta, {"real_images": test.images, "real_labels": test.labels}, repeats)

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdd import data
+from jaxdd import data, engine
 from jaxdd.data import load
 from jaxdd.engine.placement import make_mesh, split_along
 from jaxdd.errors import JaxddError
-from jaxdd.types import Array, Batch, Method, RealData
+from jaxdd.types import Array, Method, RealData
 
 Row = dict[str, Any]
 Suite = Iterator[tuple[str, Callable[[], Row]]]
@@ -94,8 +94,7 @@ def update(name: str, method: Method, repeats: int, **facts: Any) -> Row:
     data_name, real = real_images()
     key = jax.random.key(0)
     state = jax.jit(method.init)(key, real)
-    chosen = method.sample(key, real.labels)
-    batch = Batch(real.images[chosen], real.labels.values[chosen])
+    batch = engine.draw(method, real, key)
     step = jax.jit(method.update).lower(key, state, batch).compile()
     seconds, cpu = timed(step, key, state, batch, repeats=repeats)
     row = {"name": name, "data": data_name, **facts, "seconds": seconds, "cpu_seconds": cpu}

@@ -79,7 +79,7 @@ def main() -> int:
     seconds = time.perf_counter() - began
 
     def outcome(dose, factor: float = 1.0) -> dict[str, float]:
-        found = audit.poison(network, unseen, dose, test.batch, **classes, rate_factor=factor)
+        found = audit.poison(network, unseen, dose, test.examples, **classes, rate_factor=factor)
         return {
             "success": float(found.success.mean()),
             "success_std": float(found.success.std(ddof=1)),

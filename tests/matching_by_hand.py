@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from toys import Update, updates
 
 from jaxdd import inner, methods, models
 from jaxdd.data import class_sampler, uniform_sampler
+from jaxdd.engine.feed import sampling
 
 CLASSES, IPC, REAL = 4, 3, 6
 COMMON = {"ipc": IPC, "target_per_class": REAL, "target_block": REAL // 2}
@@ -121,7 +123,7 @@ def over_classes(of_class, update: Update, *keys):
       keys: each is split into one for every class.
     """
     images = update.before.params["images"]
-    real = update.batch.images[: CLASSES * REAL]
+    real = update.batch.images
     over = (by_class(images), by_class(real), jnp.arange(CLASSES), *(jax.random.split(key, CLASSES) for key in keys))
     losses, slopes = jax.lax.map(lambda arguments: jax.value_and_grad(of_class)(*arguments), over)
     return losses.sum(), slopes.reshape(images.shape)
@@ -169,17 +171,19 @@ def assert_first_images_are_noise(images):
 
 
 def assert_sees(method, digits, rest=0):
-    """As many real examples of each class, in their order; after them `rest` of all."""
+    """As many real examples of each class, in their order; beside them `rest` of all."""
 
     @jax.jit
     def rows_of(key, labels):
         key_classes, key_rest = jax.random.split(key) if rest else (key, key)
-        further = uniform_sampler(max(rest, 1))(key_rest, labels)[:rest]
-        return method.sample(key, labels), jnp.concatenate([class_sampler(REAL)(key_classes, labels), further])
+        expected = {"examples": class_sampler(REAL)(key_classes, labels)}
+        if rest:
+            expected["examples/further"] = uniform_sampler(rest)(key_rest, labels)
+        return sampling(method)(key, labels, 0), expected
 
     found, expected = rows_of(jax.random.key(5), digits.labels)
-    np.testing.assert_array_equal(found, expected)
-    seen = np.asarray(digits.labels.values)[np.asarray(found)[: CLASSES * REAL]]
+    chex.assert_trees_all_equal(found, expected)
+    seen = np.asarray(digits.labels.values)[np.asarray(found["examples"])]
     np.testing.assert_array_equal(seen, np.repeat(np.arange(CLASSES), REAL))
 
 

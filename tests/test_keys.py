@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jax.experimental.key_reuse._core import check_key_reuse
 
-from jaxdd import data, evaluation, inner, methods, models, synthetic
+from jaxdd import data, engine, evaluation, inner, methods, models, synthetic
 from jaxdd.data import augmentation
 from jaxdd.evaluation.train import _train
-from jaxdd.types import Batch, Labels, RealData
+from jaxdd.types import Labels, RealData
 
 CLASSES, KEY = 4, jax.random.key(0)
 MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=2)"
@@ -28,17 +28,15 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def real():
     images = np.random.default_rng(0).normal(size=(16 * CLASSES, 8, 8, 1))
-    return RealData(jnp.asarray(images, jnp.float32), Labels.index(np.arange(16 * CLASSES) % CLASSES))
+    return RealData.of(jnp.asarray(images, jnp.float32), Labels.index(np.arange(16 * CLASSES) % CLASSES))
 
 
 @pytest.mark.parametrize("name", methods.available())
 def test_methods(real, name):
     method = methods.build(name, **OPTIONS.get(name, {"model": MLP}))
     check_key_reuse(method.init, KEY, real)
-    check_key_reuse(lambda key: method.sample(key, real.labels), KEY)
-    state = jax.eval_shape(method.init, KEY, real)
-    rows = jax.eval_shape(lambda key: method.sample(key, real.labels), KEY)
-    batch = Batch(jnp.zeros((*rows.shape, *real.images.shape[1:])), jnp.zeros(rows.shape, jnp.int32))
+    check_key_reuse(lambda key: engine.draw(method, real, key), KEY)
+    state, batch = jax.eval_shape(method.init, KEY, real), engine.draw(method, real, KEY)
     zeros = jax.tree.map(lambda leaf: KEY if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, state)
     check_key_reuse(lambda key, state: method.update(key, state, batch), KEY, zeros)
 

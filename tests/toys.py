@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdd
-from jaxdd import data
+from jaxdd import data, engine
 from jaxdd.data import balanced_sampler
-from jaxdd.types import Array, Batch, Distilled, Key, Labels, Method, Metrics, RealData, State
+from jaxdd.types import Batch, Distilled, Key, Labels, Method, Metrics, RealData, State
 
 
 class MNIST(NamedTuple):
@@ -38,7 +37,7 @@ def few(real: RealData, classes: int = 4, every: int = 3) -> RealData:
     """Every third image of the first classes, each of whose pixels is one of two by two."""
     labels = np.asarray(real.labels.values)
     rows = np.flatnonzero(labels < classes)[::every]
-    return RealData(jax.numpy.asarray(np.asarray(real.images)[rows, ::2, ::2]), Labels.index(labels[rows], classes))
+    return RealData.of(jax.numpy.asarray(np.asarray(real.images)[rows, ::2, ::2]), Labels.index(labels[rows], classes))
 
 
 class Update(NamedTuple):
@@ -61,19 +60,14 @@ def updates(
     """The first updates of a method, each of its functions compiled once; `start` may change the state before them."""
     key_init, key_steps = jax.random.split(jax.random.key(seed))
     state, update, done = start(jax.jit(method.init)(key_init, real)), jax.jit(method.update), []
+    draw = jax.jit(lambda key: engine.draw(method, real, key))
     for step in range(count):
         key, key_sample = jax.random.split(jax.random.fold_in(key_steps, step))
-        batch = _batch(method, key_sample, real)
+        batch = draw(key_sample)
         after, metrics = update(key, state, batch)
         done.append(Update(key, batch, state, after, metrics))
         state = after
     return done
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _batch(method: Method, key: Key, real: RealData) -> Batch:
-    rows: Array = method.sample(key, real.labels)
-    return Batch(real.images[rows], real.labels.values[rows])
 
 
 class MeanState(NamedTuple):

@@ -13,7 +13,7 @@ from toys import class_means, run
 from jaxdd import engine
 from jaxdd.engine import feed
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import HostImages, Labels, RealData
+from jaxdd.types import HostArray, Labels, RealData
 
 count, index, port, workdir, steps, result, *reads = sys.argv[1:]
 feed._WINDOW_STEPS = 8
@@ -34,7 +34,7 @@ def main() -> int:
         (pathlib.Path(result) / f"step.{index}").write_text(str(step))
         time.sleep(0.05)  # so that there is time to kill it
 
-    data = RealData(HostImages(images.shape, images.dtype, rows, "0" * 64), Labels.index(labels))
+    data = RealData.of(HostArray(images.shape, images.dtype, rows, "0" * 64), Labels.index(labels))
     done = run(
         class_means(),
         data,

@@ -17,10 +17,9 @@ from jaxdd import inner
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks
-from jaxdd.inner import Start
 from jaxdd.methods import Bilevel, Inner, bilevel
 from jaxdd.synthetic import learning_rates, per_leaf, pixels
-from jaxdd.types import Array, Batch, Distilled, Key, Method, Network, RealData
+from jaxdd.types import Array, Distilled, Examples, Key, Method, Network, NetworkState, RealData, Recipe, Spec
 
 
 class Poisoned(NamedTuple):
@@ -36,7 +35,7 @@ class Poisoned(NamedTuple):
 
 def poisoning(
     network: Network,
-    starts: Start,
+    starts: NetworkState,
     *,
     attacked: int,
     target: int,
@@ -47,7 +46,7 @@ def poisoning(
     networks: int = 4,
     networks_per_batch: int | None = 1,
     target_batch: int = 1024,
-) -> Method:
+) -> Recipe:
     """The attack as a distillation method: images and rates after which networks take one class for another.
 
     Minimises the cross-entropy of real data, in which the attacked class is called the target, after gradient descent
@@ -71,34 +70,34 @@ def poisoning(
     def plan(num_images: int) -> Array:
         return inner.ordered_plan(1, num_images, num_images, epochs=steps)  # all images at every step
 
-    method = bilevel(
+    recipe = bilevel(
         Bilevel(
             ipc=ipc, model=network, networks=networks, networks_per_batch=networks_per_batch, target_batch=target_batch
         ),
         synthetic,
         per_leaf({leaf: optax.adam(learning_rate, b1=0.5) for leaf in synthetic.learned}),
         Inner(inner.sgd(), lambda key, num_images, num_classes: plan(num_images)),
-        source=lambda _: inner.among(starts),
+        networks=lambda _: inner.among(NetworkState(*starts)),
         relabel=lambda labels: jnp.where(labels == attacked, target, labels),
         describe=lambda num_images, kept: {"plan": plan(num_images)},
     )
 
-    def init(key: Key, data: RealData):
-        _check_classes(data, attacked, target)
-        return method.init(key, data)
+    def bind(spec: Spec) -> Method:
+        _check_classes(spec.num_classes, attacked, target)
+        return recipe.bind(spec)
 
-    return method._replace(init=init)
+    return Recipe(bind)
 
 
-def _check_classes(data: RealData, *classes: int) -> None:
+def _check_classes(num_classes: int, *classes: int) -> None:
     for which in classes:
-        if not 0 <= which < data.labels.num_classes:
-            raise JaxddError(f"there is no class {which}: the data have 0 to {data.labels.num_classes - 1}.")
+        if not 0 <= which < num_classes:
+            raise JaxddError(f"there is no class {which}: the data have 0 to {num_classes - 1}.")
 
 
 def mislabelled_real(key: Key, data: RealData, like: Distilled, *, attacked: int, target: int) -> Distilled:
     """The plain attack to compare with: as many real images, those of the attacked class labelled as the target."""
-    _check_classes(data, attacked, target)
+    _check_classes(data.labels.num_classes, attacked, target)
     chosen = balanced_choice(key, data.labels, len(like.images) // data.labels.num_classes)
     labels = data.labels.values[chosen]
     labels = jnp.where(labels == attacked, target, labels)
@@ -107,9 +106,9 @@ def mislabelled_real(key: Key, data: RealData, like: Distilled, *, attacked: int
 
 def poison(
     network: Network,
-    starts: Start,
+    starts: NetworkState,
     dose: Distilled,
-    test: Batch,
+    test: Examples,
     *,
     attacked: int,
     target: int,
@@ -127,9 +126,10 @@ def poison(
         raise JaxddError("a dose needs learning rates and a plan; distil it with jaxdd.audit.poisoning.")
     if not np.any(np.asarray(test.labels) == attacked):
         raise JaxddError(f"there are no test images of the attacked class, {attacked}.")
+    starts = NetworkState(*starts)
     after = _dosed(starts, (dose.images, dose.labels), dose.plan, rate_factor * dose.learning_rates, network=network)
     (before, others_before), (now, others) = (
-        _outcome(network, s, test, attacked, target) for s in (starts, (after, starts[1]))
+        _outcome(network, s, test, attacked, target) for s in (starts, NetworkState(after, starts.stats))
     )
     return Poisoned(now, before, others, others_before)
 
@@ -144,7 +144,9 @@ def _dosed(starts, data, plan, rates, *, network):
     return jax.lax.map(one, starts)
 
 
-def _outcome(network: Network, starts: Start, test: Batch, attacked: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+def _outcome(
+    network: Network, starts: NetworkState, test: Examples, attacked: int, target: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Of each network: the share of the attacked class taken for the target, and the accuracy on all other classes."""
     labels = np.asarray(test.labels)
     predictions = [np.asarray(_predict(starts, images, network=network)) for images, _ in blocks(test)]

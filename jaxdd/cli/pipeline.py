@@ -23,7 +23,7 @@ from jaxdd._dotted import is_dotted
 from jaxdd._files import digest, write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Array, Distilled, HostImages, Method, Network, RealData
+from jaxdd.types import Array, Distilled, HostArray, Method, Network, RealData, bound
 
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
@@ -115,7 +115,7 @@ class Real:
 
     def check_full_data(self, wanted: bool) -> None:
         """Refuse `--full_data` before anything is computed, where it cannot be had."""
-        if wanted and isinstance(self.dataset.train.images, HostImages):
+        if wanted and isinstance(self.dataset.train.images, HostArray):
             raise JaxddError(
                 "--full_data trains on all real images in memory, and streamed data are not there; "
                 "leave one of them out."
@@ -124,7 +124,7 @@ class Real:
     def method(self, name: str, hyper: Mapping[str, Any]) -> Method:
         """A method for `stored`."""
         method = methods.build(name, **hyper)
-        return method if self.decode is None else engine.decoding(method, self.decode)
+        return bound(method if self.decode is None else engine.decoding(method, self.decode), self.stored)
 
 
 def _fitted(section: Mapping[str, Any], dataset: data.Dataset) -> data.Transform:
@@ -224,7 +224,7 @@ def distill(
     real = Real.of_config(chosen)
     real.check_full_data(full_data)
     method = real.method(name, full["method"])
-    kept = jax.eval_shape(lambda key: method.distilled(method.init(key, real.stored)), jax.random.key(0))
+    kept = jax.eval_shape(lambda key: method.product(method.init(key, real.stored)), jax.random.key(0))
     predictor = _predictor(kept, real.dataset)
     if evaluate == "kernel" and (predictor is None or predictor.kernel is None):
         raise JaxddError(f"method {name!r} has no kernel that could be evaluated without training; use quick or full.")
@@ -311,7 +311,7 @@ def _foretell(
     predictor: evaluation.Predictor | None,
 ) -> None:
     """Refuse what could not be evaluated after a run, and name the baselines that it will not stand beside."""
-    validation = None if real.validation is None else real.validation.batch
+    validation = None if real.validation is None else real.validation.examples
     try:
         possible = evaluation.measurable(network, kept, real.stored, validation, protocol, predictor=predictor)
     except JaxddError as error:
@@ -328,7 +328,7 @@ def _validator(kept: Distilled, real: Real) -> Callable[[Distilled], dict[str, f
         return None
 
     def validate(distilled: Distilled) -> dict[str, float]:
-        return {"kernel_accuracy": evaluation.kernel_accuracy(predictor, distilled, held_out.batch)}
+        return {"kernel_accuracy": evaluation.kernel_accuracy(predictor, distilled, held_out.examples)}
 
     return validate
 
@@ -500,14 +500,14 @@ def _measure(
         }
         own = is_dotted(str(model).partition("(")[0])  # code that may change under its name
         full = evaluation.full_data_reference(
-            network, real.train, real.test.batch, identity=identity, seed=seed, cache=not own
+            network, real.train, real.test.examples, identity=identity, seed=seed, cache=not own
         )
     compared = evaluation.compare(
         network,
         distilled,
         real.train,
-        None if real.validation is None else real.validation.batch,
-        real.test.batch,
+        None if real.validation is None else real.validation.examples,
+        real.test.examples,
         protocol,
         # Another stream than the engine's, which starts from key(seed).
         key=jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM),

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._files import digest
-from jaxdd.data.streaming import ArraySource, FileSource, Source, scan
+from jaxdd.data.streaming import ArraySource, FileSource, RowReader, scan
 from jaxdd.data.transforms import Transform, blocks, is_elementwise
 from jaxdd.errors import JaxddError
-from jaxdd.types import Array, HostImages, Labels, RealData
+from jaxdd.types import Array, HostArray, Labels, RealData
 
 Decode = Callable[[Array], Array]
 
@@ -24,12 +24,12 @@ class Split:
     """Some examples of a data set, on the host.
 
     Attributes:
-      images: `(n, height, width, channels)`, uint8 or float32 as the source has them; `HostImages` of a data set that
+      images: `(n, height, width, channels)`, uint8 or float32 as the source has them; `HostArray` of a data set that
         is streamed, which are read when they are needed.
       labels: int32 `(n,)`.
     """
 
-    images: np.ndarray | HostImages
+    images: np.ndarray | HostArray
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -38,9 +38,9 @@ class Split:
     def pixels(self) -> Any:
         """The images in pixel space: float32, uint8 sources scaled by 1/255 into [0, 1], float sources as they are.
 
-        A NumPy array; of a data set that is streamed, `HostImages`.
+        A NumPy array; of a data set that is streamed, `HostArray`.
         """
-        if isinstance(self.images, HostImages):
+        if isinstance(self.images, HostArray):
             return dataclasses.replace(self.images, decode=_pixels)
         return _pixels(self.images)
 
@@ -172,13 +172,13 @@ def real_data(split: Split, transform: Transform, num_classes: int) -> RealData:
     if not len(split):
         raise JaxddError("the split is empty; load the data with a validation fraction above 0 to use its validation")
     labels = Labels.index(split.labels, num_classes)
-    if isinstance(split.images, HostImages):
+    if isinstance(split.images, HostArray):
         decoded: Any = dataclasses.replace(split.images, decode=_decoder(transform))
-        return RealData(decoded, labels)
+        return RealData.of(decoded, labels)
     out = np.empty(split.images.shape, np.float32)
     for rows, block in blocks(split.images):  # in blocks: the extra memory stays small for large sets
         out[rows] = transform.apply(_pixels(block))
-    return RealData(jnp.asarray(out), labels)
+    return RealData.of(jnp.asarray(out), labels)
 
 
 def compact_data(split: Split, transform: Transform, num_classes: int) -> tuple[RealData, Decode | None]:
@@ -191,9 +191,9 @@ def compact_data(split: Split, transform: Transform, num_classes: int) -> tuple[
       The data, and how to make transformed images of its images `(b, h, w, c)` on a device, see `engine.decoding`;
       None if they are transformed already.
     """
-    if isinstance(split.images, HostImages) or split.images.dtype != np.uint8 or not is_elementwise(transform):
+    if isinstance(split.images, HostArray) or split.images.dtype != np.uint8 or not is_elementwise(transform):
         return real_data(split, transform, num_classes), None
-    return RealData(jnp.asarray(split.images), Labels.index(split.labels, num_classes)), _decoder(transform)
+    return RealData.of(jnp.asarray(split.images), Labels.index(split.labels, num_classes)), _decoder(transform)
 
 
 def _decoder(transform: Transform) -> Decode:
@@ -210,7 +210,7 @@ def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _checked_source(name: str, x: Any, y: Any, suffix: str, stream: bool) -> tuple[Any, np.ndarray]:
-    """Images and labels of one split, checked by themselves and against each other; a `Source` if they are streamed."""
+    """Images and labels of one split, checked by themselves and against each other; a `RowReader` if streamed."""
     images = _checked_images(f"{name}: x{suffix}", x, stream)
     labels = _checked_labels(f"{name}: y{suffix}", y)
     if images.shape[0] != len(labels):
@@ -228,7 +228,7 @@ def _to_array(what: str, values: Any) -> np.ndarray:
     return array
 
 
-def _checked_images(what: str, values: Any, stream: bool) -> np.ndarray | Source:
+def _checked_images(what: str, values: Any, stream: bool) -> np.ndarray | RowReader:
     """uint8 or float32 `(n, height, width, channels)` without an empty axis.
 
     All finite, except if they are streamed: the scan that is to come looks at that.
@@ -283,7 +283,7 @@ def _checked_labels(what: str, values: Any) -> np.ndarray:
     return np.ascontiguousarray(labels, np.int32)
 
 
-def _check_alike(name: str, train: np.ndarray | Source, test: np.ndarray | Source) -> None:
+def _check_alike(name: str, train: np.ndarray | RowReader, test: np.ndarray | RowReader) -> None:
     if train.shape[1:] != test.shape[1:]:
         raise JaxddError(f"{name}: training images have shape {train.shape[1:]} but test images {test.shape[1:]}")
     if train.dtype != test.dtype:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxdd._files import Digest
 from jaxdd.data.transforms import block_rows
 from jaxdd.errors import JaxddError
-from jaxdd.types import HostImages
+from jaxdd.types import HostArray
 
 _THREADS = 8  # that decode files: enough for any step, few enough for a shared machine
 _FILES_PER_TASK = 16  # a task for each small file would cost as much as the file
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Source(Protocol):
+class RowReader(Protocol):
     """Images, uint8 or float32, that are read by rows."""
 
     @property
@@ -193,8 +193,8 @@ class FileSource:
 
 
 def scan(
-    source: Sequence[tuple[Source, np.ndarray]], parts: Sequence[tuple[int, np.ndarray]]
-) -> tuple[str, list[HostImages]]:
+    source: Sequence[tuple[RowReader, np.ndarray]], parts: Sequence[tuple[int, np.ndarray]]
+) -> tuple[str, list[HostArray]]:
     """Read everything once, a block at a time: check and hash it, and cut it into parts that are read on demand.
 
     Args:
@@ -219,9 +219,9 @@ def scan(
     ]
 
 
-def _part(source: Source, rows: np.ndarray, fingerprint: str) -> HostImages:
+def _part(source: RowReader, rows: np.ndarray, fingerprint: str) -> HostArray:
     height, width, channels = source.shape[1:]
-    return HostImages(
+    return HostArray(
         shape=(len(rows), height, width, channels),
         stored=source.dtype,
         read=lambda chosen: source.read(rows[chosen]),

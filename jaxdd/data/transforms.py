@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.errors import JaxddError, unknown
-from jaxdd.types import HostImages
+from jaxdd.types import HostArray
 
 Images = TypeVar("Images", np.ndarray, jax.Array)
 
@@ -86,7 +86,7 @@ class Standardize:
         return "standardize"
 
     @classmethod
-    def fit(cls, images: np.ndarray | HostImages) -> Standardize:
+    def fit(cls, images: np.ndarray | HostArray) -> Standardize:
         """Mean and standard deviation of each channel over images `(n, h, w, c)`, in float64 and one pass.
 
         Moments of blocks are merged as by Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance".
@@ -162,7 +162,7 @@ class ZCA:
         return "zca"
 
     @classmethod
-    def fit(cls, images: np.ndarray | HostImages, *, ridge: float = 0.1, after: Transform | None = None) -> ZCA:
+    def fit(cls, images: np.ndarray | HostArray, *, ridge: float = 0.1, after: Transform | None = None) -> ZCA:
         """Fit on images `(n, h, w, c)`, or on `after.apply(images)`, which is never held as a whole.
 
         Time is O(n d² + d³), memory beside the images about four `(d, d)` matrices in float64.
@@ -241,7 +241,7 @@ TRANSFORMS = ("none", "standardize", "published", "zca", "published+zca")
 
 
 def fit_transform(
-    spec: str, images: np.ndarray | HostImages, *, zca_ridge: float = 0.1, name: str | None = None
+    spec: str, images: np.ndarray | HostArray, *, zca_ridge: float = 0.1, name: str | None = None
 ) -> Transform:
     """Fit a transform by name on training images, float32 `(n, h, w, c)` in pixel space.
 
@@ -334,10 +334,10 @@ def block_rows(shape: tuple[int, ...], size: int | None = None) -> Iterator[slic
     return (slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows))
 
 
-def blocks(images: np.ndarray | HostImages) -> Iterator[tuple[slice, np.ndarray]]:
+def blocks(images: np.ndarray | HostArray) -> Iterator[tuple[slice, np.ndarray]]:
     """Images some at a time, with their rows; what stays on the host is read and decoded there."""
     for rows in block_rows(images.shape):
-        if isinstance(images, HostImages):
+        if isinstance(images, HostArray):
             block: Any = images.read(np.arange(rows.start, rows.stop))
             yield rows, block if images.decode is None else np.asarray(images.decode(block))
         else:

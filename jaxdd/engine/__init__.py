@@ -1,6 +1,7 @@
 """The run: compile, shard, checkpoint, resume, log. Knows the `Method` contract and no method."""
 
 from jaxdd.engine.chunk import decoding
+from jaxdd.engine.feed import draw
 from jaxdd.engine.plan import Plan, plan
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, one_blas_thread, run
@@ -10,6 +11,7 @@ __all__ = [
     "RunResult",
     "connect",
     "decoding",
+    "draw",
     "is_first",
     "on_first",
     "one_blas_thread",

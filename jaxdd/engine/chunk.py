@@ -16,7 +16,7 @@ from jaxdd.engine.placement import make_mesh, replicated
 from jaxdd.engine.processes import place
 from jaxdd.inner.networks import share_networks
 from jaxdd.models import matmul_precision
-from jaxdd.types import Array, Batch, Key, Method, Metrics, PyTree, RealData, State
+from jaxdd.types import EXAMPLES, Array, Batch, Key, Method, Metrics, PyTree, RealData, Recipe, Spec, State, bound
 
 CHUNK_SECONDS = 0.5  # a run stops, saves or answers a signal within about this much time
 
@@ -41,6 +41,8 @@ class Chunk(NamedTuple):
 class Program(NamedTuple):
     """A run before its first step."""
 
+    method: Method
+    """As it is bound to the data."""
     mesh: Mesh
     keys: Keys
     feed: Feed
@@ -61,7 +63,7 @@ def _finite(tree) -> dict[str, Array]:
     }
 
 
-def decoding(method: Method, decode: Callable[[Array], Array]) -> Method:
+def decoding(method: Method | Recipe, decode: Callable[[Array], Array]) -> Recipe:
     """`method` for images as they are stored: decoded on the device, an update's batch as it is drawn.
 
     So a device holds uint8 images, a quarter of what their transformed floats take.
@@ -71,26 +73,38 @@ def decoding(method: Method, decode: Callable[[Array], Array]) -> Method:
         images and not `decode`, so its config should say what it does.
     """
 
-    def init(key: Key, data: RealData) -> State:
-        return method.init(key, data._replace(images=decode(data.images)))
+    def bind(spec: Spec) -> Method:
+        inside = bound(method, _decoded(spec, decode))
 
-    def update(key: Key, state: State, batch: Batch, **options: Any) -> tuple[State, Metrics]:
-        return method.update(key, state, batch._replace(images=decode(batch.images)), **options)
+        def init(key: Key, data: RealData) -> State:
+            return inside.init(key, data.with_images(decode(data.images)))
 
-    return method._replace(init=init, update=update)
+        def update(key: Key, state: State, batch: Batch, **options: Any) -> tuple[State, Metrics]:
+            return inside.update(key, state, batch.map_images(decode), **options)
+
+        return inside._replace(init=init, update=update)
+
+    return Recipe(bind, identity=None if getattr(method, "identity", None) is None else (method, decode))
+
+
+def _decoded(spec: Spec, decode: Callable[[Array], Array]) -> Spec:
+    """What the data are once they are decoded."""
+    examples = spec.tables[EXAMPLES]
+    images = jax.eval_shape(decode, examples.images)
+    return Spec({**spec.tables, EXAMPLES: examples._replace(images=images)}, spec.counts)
 
 
 def compile_program(
-    method: Method, data: RealData, *, seed: int, precision: str, devices: Sequence[Any] | None
+    method: Method | Recipe, data: RealData, *, seed: int, precision: str, devices: Sequence[Any] | None
 ) -> Program:
     """Everything that a run needs; arguments as those of `run`. Nothing is written."""
-    mesh = make_mesh(devices)
+    mesh, method = make_mesh(devices), bound(method, data)
     keys = Keys(*jax.random.split(jax.random.key(seed), 3))
     supply, keys = feed(method, data, mesh, keys.sample), place(keys, replicated(mesh))
     began = time.perf_counter()
     with matmul_precision(precision):
         chunk = _compile_chunk(method, mesh, keys, supply)
-    return Program(mesh, keys, supply, chunk, time.perf_counter() - began)
+    return Program(method, mesh, keys, supply, chunk, time.perf_counter() - began)
 
 
 def _compile_chunk(method: Method, mesh: Mesh, keys: Keys, supply: Feed) -> jax.stages.Compiled:

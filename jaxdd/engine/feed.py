@@ -1,13 +1,16 @@
-"""Where the batches of a run come from: data that lie on the devices, or windows of them streamed from the host."""
+"""Where the batches of a run come from: tables that lie on the devices, or windows of them streamed from the host."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
 import functools
+import inspect
 import logging
+import math
+import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +19,25 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxdd._files import digest
-from jaxdd.engine.placement import replicated, split_along, split_batch, split_indices
+from jaxdd.engine.placement import replicated, split_along, split_rows
 from jaxdd.engine.processes import local, place
 from jaxdd.errors import JaxddError
-from jaxdd.types import Array, Batch, HostImages, Key, Labels, Method, PyTree, RealData, State
+from jaxdd.types import (
+    EXAMPLES,
+    Array,
+    Batch,
+    Examples,
+    HostArray,
+    Indices,
+    Key,
+    Labels,
+    Method,
+    PyTree,
+    RealData,
+    Recipe,
+    State,
+    bound,
+)
 
 _WINDOW_BYTES = 2**26
 _WINDOW_STEPS = 64
@@ -33,7 +51,7 @@ class Feed(NamedTuple):
     state: State
     """Its shapes and dtypes."""
     batch: Callable[[PyTree, Array, Key], Batch]
-    """`batch(source, step, key)`, traced: the examples of a step, from what `source` gives; the key is for `sample`."""
+    """`batch(source, step, key)`, traced: the batch of a step, from what `source` gives; the key is for `sample`."""
     abstract: PyTree
     """Shapes, dtypes and shardings of a source."""
     source: Callable[..., tuple[PyTree, int]]
@@ -41,6 +59,210 @@ class Feed(NamedTuple):
     which one. Raises a TimeoutError if they are not there after so many seconds, a JaxddError where data cannot be
     read."""
     close: Callable[[], None] = lambda: None
+
+
+def fingerprint(data: RealData) -> str:
+    """Of what a run learns from (hex), the same whether it is streamed or not."""
+    if set(data.tables) == {EXAMPLES} and isinstance(data.examples, Examples):
+        return f"{_digest(data.images)[:32]}{digest([data.labels.values])[:32]}"
+    leaves = jax.tree_util.tree_leaves_with_path(data.tables)
+    parts = [f"{jax.tree_util.keystr(path)}={_digest(leaf)}" for path, leaf in leaves]
+    return digest([np.frombuffer("\n".join(parts).encode(), np.uint8), data.labels.values])
+
+
+def _digest(leaf: Any) -> str:
+    return leaf.fingerprint if isinstance(leaf, HostArray) else digest([leaf])
+
+
+def sampling(method: Method) -> Callable[[Key, Labels, Any], dict[str, Indices]]:
+    """A method's `sample(key, labels, step)` in its general form, `{name of the draw: rows}`."""
+    try:
+        knows_step = "step" in inspect.signature(method.sample).parameters
+    except (TypeError, ValueError):  # something callable that does not say
+        knows_step = False
+
+    def sample(key: Key, labels: Labels, step: Any) -> dict[str, Indices]:
+        rows = method.sample(key, labels, step=step) if knows_step else method.sample(key, labels)
+        return dict(rows) if isinstance(rows, Mapping) else {EXAMPLES: rows}
+
+    return sample
+
+
+def table_of(draw: str) -> str:
+    """The table of a draw, "examples" for "examples/query"."""
+    return draw.partition("/")[0]
+
+
+def draw(method: Method | Recipe, data: RealData, key: Key, step: Any = 0) -> Batch:
+    """What an update of a method sees: the rows that it samples, gathered. For a loop of one's own.
+
+    Args:
+      key: for `method.sample`; a run's is that of the step.
+      step: for a `sample` that wants to know it.
+
+    Example:
+        batch = engine.draw(method, data, key)
+        state, metrics = method.update(key, state, batch)
+    """
+    draws = sampling(bound(method, data))(key, data.labels, step)
+    return Batch(
+        {name: jax.tree.map(operator.itemgetter(rows), data.tables[table_of(name)]) for name, rows in draws.items()},
+        draws,
+    )
+
+
+def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
+    """The feed of a method from its data: what lies on the devices is gathered there, what does not comes in windows.
+
+    Args:
+      key: of `method.sample`, whose stream it is the root of.
+
+    Raises:
+      JaxddError: for a draw from a table that there is not, or of rows that are no integers.
+    """
+    sample, tables = sampling(method), _Tables.of(data.tables)
+    draws = jax.eval_shape(sample, key, data.labels, jax.ShapeDtypeStruct((), jnp.int32))
+    for draw, rows in draws.items():
+        _check_draw(draw, rows, data.tables)
+        if rows.shape[0] % mesh.size:
+            logging.getLogger("jaxdd").warning(
+                "a batch of %d does not divide over %d devices, so each of them computes all of it; %d would.",
+                rows.shape[0],
+                mesh.size,
+                rows.shape[0] + -rows.shape[0] % mesh.size,
+            )
+    resident, labels = place((tables.resident, data.labels), replicated(mesh))
+    streamed = any(tables.hosted_in(draw) for draw in draws)
+    windows = _Windows(sample, tables, draws, data.labels, mesh, key) if streamed else None
+
+    def batch(source: Source, step: Array, key: Key) -> Batch:
+        window = source.window
+        if window is None:
+            rows, stored = sample(jax.random.fold_in(key, step), source.labels, step), {}
+        else:
+            rows, stored = jax.tree.map(lambda leaf: leaf[step - window.first], (window.rows, window.stored))
+        rows = {name: split_rows(numbers, mesh) for name, numbers in rows.items()}
+
+        def leaf(of_draw: str, name: str) -> Array:
+            if name in source.resident:
+                return source.resident[name][rows[of_draw]]
+            return tables.hosted[name].decoded(stored[of_draw][name])
+
+        found = {name: tables.rebuilt(table_of(name), functools.partial(leaf, name)) for name in rows}
+        return Batch({name: split_rows(table, mesh) for name, table in found.items()}, rows)
+
+    def source(step: int, steps: int, timeout: float | None = None) -> tuple[Source, int]:
+        if windows is None:
+            return Source(resident, labels, None), steps
+        window, until = windows.window(step, steps, timeout)
+        return Source(resident, labels, window), until
+
+    init, state = _initial(method, tables, resident, labels, mesh, key)
+    abstract = Source(resident, labels, windows.abstract if windows else None)
+    return Feed(init, state, batch, abstract, source, windows.close if windows else lambda: None)
+
+
+class Source(NamedTuple):
+    """What the batches of some steps are taken from, on the devices."""
+
+    resident: dict[str, Array]
+    """The leaves of all tables that do not stay on the host, by name."""
+    labels: Labels
+    """For `sample`."""
+    window: Window | None
+    """Where something stays on the host: with the rows of its steps, drawn ahead."""
+
+
+class Window(NamedTuple):
+    """What some steps in a row need of what stays on the host."""
+
+    first: Array
+    """The first of these steps."""
+    rows: dict[str, Indices]
+    """By draw, `(steps, *rows.shape)`."""
+    stored: dict[str, dict[str, Array]]
+    """By draw and name of the leaf, `(steps, *rows.shape, ..)`, not yet decoded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tables:
+    """Tables as their leaves by name, those of the host and the others apart."""
+
+    whole: Mapping[str, PyTree]
+    resident: dict[str, Array]
+    hosted: dict[str, HostArray]
+
+    @classmethod
+    def of(cls, tables: Mapping[str, PyTree]) -> _Tables:
+        resident, hosted = {}, {}
+        for table, tree in tables.items():
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+                (hosted if isinstance(leaf, HostArray) else resident)[_name(table, path)] = leaf
+        return cls(tables, resident, hosted)
+
+    def rebuilt(self, table: str, leaf: Callable[[str], Any]) -> PyTree:
+        """A table, or something of its structure, from what `leaf` gives by name."""
+        return jax.tree_util.tree_map_with_path(lambda path, _: leaf(_name(table, path)), self.whole[table])
+
+    def hosted_in(self, draw: str) -> dict[str, HostArray]:
+        """The leaves of a draw's table that stay on the host."""
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(self.whole[table_of(draw)])]
+        names = [_name(table_of(draw), path) for path in paths]
+        return {name: self.hosted[name] for name in names if name in self.hosted}
+
+
+def _name(table: str, path: Any) -> str:
+    return f"{table}{jax.tree_util.keystr(path)}"
+
+
+def _check_draw(draw: str, rows: Any, tables: Mapping[str, PyTree]) -> None:
+    if table_of(draw) not in tables:
+        raise JaxddError(f"sample draws from the table {table_of(draw)!r}; there are only: {', '.join(tables)}.")
+    if rows.ndim < 1 or not jnp.issubdtype(rows.dtype, jnp.integer):
+        raise JaxddError(
+            f"sample must give row numbers for {draw!r}, integers (rows, ..), got {rows.dtype} of shape {rows.shape}."
+        )
+
+
+def _initial(
+    method: Method, tables: _Tables, resident: dict[str, Array], labels: Labels, mesh: Mesh, key: Key
+) -> tuple[Callable[[Key], State], State]:
+    """The first state from a key, and its shapes."""
+    unread: list[JaxddError] = []
+
+    def noted(hosted: HostArray) -> HostArray:
+        def read(rows: np.ndarray) -> np.ndarray:
+            try:
+                return hosted.read(rows)
+            except JaxddError as error:  # a callback's error comes back as another one
+                unread.append(error)
+                raise
+
+        return dataclasses.replace(hosted, read=read)
+
+    on_request = {name: noted(hosted) for name, hosted in tables.hosted.items()}
+
+    def begin(key: Key, resident: dict[str, Array], labels: Labels) -> State:
+        leaves = resident | on_request
+        return method.init(key, RealData({table: tables.rebuilt(table, leaves.get) for table in tables.whole}, labels))
+
+    state = jax.eval_shape(begin, key, resident, labels)
+    if not on_request:
+        whole = jax.jit(begin, out_shardings=replicated(mesh))
+        return lambda key: whole(key, resident, labels), state
+    alone = jax.jit(begin)
+
+    def init(key: Key) -> State:
+        one = mesh.local_devices[0]  # what is read comes by a callback, which would run on each of several
+        try:
+            found = jax.block_until_ready(alone(*jax.device_put(local((key, resident, labels)), one)))
+        except jax.errors.JaxRuntimeError:
+            if unread:
+                raise unread[0] from None
+            raise
+        return place(found, replicated(mesh))
+
+    return init, state
 
 
 def _cpu() -> Any:
@@ -52,125 +274,66 @@ def _cpu() -> Any:
         ) from error
 
 
-def fingerprint(data: RealData) -> str:
-    """Of what a run learns from (hex), the same whether it is streamed or not."""
-    images = data.images.fingerprint if isinstance(data.images, HostImages) else digest([data.images])
-    return f"{images[:32]}{digest([data.labels.values])[:32]}"
-
-
-def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
-    """The feed of a method from its data.
-
-    Args:
-      key: of `method.sample`, whose stream it is the root of.
-    """
-    size = jax.eval_shape(method.sample, key, data.labels).shape[0]
-    if size % mesh.size:
-        logging.getLogger("jaxdd").warning(
-            "a batch of %d does not divide over %d devices, so each of them computes all of it; %d would.",
-            size,
-            mesh.size,
-            size + -size % mesh.size,
-        )
-    if isinstance(data.images, HostImages):
-        return _streamed(method, data.images, data.labels, mesh, key, size)
-    return _resident(method, data, mesh, key)
-
-
-def _resident(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
-    """All data on every device, which gathers its own share of each batch."""
-    data = place(data, replicated(mesh))
-    init = jax.jit(method.init, out_shardings=replicated(mesh))
-
-    def batch(data: RealData, step: Array, key: Key) -> Batch:
-        indices = split_indices(method.sample(jax.random.fold_in(key, step), data.labels), mesh)
-        return split_batch(Batch(data.images[indices], data.labels.values[indices]), mesh)
-
-    def source(step: int, steps: int, timeout: float | None = None) -> tuple[RealData, int]:
-        return data, steps
-
-    return Feed(lambda key: init(key, data), jax.eval_shape(init, key, data), batch, data, source)
-
-
-def _streamed(method: Method, images: HostImages, labels: Labels, mesh: Mesh, key: Key, size: int) -> Feed:
-    """Windows of a fixed number of steps, the next one read and sent while the devices work on this one."""
-    windows = _Windows(method, images, labels, mesh, key, size)
-    unread: list[JaxddError] = []
-
-    def noted(rows: np.ndarray) -> np.ndarray:
-        try:
-            return images.read(rows)
-        except JaxddError as error:  # a callback's error comes back as another one
-            unread.append(error)
-            raise
-
-    on_request: Any = dataclasses.replace(images, read=noted)
-
-    @jax.jit
-    def initial(key: Key, labels: Labels) -> State:
-        return method.init(key, RealData(on_request, labels))
-
-    def init(key: Key) -> State:
-        one = mesh.local_devices[0]  # images are read by a callback, which would run on each of several
-        try:
-            state = jax.block_until_ready(initial(*jax.device_put((local(key), labels), one)))
-        except jax.errors.JaxRuntimeError:
-            if unread:
-                raise unread[0] from None
-            raise
-        return place(state, replicated(mesh))
-
-    def batch(window: PyTree, step: Array, key: Key) -> Batch:
-        stored, classes = (window[name][step - window["first"]] for name in ("images", "labels"))
-        return Batch(stored if images.decode is None else images.decode(stored), classes)
-
-    return Feed(
-        init=init,
-        state=jax.eval_shape(initial, key, labels),
-        batch=batch,
-        abstract=windows.abstract,
-        source=windows.source,
-        close=windows.close,
-    )
-
-
 class _Windows:
-    """The examples of consecutive steps on the devices. Each process reads only what its own devices get.
+    """Windows of a fixed number of steps, the next one read and sent while the devices work on this one.
+
+    Each process reads only what its own devices get.
 
     Attributes:
       abstract: shapes, dtypes and shardings of a window.
     """
 
-    def __init__(self, method: Method, images: HostImages, labels: Labels, mesh: Mesh, key: Key, size: int):
-        self._images, self._labels, self._mesh = images, np.asarray(labels.values), mesh
-        of_step = size * int(np.prod(images.shape[1:])) * np.dtype(images.stored).itemsize
-        self._length = int(np.clip(_WINDOW_BYTES // of_step, 1, _WINDOW_STEPS))
-        self._shape = (self._length, size, *images.shape[1:])
-        self._sharding = split_along(mesh, size, axis=1)
-        self.abstract = {
-            "first": jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)),
-            "images": jax.ShapeDtypeStruct(self._shape, images.stored, sharding=self._sharding),
-            "labels": jax.ShapeDtypeStruct(self._shape[:2], self._labels.dtype, sharding=self._sharding),
-        }
+    def __init__(
+        self,
+        sample: Callable[[Key, Labels, Any], dict[str, Indices]],
+        tables: _Tables,
+        draws: Mapping[str, jax.ShapeDtypeStruct],
+        labels: Labels,
+        mesh: Mesh,
+        key: Key,
+    ):
+        self._hosted = {draw: tables.hosted_in(draw) for draw in draws}
+        of_step = sum(
+            rows.size * math.prod(leaf.shape[1:]) * np.dtype(leaf.stored).itemsize
+            for draw, rows in draws.items()
+            for leaf in self._hosted[draw].values()
+        )
+        length = self._length = int(np.clip(_WINDOW_BYTES // max(of_step, 1), 1, _WINDOW_STEPS))
+        self._everywhere = replicated(mesh)
+
+        def part(rows: Any, of_row: tuple[int, ...], dtype: Any) -> Any:
+            sharding = split_along(mesh, rows.shape[0], axis=1)
+            return jax.ShapeDtypeStruct((length, *rows.shape, *of_row), dtype, sharding=sharding)
+
+        first: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
+
+        self.abstract = Window(
+            first,
+            {draw: part(rows, (), rows.dtype) for draw, rows in draws.items()},
+            {
+                draw: {name: part(rows, leaf.shape[1:], leaf.stored) for name, leaf in self._hosted[draw].items()}
+                for draw, rows in draws.items()
+            },
+        )
 
         @jax.jit
-        def rows_of(first: Array, drawn: tuple[Key, Labels]) -> Array:
+        def rows_of(first: Array, drawn: tuple[Key, Labels]) -> dict[str, Indices]:
             key, labels = drawn
-            steps = first + jnp.arange(self._length)
-            return jax.lax.map(lambda step: method.sample(jax.random.fold_in(key, step), labels), steps)
+            steps = first + jnp.arange(length)
+            return jax.lax.map(lambda step: sample(jax.random.fold_in(key, step), labels, step), steps)
 
         self._host = _cpu()  # so that drawing does not queue behind the devices' work
         self._rows_of, self._drawn = rows_of, jax.device_put((key, labels), self._host)
         self._closed = threading.Event()
         self._reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="jaxdd-stream")
-        self._pending: dict[int, concurrent.futures.Future[PyTree]] = {}
+        self._pending: dict[int, concurrent.futures.Future[Window]] = {}
 
-    def source(self, step: int, steps: int, timeout: float | None = None) -> tuple[PyTree, int]:
+    def window(self, step: int, steps: int, timeout: float | None = None) -> tuple[Window, int]:
         """As `Feed.source`."""
         first = step // self._length * self._length
         for begin in (first, first + self._length):
             if begin not in self._pending and begin < steps:
-                self._pending[begin] = self._reader.submit(self._window, begin)
+                self._pending[begin] = self._reader.submit(self._read_window, begin)
         for begin in [begin for begin in self._pending if begin < first]:
             del self._pending[begin]
         return self._pending[first].result(timeout), min(first + self._length, steps)
@@ -180,30 +343,38 @@ class _Windows:
         self._closed.set()
         self._reader.shutdown(cancel_futures=True)
 
-    def _window(self, first: int) -> PyTree:
-        rows = np.asarray(self._rows_of(jax.device_put(np.int32(first), self._host), self._drawn))
+    def _read_window(self, first: int) -> Window:
+        drawn = self._rows_of(jax.device_put(np.int32(first), self._host), self._drawn)
+        rows = {draw: np.asarray(of_draw) for draw, of_draw in drawn.items()}
 
-        @functools.cache  # where the batch does not divide, every device wants all of it
-        def between(start: int | None, stop: int | None) -> np.ndarray:
-            chosen = rows[:, start:stop]
-            images = np.empty((*chosen.shape, *self._shape[2:]), self._images.stored)
+        def sent(like: Any, part: Callable[[int | None, int | None], np.ndarray]) -> Array:
+            part = functools.cache(part)  # where the rows do not divide, every device wants all of them
+
+            def of_device(at: Any) -> np.ndarray:
+                return part(at[1].start, at[1].stop)
+
+            return jax.make_array_from_callback(like.shape, like.sharding, of_device)
+
+        def numbers(draw: str, start: int | None, stop: int | None) -> np.ndarray:
+            return rows[draw][:, start:stop]
+
+        def stored(draw: str, name: str, start: int | None, stop: int | None) -> np.ndarray:
+            chosen, leaf = rows[draw][:, start:stop], self._hosted[draw][name]
+            found = np.empty((*chosen.shape, *leaf.shape[1:]), leaf.stored)
             for k, of_step in enumerate(chosen):
-                images[k] = self._read(of_step)
-            return images
+                found[k] = self._read(leaf, of_step)
+            return found
 
-        def part(at: Any) -> np.ndarray:
-            return between(at[1].start, at[1].stop)
+        return Window(
+            place(np.int32(first), self._everywhere),
+            {draw: sent(like, functools.partial(numbers, draw)) for draw, like in self.abstract.rows.items()},
+            {
+                draw: {name: sent(like, functools.partial(stored, draw, name)) for name, like in leaves.items()}
+                for draw, leaves in self.abstract.stored.items()
+            },
+        )
 
-        def classes(at: Any) -> np.ndarray:
-            return self._labels[rows[at]]
-
-        return {
-            "first": place(np.int32(first), replicated(self._mesh)),
-            "images": jax.make_array_from_callback(self._shape, self._sharding, part),
-            "labels": jax.make_array_from_callback(self._shape[:2], self._sharding, classes),
-        }
-
-    def _read(self, rows: np.ndarray) -> np.ndarray:
+    def _read(self, leaf: HostArray, rows: np.ndarray) -> np.ndarray:
         if self._closed.is_set():
             raise concurrent.futures.CancelledError
-        return self._images.read(rows)
+        return leaf.rows(rows)

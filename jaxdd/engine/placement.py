@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdd.types import Batch
+from jaxdd.types import PyTree
 
 AXIS = "data"
 
@@ -35,11 +35,6 @@ def split_along(mesh: Mesh, size: int, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS)) if size % mesh.size == 0 else replicated(mesh)
 
 
-def split_indices(indices: jax.Array, mesh: Mesh) -> jax.Array:
-    """Split a batch's indices over the devices, so that each gathers its own examples."""
-    return jax.lax.with_sharding_constraint(indices, split_along(mesh, len(indices)))
-
-
-def split_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Keep a gathered batch where its indices are."""
-    return jax.lax.with_sharding_constraint(batch, split_along(mesh, len(batch.labels)))
+def split_rows(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Arrays of some rows, or the rows' numbers, split over the devices, so that each gathers and keeps its own."""
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, split_along(mesh, len(leaf))), tree)

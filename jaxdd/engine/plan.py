@@ -19,7 +19,7 @@ from jaxdd.engine.flops import count_flops, executed_flops
 from jaxdd.engine.run import one_blas_thread
 from jaxdd.errors import JaxddError
 from jaxdd.models import matmul_precision
-from jaxdd.types import Array, Method, Metrics, PyTree, RealData, State
+from jaxdd.types import Array, Method, Metrics, PyTree, RealData, Recipe, State
 
 _MEASURED_STEPS = 2
 _ENDLESS = 2**31 - 1  # steps
@@ -71,7 +71,7 @@ class Plan:
 
 
 def plan(
-    method: Method,
+    method: Method | Recipe,
     data: RealData,
     *,
     seed: int = 0,
@@ -94,8 +94,8 @@ def plan(
       JaxddError: if the steps that are timed give values that are not finite, or the device cannot tell its memory.
     """
     program = compile_program(method, data, seed=seed, precision=precision, devices=devices)
-    mesh, supply = program.mesh, program.feed
-    state, distilled = supply.state, jax.eval_shape(method.distilled, supply.state)
+    method, mesh, supply = program.method, program.mesh, program.feed
+    state, distilled = supply.state, jax.eval_shape(method.product, supply.state)
     memory, device = program.chunk.memory_analysis(), mesh.devices.flat[0].device_kind
     if memory is None:
         raise JaxddError(f"devices of the kind {device!r} do not say what a compiled program needs.")

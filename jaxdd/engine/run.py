@@ -24,7 +24,7 @@ from jaxdd.engine.placement import replicated
 from jaxdd.engine.processes import gather, is_first, local, on_first, together
 from jaxdd.engine.store import Best, Validate, opened
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import Distilled, Method, Metrics, RealData, State
+from jaxdd.types import Distilled, Method, Metrics, RealData, Recipe, State
 
 Callback = Callable[[int, Mapping[str, float], State], None]
 
@@ -57,7 +57,7 @@ class RunResult:
 
 
 def run(
-    method: Method,
+    method: Method | Recipe,
     data: RealData,
     *,
     steps: int,
@@ -78,8 +78,8 @@ def run(
     """Run a method: a function of (method, data, seed), whatever its interruptions.
 
     Args:
-      method: any `Method`.
-      data: transformed real training data; its images may stay on the host (`types.HostImages`), which are then read
+      method: any `Method`, or a `Recipe` for one.
+      data: transformed real training data; its images may stay on the host (`types.HostArray`), which are then read
         as steps need them.
       steps: how many updates in all; a resumed run may ask for more than before.
       seed: of everything random.
@@ -120,7 +120,7 @@ def run(
             identity["precision"] = precision
         on_first(lambda: check(directory, identity, resume=resume))
     # Whatever cannot be traced fails before a file is made.
-    mesh, keys, supply, chunk, compile_seconds = compile_program(
+    method, mesh, keys, supply, chunk, compile_seconds = compile_program(
         method, data, seed=seed, precision=precision, devices=devices
     )
     with contextlib.ExitStack() as stack:
@@ -194,7 +194,7 @@ def run(
         seconds = time.perf_counter() - began
         store.settle()
         return RunResult(
-            distilled=jax.jit(method.distilled)(local(state)),
+            distilled=jax.jit(method.product)(local(state)),
             state=local(state),
             step=step,
             history=log.rows,

@@ -90,7 +90,7 @@ class Best:
 
     def __init__(self, method: Method, checkpoints: Checkpoints | None, validate: Validate):
         self.checkpoints = checkpoints
-        self._render = jax.jit(method.distilled)
+        self._render = jax.jit(method.product)
         self._validate = validate
         self._score, self._step, self._state = float("-inf"), 0, None
         latest = None if checkpoints is None else checkpoints.latest()

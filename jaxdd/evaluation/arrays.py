@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdd.errors import JaxddError
 from jaxdd.losses import centred_one_hot
-from jaxdd.types import Array, Batch, HostImages
+from jaxdd.types import Array, Examples, HostArray
 
 # Test images a forward pass: bounds memory at any size of network (a ConvNet map of 32x32x128 takes 0.26 GB).
 BLOCK = 500
@@ -25,13 +25,13 @@ def centred(labels: Array, convention: str, num_classes: int) -> Array:
     return labels if convention == "centred" else labels - 1 / num_classes
 
 
-def blocks(data: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def blocks(data: Examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Cut data, on host or device, into blocks of equal size; the last is filled up with images of the class -1.
 
     Equal sizes mean that every block runs the same compiled program, and no prediction is ever -1. Images that stay on
     the host are read block by block.
     """
-    images: Any = data.images if isinstance(data.images, HostImages) else np.asarray(data.images)
+    images: Any = data.images if isinstance(data.images, HostArray) else np.asarray(data.images)
     labels = np.asarray(data.labels)
     size = min(BLOCK, len(images))
     for start in range(0, len(images), size):
@@ -42,10 +42,10 @@ def blocks(data: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         )
 
 
-def every(stride: int, data: Batch) -> Batch:
+def every(stride: int, data: Examples) -> Examples:
     """Each `stride`-th example; images that stay on the host stay there."""
     images: Any = data.images
-    if isinstance(images, HostImages):
+    if isinstance(images, HostArray):
         read, shape = images.read, (-(-len(images) // stride), *images.shape[1:])
         fingerprint = f"{images.fingerprint}/{stride}"
         images = dataclasses.replace(
@@ -53,10 +53,10 @@ def every(stride: int, data: Batch) -> Batch:
         )
     else:
         images = images[::stride]
-    return Batch(images, data.labels[::stride])
+    return Examples(images, data.labels[::stride])
 
 
 def check_in_memory(images: Any, what: str) -> None:
     """Refuse images that stay on the host for what takes all of them at once."""
-    if isinstance(images, HostImages):
+    if isinstance(images, HostArray):
         raise JaxddError(f"{what} need all real images in memory; load the data without streaming for that.")

@@ -26,7 +26,7 @@ from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.evaluation.train import train as fit
 from jaxdd.kernels import label_solve
-from jaxdd.types import Array, Batch, Distilled, Key, Network, RealData
+from jaxdd.types import Array, Distilled, Examples, Key, Network, RealData
 
 # Real examples to which the labels of a baseline are fitted.
 NUM_TARGETS = 5000
@@ -165,7 +165,7 @@ def teach(
 def full_data_reference(
     network: Network,
     train: RealData,
-    test: Batch,
+    test: Examples,
     protocol: str | Protocol = "full-data",
     *,
     identity: Mapping[str, Any],

@@ -14,7 +14,7 @@ from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.measurable import measurable
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
-from jaxdd.types import Batch, Distilled, Key, Network, RealData
+from jaxdd.types import Distilled, Examples, Key, Network, RealData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,8 @@ def compare(
     network: Network | None,
     distilled: Distilled,
     train: RealData,
-    validation: Batch | None,
-    test: Batch,
+    validation: Examples | None,
+    test: Examples,
     protocol: str | Protocol = "default",
     *,
     key: Key,

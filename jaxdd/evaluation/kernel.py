@@ -14,7 +14,7 @@ from jaxdd import inner, kernels, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks, centred
 from jaxdd.kernels import kernel_ridge_solve
-from jaxdd.types import RANDOM_FEATURES, TRAINED_FEATURES, Array, Batch, Distilled, Key
+from jaxdd.types import RANDOM_FEATURES, TRAINED_FEATURES, Array, Distilled, Examples, Key
 
 _FEATURE_BLOCK = 64  # images whose features are computed at once: bounds memory at any size of network
 
@@ -57,7 +57,7 @@ class Predictor(NamedTuple):
         return cls(kernels.conjugate_kernel(features, keys, **options), **solver)
 
 
-def kernel_accuracy(predictor: Predictor, distilled: Distilled, test: Batch) -> float:
+def kernel_accuracy(predictor: Predictor, distilled: Distilled, test: Examples) -> float:
     """The share of test images that kernel ridge regression from the distilled set classifies rightly.
 
     Args:

@@ -12,7 +12,7 @@ from jaxdd.evaluation import protocols
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.train import check_trainable
-from jaxdd.types import Batch, Distilled, HostImages, Network, RealData
+from jaxdd.types import Distilled, Examples, HostArray, Network, RealData
 
 
 class Baseline(NamedTuple):
@@ -45,7 +45,7 @@ def measurable(
     network: Network | None,
     distilled: Distilled,
     train: RealData,
-    validation: Batch | None,
+    validation: Examples | None,
     protocol: str | Protocol = "default",
     *,
     predictor: Predictor | None = None,
@@ -70,7 +70,7 @@ def measurable(
             jax.eval_shape(network.features, theta, distilled.images, stats)
     per_class = math.ceil(_affordable(distilled) / train.labels.num_classes)
     counts = train.labels.counts
-    smallest, streamed = int(np.argmin(counts)), isinstance(train.images, HostImages)
+    smallest, streamed = int(np.argmin(counts)), isinstance(train.images, HostArray)
     few = None
     if counts[smallest] < per_class:
         few = f"class {smallest} has {counts[smallest]} real images, fewer than {per_class}"

@@ -16,7 +16,7 @@ from jaxdd.evaluation.arrays import centred, every
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.train import accuracy, feature_regression, train, train_as_distilled
-from jaxdd.types import Batch, Distilled, Key, Network
+from jaxdd.types import Distilled, Examples, Key, Network
 
 # Enough to tell learning rates apart (standard error 1 % and shared by all of them), a third of a usual split.
 SELECTION_EXAMPLES = 2000
@@ -62,8 +62,8 @@ class Score:
 def evaluate(
     network: Network,
     distilled: Distilled | Sequence[Distilled],
-    validation: Batch | None,
-    test: Batch,
+    validation: Examples | None,
+    test: Examples,
     protocol: str | Protocol = "default",
     *,
     num_networks: int = 5,
@@ -102,7 +102,7 @@ def evaluate(
 
     regressed = []
 
-    def measure(rate: float, keys: Key, data: Batch, predictor: Predictor | None = None) -> np.ndarray:
+    def measure(rate: float, keys: Key, data: Examples, predictor: Predictor | None = None) -> np.ndarray:
         """Accuracies `(len(keys),)`, a batch of networks after the other."""
         per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
         accuracies = []
@@ -151,7 +151,7 @@ def evaluate(
     )
 
 
-def _check(sets: list[Distilled], validation: Batch | None, test: Batch, num_networks: int) -> None:
+def _check(sets: list[Distilled], validation: Examples | None, test: Examples, num_networks: int) -> None:
     if not sets or num_networks < 1:
         raise JaxddError(f"evaluation needs at least one set and one network, got {len(sets)} and {num_networks}.")
     for one in sets:

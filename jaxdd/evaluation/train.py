@@ -18,7 +18,7 @@ from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import CPU_BLOCK, blocks, centred
 from jaxdd.evaluation.protocols import Protocol
-from jaxdd.types import Array, Batch, Distilled, Key, Network, PyTree, leaves_by_path
+from jaxdd.types import Array, Distilled, Examples, Key, Network, PyTree, leaves_by_path
 
 
 class Trained(NamedTuple):
@@ -143,7 +143,7 @@ def _train_as_distilled(arrays, factors, keys, members, *, network):
     return _map(train_one, (factors, keys, members))
 
 
-def accuracy(network: Network, trained: Trained, test: Batch) -> np.ndarray:
+def accuracy(network: Network, trained: Trained, test: Examples) -> np.ndarray:
     """The share of test images whose largest logit is their label, float64 `(k,)`, one for each trained network.
 
     The test set may lie on the host; it is sent to the device in blocks of at most 500 images.
@@ -159,7 +159,7 @@ def feature_regression(
     trained: Trained,
     images: Array,
     labels: Array,
-    test: Batch,
+    test: Examples,
     *,
     ridge: float,
     float64: bool = False,

@@ -18,7 +18,7 @@ from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Batch
+from jaxdd.types import Examples
 
 TOLERANCE = 1e-3
 
@@ -96,8 +96,8 @@ def verify(
     check_fits(stored, dataset)
     header, distilled = stored.header, stored.distilled()
 
-    def batch(split: Split) -> Batch:
-        return real_data(split, stored.transform, dataset.num_classes).batch
+    def batch(split: Split) -> Examples:
+        return real_data(split, stored.transform, dataset.num_classes).examples
 
     test = batch(dataset.test)
     score = kernel_found = None

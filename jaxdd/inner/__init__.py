@@ -7,8 +7,8 @@ from jaxdd.inner.linearised import Body, linearised_body, quadratic_minimum
 from jaxdd.inner.networks import each_network, map_networks, shared
 from jaxdd.inner.optimizers import InnerOptimizer, adam, sgd
 from jaxdd.inner.plans import balanced_plan, epoch_plan, ordered_plan
-from jaxdd.inner.pool import Pool, Slots, pool
-from jaxdd.inner.sources import Source, Start, among, fixed, fresh, interpolated
+from jaxdd.inner.pool import Slots, pool
+from jaxdd.inner.sources import among, between, fixed, fresh, interpolated, tickets
 from jaxdd.inner.unroll import GRADIENTS, REMATS, WINDOWS, Trained, unroll, window_start
 
 __all__ = [
@@ -17,15 +17,13 @@ __all__ = [
     "WINDOWS",
     "Body",
     "InnerOptimizer",
-    "Pool",
     "Slots",
-    "Source",
-    "Start",
     "Trained",
     "adam",
     "all_gather",
     "among",
     "balanced_plan",
+    "between",
     "classification",
     "each_network",
     "epoch_plan",
@@ -47,6 +45,7 @@ __all__ = [
     "regression",
     "sgd",
     "shared",
+    "tickets",
     "unroll",
     "window_start",
 ]

@@ -49,18 +49,16 @@ def classification(
     return mean_loss
 
 
-def regression(network: Network, images: Array, labels: Array) -> Callable[..., tuple[Array, PyTree]]:
+def regression(network: Network) -> Callable[..., tuple[Array, PyTree]]:
     """Half the mean squared error of a network in training mode on a whole set at every step, as a pool advances by.
 
-    Args:
-      images: `(n, h, w, c)`.
-      labels: `(n, classes)`, around zero.
-
     Returns:
-      `loss(theta, stats, step, key) -> (scalar, stats)`.
+      `loss(theta, stats, shown, step, key) -> (scalar, stats)`; shown are images `(n, h, w, c)` and labels
+      `(n, classes)` around zero, and whatever follows them.
     """
 
-    def mean_loss(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
+    def mean_loss(theta: PyTree, stats: PyTree, shown: tuple, step: Array, key: Key) -> tuple[Array, PyTree]:
+        images, labels, *_ = shown
         outputs, stats = network.apply(theta, images, stats, train=True)
         return losses.squared_error(outputs, labels).mean(), stats
 

@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd._jax import needed
-from jaxdd.inner.sources import Start
-from jaxdd.types import Array, Network, PyTree
+from jaxdd.types import Array, Network, NetworkState, PyTree
 
 Body = list[Array]
 """A change of the parameters below a network's head: the leaves of `theta` that its features depend on, in order."""
 
 
-def linearised_body(network: Network, start: Start, images: Array) -> tuple[Body, Callable[[Body, Array], tuple]]:
+def linearised_body(
+    network: Network, start: NetworkState, images: Array
+) -> tuple[Body, Callable[[Body, Array], tuple]]:
     """A network to first order in the parameters below its head (Loo et al. 2023).
 
     The tangent model `x -> features(x) v + J(x) w` with the features and the Jacobian J of the logits taken at `start`

@@ -11,11 +11,11 @@ import optax
 
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import each_network
-from jaxdd.inner.sources import Start
-from jaxdd.types import Array, Indices, Key, Network, PyTree
+from jaxdd.types import Array, Indices, Key, Network, Networks, NetworkState, PyTree
 
-Loss = Callable[[PyTree, PyTree, Array, Key], tuple[Array, PyTree]]
-"""`loss(theta, stats, step, key) -> (scalar, stats)`, in training mode; `step` counts those of one `advance`."""
+Loss = Callable[[PyTree, PyTree, PyTree, Array, Key], tuple[Array, PyTree]]
+"""`loss(theta, stats, shown, step, key) -> (scalar, stats)`, in training mode; `shown` is what `Networks.advance` is
+given, `step` counts those of one of its calls."""
 
 
 class Slots(NamedTuple):
@@ -28,22 +28,17 @@ class Slots(NamedTuple):
     """int32 `(size,)`, updates since the initialisation (at first spread evenly, as if some had been before)."""
 
 
-class Pool(NamedTuple):
-    """A source of networks of many ages. `choose` says which an update uses; only these `advance`."""
-
-    init: Callable[[Key], Slots]
-    """`init(key) -> slots`."""
-    choose: Callable[[Key, int], Indices]
-    """`choose(key, networks) -> int32 (networks,)`, distinct slots; `networks` is static."""
-    start: Callable[[Slots, Array], Start]
-    """`start(slots, slot) -> (theta, stats)`."""
-    advance: Callable[..., Slots]
-    """`advance(slots, chosen, key, loss, *, steps=1, batch_size=1) -> slots`: train the chosen ones, or begin them anew
-    when they are too old. `steps` may be traced; `batch_size` is that of `each_network`."""
-
-
-def pool(network: Network, optimizer: optax.GradientTransformation, *, size: int, max_age: int | Array) -> Pool:
-    """Networks that are trained on the synthetic set, a few updates each time they are used, and renewed when old.
+def pool(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    loss: Loss,
+    *,
+    size: int,
+    max_age: int | Array,
+    steps: int | Callable[[PyTree], int | Array] = 1,
+    batch_size: int | None = 1,
+) -> Networks:
+    """Networks of many ages: trained on what is shown, a few updates each time they are used, and renewed when old.
 
     So an outer step sees networks of every age at the price of one update. Nothing here depends on the placement: on
     several devices the chosen slots are shared by `each_network`, with the same result.
@@ -51,8 +46,14 @@ def pool(network: Network, optimizer: optax.GradientTransformation, *, size: int
     Args:
       network: what is trained.
       optimizer: of its parameters; its state is kept with them.
+      loss: that it is trained by.
       size: networks in the pool; their first ages are spread evenly below `max_age`.
       max_age: updates after which a network is replaced by a fresh one, instead of being trained.
+      steps: of training each time, or how many from what is shown; may be traced.
+      batch_size: that of `each_network`.
+
+    Returns:
+      Its tickets are slots, int32 `(count,)`, different ones; what it keeps are `Slots`.
 
     Raises:
       JaxddError: for a pool without networks, or (when `choose` is traced) with fewer than an update wants.
@@ -69,37 +70,38 @@ def pool(network: Network, optimizer: optax.GradientTransformation, *, size: int
         theta, stats, opt_state = jax.lax.map(fresh, jax.random.split(key, size))
         return Slots(theta, stats, opt_state, jnp.arange(size, dtype=jnp.int32) * max_age // size)
 
-    def choose(key: Key, networks: int) -> Indices:
-        if not 1 <= networks <= size:
-            raise JaxddError(f"an update cannot use {networks} networks of a pool of {size}.")
-        if networks == 1:  # without sorting
+    def choose(key: Key, count: int) -> Indices:
+        if not 1 <= count <= size:
+            raise JaxddError(f"an update cannot use {count} networks of a pool of {size}.")
+        if count == 1:  # without sorting
             return jax.random.randint(key, (1,), 0, size)
-        return jax.random.choice(key, size, (networks,), replace=False)
+        return jax.random.choice(key, size, (count,), replace=False)
 
-    def start(slots: Slots, slot: Array) -> Start:
-        return jax.tree.map(lambda leaf: leaf[slot], (slots.theta, slots.stats))
+    def start(slots: Slots, slot: Array) -> NetworkState:
+        return jax.tree.map(lambda leaf: leaf[slot], NetworkState(slots.theta, slots.stats))
 
-    def advance(
-        slots: Slots, chosen: Indices, key: Key, loss: Loss, *, steps: int | Array = 1, batch_size: int | None = 1
-    ) -> Slots:
+    def advance(slots: Slots, chosen: Indices, key: Key, shown: PyTree) -> Slots:
+        times = steps(shown) if callable(steps) else steps
+
         def grown(slot_and_key) -> Slots:
             slot, key = slot_and_key
             *now, age = jax.tree.map(lambda leaf: leaf[slot], slots)
 
             def step(t, carry):
                 theta, stats, opt_state = carry
-                grads, stats = jax.grad(loss, has_aux=True)(theta, stats, t, jax.random.fold_in(key, t))
+                of_step = jax.random.fold_in(key, t)
+                grads, stats = jax.grad(loss, has_aux=True)(theta, stats, shown, t, of_step)
                 updates, opt_state = optimizer.update(grads, opt_state, theta)
                 return optax.apply_updates(theta, updates), stats, opt_state
 
             def train() -> tuple[PyTree, PyTree, PyTree]:
-                return jax.lax.fori_loop(0, steps, step, tuple(now))
+                return jax.lax.fori_loop(0, times, step, tuple(now))
 
             old = age >= max_age
             theta, stats, opt_state = jax.lax.cond(old, lambda: fresh(key), train)
-            return Slots(theta, stats, opt_state, jnp.where(old, 0, age + steps))
+            return Slots(theta, stats, opt_state, jnp.where(old, 0, age + times))
 
         networks = each_network(grown, (chosen, jax.random.split(key, len(chosen))), batch_size=batch_size)
         return jax.tree.map(lambda leaf, new: leaf.at[chosen].set(new), slots, networks)
 
-    return Pool(init, choose, start, advance)
+    return Networks(init, choose, start, advance)

@@ -1,4 +1,4 @@
-"""Methods by name: each is a frozen dataclass of hyper-parameters and a function from it to a `Method`."""
+"""Methods by name: each is a frozen dataclass of hyper-parameters and a function from it to a `Recipe`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, get_args, get_type_hints
 
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd.errors import JaxddError, unknown
-from jaxdd.types import Method
+from jaxdd.types import Method, Recipe, bound
 
-_METHODS: dict[str, tuple[type, Callable[..., Method]]] = {}
+_METHODS: dict[str, tuple[type, Callable[..., Recipe]]] = {}
 
 
 def method(
     hyper: type, *, revisions: Mapping[int, str] | None = None
-) -> Callable[[Callable[[Any], Method]], Callable[..., Method]]:
+) -> Callable[[Callable[[Any], Method | Recipe]], Callable[..., Recipe]]:
     """Register a builder under its function's name and let it take the fields of `hyper` as keywords.
 
-    `kip(ipc=10)` and `kip(KIP(ipc=10))` are the same; a misspelt field names the nearest one.
+    `kip(ipc=10)` and `kip(KIP(ipc=10))` are the same and equal; a misspelt field names the nearest one.
 
     Args:
       hyper: the hyper-parameters, a frozen dataclass.
@@ -28,12 +28,14 @@ def method(
         with, see `revisions`.
     """
 
-    def register(builder: Callable[[Any], Method]) -> Callable[..., Method]:
+    def register(builder: Callable[[Any], Method | Recipe]) -> Callable[..., Recipe]:
         @functools.wraps(builder)
-        def call(config: Any = None, /, **fields) -> Method:
+        def call(config: Any = None, /, **fields) -> Recipe:
             if config is not None and fields:
                 raise TypeError(f"{builder.__name__} takes a {hyper.__name__} or its fields, not both")
-            return builder(_make(hyper, fields) if config is None else config)
+            config = _make(hyper, fields) if config is None else config
+            made = builder(config)
+            return Recipe(functools.partial(bound, made), identity=(builder.__module__, builder.__name__, config))
 
         vars(call)["__signature__"] = inspect.signature(hyper)  # what completion and help show
         vars(call)["revisions"] = dict(revisions or {})
@@ -95,18 +97,18 @@ def revisions(name: str) -> Mapping[int, str]:
     return getattr(resolve(name) if is_dotted(name) else _registered(name)[1], "revisions", {})
 
 
-def _registered(name: str) -> tuple[type, Callable[..., Method]]:
+def _registered(name: str) -> tuple[type, Callable[..., Recipe]]:
     if name not in _METHODS:
         raise unknown("method", name, _METHODS)
     return _METHODS[name]
 
 
-def build(name: str, **fields) -> Method:
+def build(name: str, **fields) -> Method | Recipe:
     """A method by its name, or by the dotted path `package.module:function` of one's own builder.
 
     Raises:
       JaxddError: for an unknown name or hyper-parameter (with the nearest known one), one of the wrong type, or a
-        builder that takes other arguments or returns no `Method`.
+        builder that takes other arguments or returns no `Method` or `Recipe`.
     """
     if not is_dotted(name):
         return _registered(name)[1](**fields)
@@ -116,6 +118,6 @@ def build(name: str, **fields) -> Method:
     except (TypeError, ValueError) as error:
         raise JaxddError(f"method {name!r} cannot be built with {sorted(fields)}: {error}.") from error
     made = builder(**fields)
-    if not isinstance(made, Method):
-        raise JaxddError(f"method {name!r} must return a jaxdd.Method, got {type(made).__name__}.")
+    if not isinstance(made, Method | Recipe):
+        raise JaxddError(f"method {name!r} must return a jaxdd.Method or a recipe for one, got {type(made).__name__}.")
     return made

@@ -13,20 +13,25 @@ import optax
 from jaxdd import inner, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.errors import JaxddError
-from jaxdd.inner import InnerOptimizer, Source
+from jaxdd.inner import InnerOptimizer
 from jaxdd.methods._registry import require
 from jaxdd.synthetic import SyntheticSet, descend, render
 from jaxdd.types import (
     Array,
     Batch,
     Distilled,
+    Examples,
     Indices,
     Key,
     Method,
     Metrics,
     Network,
+    Networks,
+    NetworkState,
     PyTree,
     RealData,
+    Recipe,
+    Spec,
 )
 
 Params = dict[str, Array]
@@ -105,11 +110,11 @@ def bilevel(
     optimizer: optax.GradientTransformation,
     training: Inner,
     *,
-    source: Callable[[Network], Source] = inner.fresh,
+    networks: Callable[[Network], Networks] = inner.fresh,
     penalty: Callable[[Params], Array] | None = None,
     relabel: Callable[[Array], Array] | None = None,
     describe: Callable[[int, PyTree], dict[str, Any]] | None = None,
-) -> Method:
+) -> Recipe:
     """A method that minimises the cross-entropy on real data of networks trained on the synthetic set.
 
     `min_params mean_theta0 CE(real; theta_T)`, `theta_{t+1} = step(theta_t, grad CE(synthetic rows of step t))`.
@@ -118,85 +123,83 @@ def bilevel(
       synthetic: what is learned.
       optimizer: of its params.
       training: the inner loop.
-      source: where networks come from.
+      networks: where networks come from.
       penalty: added to the loss.
       relabel: what the real labels are taken for; for attacks.
-      describe: `describe(num_images, kept)`, further fields of `Distilled`, from what the source keeps.
+      describe: `describe(num_images, kept)`, further fields of `Distilled`, from what the networks' source keeps.
     """
 
-    def network_for(images: Array, num_classes: int) -> Network:
-        _, height, width, channels = images.shape
-        return models.build(config.model, (height, width, channels), num_classes)
+    def bind(spec: Spec) -> Method:
+        network = models.build(config.model, spec.image_shape, spec.num_classes)
+        source = networks(network)
 
-    def init(key: Key, data: RealData) -> BilevelState:
-        key_params, key_source = jax.random.split(key)
-        params = synthetic.init(key_params, data)
-        kept = source(network_for(data.images, data.labels.num_classes)).init(key_source)
-        return BilevelState(params, optimizer.init(params), kept)
+        def init(key: Key, data: RealData) -> BilevelState:
+            key_params, key_source = jax.random.split(key)
+            params = synthetic.init(key_params, data)
+            return BilevelState(params, optimizer.init(params), source.init(key_source))
 
-    def trained(params: Params, network: Network, start: tuple[PyTree, PyTree], key: Key) -> PyTree:
-        """A network's parameters at the end of the window."""
-        images, labels, learned_rates = synthetic.render(params)
-        rates = [rate for rate in (training.learning_rate, learned_rates) if rate is not None]
-        if len(rates) != 1:
-            raise JaxddError(
-                "inner training needs either a learning rate or a synthetic set that learns its own, and not both."
+        def trained(params: Params, start: NetworkState, key: Key) -> PyTree:
+            """A network's parameters at the end of the window."""
+            images, labels, learned_rates = synthetic.render(params)
+            rates = [rate for rate in (training.learning_rate, learned_rates) if rate is not None]
+            if len(rates) != 1:
+                raise JaxddError(
+                    "inner training needs either a learning rate or a synthetic set that learns its own, and not both."
+                )
+            key_plan, key_window = jax.random.split(key)
+            plan = training.plan(key_plan, *labels.shape)
+            steps = training.window or len(plan)
+            return inner.unroll(
+                inner.classification(network, start.stats),
+                training.optimizer,
+                start.theta,
+                inner.planned((images, labels), plan, rates[0]),
+                steps,
+                prefix=inner.window_start(training.place, key_window, steps, len(plan), start=training.start),
+                gradient=config.gradient,
+                remat=config.remat,
+            ).theta
+
+        def objective(params: Params, start: NetworkState, examples: Examples, key: Key) -> tuple[Array, Array]:
+            theta = trained(params, start, key)
+
+            def on_real(theta: PyTree, block: Examples) -> tuple[Array, Array]:
+                logits, _ = network.apply(theta, block.images, start.stats, train=True)
+                accuracy = jnp.mean(jnp.argmax(logits, axis=1) == block.labels)
+                return losses.cross_entropy(logits, block.labels).mean(), accuracy
+
+            loss, accuracy = inner.mean_over_blocks(on_real, theta, examples, config.target_block)
+            return loss + (penalty(params) if penalty else 0.0), accuracy
+
+        def update(
+            key: Key, state: BilevelState, batch: Batch, *, axis_name: str | None = None
+        ) -> tuple[BilevelState, Metrics]:
+            examples = batch.examples
+            if relabel is not None:
+                examples = examples._replace(labels=relabel(examples.labels))
+
+            def one(key: Key):
+                key_start, key_train = jax.random.split(key)
+                start = source.one(state.kept, key_start)
+                return jax.value_and_grad(objective, has_aux=True)(state.params, start, examples, key_train)
+
+            keys = jax.random.split(key, config.networks)
+            (loss, accuracy), grads = inner.map_networks(
+                one, keys, batch_size=config.networks_per_batch, axis_name=axis_name
             )
-        key_plan, key_window = jax.random.split(key)
-        plan = training.plan(key_plan, *labels.shape)
-        steps = training.window or len(plan)
-        theta, stats = start
-        return inner.unroll(
-            inner.classification(network, stats),
-            training.optimizer,
-            theta,
-            inner.planned((images, labels), plan, rates[0]),
-            steps,
-            prefix=inner.window_start(training.place, key_window, steps, len(plan), start=training.start),
-            gradient=config.gradient,
-            remat=config.remat,
-        ).theta
+            params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
+            norm = optax.tree.norm({leaf: grads[leaf] for leaf in synthetic.learned})
+            metrics = {"loss": loss, "batch_accuracy": accuracy, "gradient_norm": norm}
+            return BilevelState(params, opt_state, state.kept), metrics
 
-    def objective(params: Params, network: Network, start, batch: Batch, key: Key) -> tuple[Array, Array]:
-        theta = trained(params, network, start, key)
+        def product(state: BilevelState) -> Distilled:
+            num_images = len(jax.eval_shape(synthetic.render, state.params).images)
+            facts = describe(num_images, state.kept) if describe else {}
+            return render(synthetic, state.params, **facts)
 
-        def on_real(theta: PyTree, block: Batch) -> tuple[Array, Array]:
-            logits, _ = network.apply(theta, block.images, start[1], train=True)
-            accuracy = jnp.mean(jnp.argmax(logits, axis=1) == block.labels)
-            return losses.cross_entropy(logits, block.labels).mean(), accuracy
+        return Method(init, uniform_sampler(config.target_batch), update, product)
 
-        loss, accuracy = inner.mean_over_blocks(on_real, theta, batch, config.target_block)
-        return loss + (penalty(params) if penalty else 0.0), accuracy
-
-    def update(
-        key: Key, state: BilevelState, batch: Batch, *, axis_name: str | None = None
-    ) -> tuple[BilevelState, Metrics]:
-        num_classes = jax.eval_shape(synthetic.render, state.params).labels.shape[1]
-        network = network_for(batch.images, num_classes)
-        draw = source(network).draw
-        if relabel is not None:
-            batch = batch._replace(labels=relabel(batch.labels))
-
-        def one(key: Key):
-            key_draw, key_train = jax.random.split(key)
-            start = draw(state.kept, key_draw)
-            return jax.value_and_grad(objective, has_aux=True)(state.params, network, start, batch, key_train)
-
-        keys = jax.random.split(key, config.networks)
-        (loss, accuracy), grads = inner.map_networks(
-            one, keys, batch_size=config.networks_per_batch, axis_name=axis_name
-        )
-        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
-        norm = optax.tree.norm({leaf: grads[leaf] for leaf in synthetic.learned})
-        metrics = {"loss": loss, "batch_accuracy": accuracy, "gradient_norm": norm}
-        return BilevelState(params, opt_state, state.kept), metrics
-
-    def distilled(state: BilevelState) -> Distilled:
-        num_images = len(jax.eval_shape(synthetic.render, state.params).images)
-        facts = describe(num_images, state.kept) if describe else {}
-        return render(synthetic, state.params, **facts)
-
-    return Method(init=init, sample=uniform_sampler(config.target_batch), update=update, distilled=distilled)
+    return Recipe(bind)
 
 
 def class_batches(per_class: int | None, steps: int) -> Callable[[Key, int, int], Indices]:

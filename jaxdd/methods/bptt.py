@@ -13,7 +13,7 @@ from jaxdd import inner
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.methods.bilevel import Bilevel, Inner, bilevel, class_batches
 from jaxdd.synthetic import SyntheticSet, linear_bases, per_leaf, pixels
-from jaxdd.types import Method
+from jaxdd.types import Recipe
 
 OPTIMIZERS = {"sgd": lambda rate: optax.sgd(rate, momentum=0.5), "adam": optax.adam}
 
@@ -62,7 +62,7 @@ class BPTT(LongUnroll):
 
 
 @method(BPTT)
-def bptt(config: BPTT) -> Method:
+def bptt(config: BPTT) -> Recipe:
     """Backpropagation through a long inner training with momentum, to free pixels."""
     return _through_time(config, pixels(config.ipc, init=config.init))
 
@@ -88,7 +88,7 @@ class LinBa(LongUnroll):
 
 
 @method(LinBa)
-def linba(config: LinBa) -> Method:
+def linba(config: LinBa) -> Recipe:
     """Images as learned combinations of shared low-resolution bases, by long backpropagation through time."""
     bases = linear_bases(config.bases, ipc=config.ipc, scale=config.scale)
 
@@ -98,7 +98,7 @@ def linba(config: LinBa) -> Method:
     return _through_time(config, bases, penalty)
 
 
-def _through_time(config: LongUnroll, synthetic: SyntheticSet, penalty: Callable | None = None) -> Method:
+def _through_time(config: LongUnroll, synthetic: SyntheticSet, penalty: Callable | None = None) -> Recipe:
     optimizer = OPTIMIZERS[config.optimizer]
     return bilevel(
         config,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd import losses
+from jaxdd import inner, losses
 from jaxdd.data import uniform_sampler
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Match, Matching, Networks, match_layers, matching
+from jaxdd.methods.matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
-from jaxdd.types import Array, Batch, Key, Method, Network, PyTree
+from jaxdd.types import Array, Key, Network, Networks, NetworkState, PyTree, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class CAFE(Matching):
 
 
 @method(CAFE)
-def cafe(config: CAFE) -> Method:
+def cafe(config: CAFE) -> Recipe:
     """CAFE: match the mean features of every layer, and classify real features by those of the set.
 
     Minimises `sum_c sum_l w_l |mean f_l(real) - mean f_l(synthetic)|²` over all layers but the logits, and
@@ -114,7 +114,9 @@ def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
     def full(accuracies: Array) -> Array:
         return (accuracies >= 0).all()
 
-    def advance(kept: Watched, key: Key, synthetic: Batch, query: Batch) -> Watched:
+    def advance(kept: Watched, tickets: Key, key: Key, shown: Any) -> Watched:
+        synthetic, query = shown
+
         def accuracy(theta: PyTree, stats: PyTree) -> Array:
             return jnp.mean(jnp.argmax(network.apply(theta, query.images, stats)[0], axis=1) == query.labels)
 
@@ -143,5 +145,8 @@ def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
         return jax.lax.cond(settled, lambda: begin(key), train)
 
     return Networks(
-        init=lambda key, data: begin(key), start=lambda kept, key: (kept.theta, kept.stats), advance=advance
+        init=begin,
+        choose=inner.tickets,
+        start=lambda kept, ticket: NetworkState(kept.theta, kept.stats),
+        advance=advance,
     )

@@ -11,7 +11,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.methods.matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
-from jaxdd.types import Method
+from jaxdd.types import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DataDAM(Matching):
 
 
 @method(DataDAM)
-def datadam(config: DataDAM) -> Method:
+def datadam(config: DataDAM) -> Recipe:
     """DataDAM: match the spatial attention of random networks' layers, and their features.
 
     Minimises `w sum_c (sum_l |mean A_l(real) - mean A_l(synthetic)|² + λ |mean f(real) - mean f(synthetic)|²)` over the

@@ -11,9 +11,9 @@ import optax
 from jaxdd import losses
 from jaxdd.data import augmentation
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Match, Matching, Networks, match_gradients, matching, one_network
+from jaxdd.methods.matching import Match, Matching, match_gradients, matching, one_network
 from jaxdd.synthetic import pixels
-from jaxdd.types import Array, Key, Method, Network
+from jaxdd.types import Array, Key, Network, Networks, Recipe
 
 # Matching steps of a network and, after each but the last, its epochs on the set, from this ipc on.
 _LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -63,7 +63,7 @@ class DSA(DC):
 
 
 @method(DC)
-def dc(config: DC) -> Method:
+def dc(config: DC) -> Recipe:
     """Dataset Condensation: match the gradients of a network that is trained on the set in between.
 
     Minimises `sum_c D(grad CE(real of class c), grad CE(synthetic of class c))`, D the cosine distance between the rows
@@ -73,12 +73,12 @@ def dc(config: DC) -> Method:
 
 
 @method(DSA)
-def dsa(config: DSA) -> Method:
+def dsa(config: DSA) -> Recipe:
     """Differentiable Siamese Augmentation: DC with both sides augmented alike, from real images."""
     return _gradient_matching(config)
 
 
-def _gradient_matching(config: DC) -> Method:
+def _gradient_matching(config: DC) -> Recipe:
     return matching(
         config,
         pixels(config.ipc, init=config.init),
@@ -109,6 +109,6 @@ def _trained_on_set(config: DC, network: Network, num_classes: int) -> Networks:
         matching_steps=matching_steps,
         steps=epochs * batches,
         batch_size=batch,
-        examples=lambda synthetic, real: synthetic,
+        examples=lambda shown: shown.synthetic,
         prepare=prepare,
     )

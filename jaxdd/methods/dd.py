@@ -11,7 +11,7 @@ from jaxdd import inner
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.methods.bilevel import Bilevel, Inner, bilevel
 from jaxdd.synthetic import SyntheticSet, clip_by_running_norm, learning_rates, per_leaf, pixels
-from jaxdd.types import Indices, Method, Network, PyTree, leaves_by_path
+from jaxdd.types import Indices, Network, PyTree, Recipe, leaves_by_path
 
 INITIALISATIONS = ("random", "fixed")
 
@@ -64,12 +64,12 @@ class DD(Bilevel):
 
 
 @method(DD)
-def dd(config: DD) -> Method:
+def dd(config: DD) -> Recipe:
     """Dataset Distillation: images and learning rates for a few steps of gradient descent."""
     return gradient_descent_set(config, pixels(config.ipc, init=config.init))
 
 
-def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Method:
+def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Recipe:
     """`dd` for any parameterisation that renders `config.ipc` images for each of its classes."""
     synthetic = learning_rates(synthetic, config.inner_learning_rate, (config.epochs * config.steps,))
     schedule = optax.exponential_decay(config.learning_rate, config.decay_every, 0.5, staircase=True)
@@ -92,6 +92,6 @@ def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Method:
         synthetic,
         per_leaf(dict.fromkeys(synthetic.learned, optimizer)),
         Inner(inner.sgd(), lambda key, num_images, num_classes: plan(num_images)),
-        source=inner.fixed if fixed else inner.fresh,
+        networks=inner.fixed if fixed else inner.fresh,
         describe=describe,
     )

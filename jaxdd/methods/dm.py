@@ -10,7 +10,7 @@ from jaxdd import losses
 from jaxdd.methods._registry import method
 from jaxdd.methods.matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
-from jaxdd.types import Method
+from jaxdd.types import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class DM(Matching):
 
 
 @method(DM)
-def dm(config: DM) -> Method:
+def dm(config: DM) -> Recipe:
     """Distribution Matching: match the mean features of random networks.
 
     Minimises `sum_c |mean f(real of class c) - mean f(synthetic of class c)|²` (eq. 6), with the penultimate features

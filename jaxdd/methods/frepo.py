@@ -14,8 +14,21 @@ import optax
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render
-from jaxdd.types import TRAINED_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, RealData
+from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render, with_mirror_images
+from jaxdd.types import (
+    TRAINED_FEATURES,
+    Array,
+    Batch,
+    Distilled,
+    Key,
+    Method,
+    Metrics,
+    Network,
+    NetworkState,
+    RealData,
+    Recipe,
+    Spec,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +49,8 @@ class FRePo:
       precision: of the forward pass of the real examples, see `models.matmul_precision`.
       learning_rate: LAMB's, for images and labels.
       decay_steps: updates over which it falls to a tenth, by a cosine: the length of the run.
-      flip: the support is also seen mirrored (CIFAR and larger).
+      flip: the support of the regression is also seen mirrored (CIFAR and larger); the pool's networks are trained on
+        the images as they are, as in the authors' code.
       ridge: relative to the mean diagonal of the support's kernel.
       float64: solve in float64.
     """
@@ -83,7 +97,7 @@ class FRePoState(NamedTuple):
 
 
 @method(FRePo)
-def frepo(config: FRePo) -> Method:
+def frepo(config: FRePo) -> Recipe:
     """FRePo: kernel ridge regression on the features of networks that are trained on the set as it is learned.
 
     Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` (eq. 4), with the conjugate kernel of a network from a pool,
@@ -95,55 +109,58 @@ def frepo(config: FRePo) -> Method:
     solver = {"ridge": config.ridge, "float64": config.float64}
     predict = functools.partial(kernels.kernel_ridge_predict, **solver)
 
-    def pool_of(images: Array, num_classes: int) -> tuple[Network, inner.Pool]:
-        network = models.build(config.model, images.shape[1:], num_classes)
-        adam = optax.adam(config.pool_learning_rate)
-        return network, inner.pool(network, adam, size=config.pool, max_age=config.max_age)
-
-    def init(key: Key, data: RealData) -> FRePoState:
-        key_params, key_pool = jax.random.split(key)
-        params = synthetic.init(key_params, data)
-        classes = data.labels.num_classes
-        params["labels"] = params["labels"] / math.sqrt(classes / 10)
-        return FRePoState(params, optimizer.init(params), pool_of(data.images, classes)[1].init(key_pool))
-
-    def objective(params: dict[str, Array], network: Network, start: inner.Start, batch: Batch) -> tuple[Array, Array]:
-        images, labels, _ = synthetic.render(params)
-        penalty = losses.margin_loss(labels, 1 / labels.shape[1]).mean()
-        if config.flip:
-            images, labels = jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([labels, labels])
-
-        def features(images: Array) -> Array:
-            return network.features(start[0], images, start[1])[0]
-
-        with models.matmul_precision(config.precision):
-            targets = inner.map_blocks(features, batch.images, config.target_block)
-        support = features(images)
-        predictions = predict(kernels.feature_kernel(targets, support), kernels.feature_kernel(support), labels)
-        loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, labels.shape[1])).mean()
-        return loss + penalty, jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
-
-    def update(
-        key: Key, state: FRePoState, batch: Batch, *, axis_name: str | None = None
-    ) -> tuple[FRePoState, Metrics]:
-        key_choose, key_advance = jax.random.split(key)
-        network, pool = pool_of(batch.images, state.params["labels"].shape[1])
-        chosen = pool.choose(key_choose, config.networks)
-
-        def one(slot: Array):
-            start = pool.start(state.pool, slot)
-            return jax.value_and_grad(objective, has_aux=True)(state.params, network, start, batch)
-
-        (loss, accuracy), grads = inner.map_networks(
-            one, chosen, batch_size=config.networks_per_batch, axis_name=axis_name
+    def bind(spec: Spec) -> Method:
+        network = models.build(config.model, spec.image_shape, spec.num_classes)
+        pool = inner.pool(
+            network,
+            optax.adam(config.pool_learning_rate),
+            inner.regression(network),
+            size=config.pool,
+            max_age=config.max_age,
+            batch_size=config.networks_per_batch,
         )
-        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
-        images, labels, _ = synthetic.render(params)
-        loss_on_set = inner.regression(network, images, labels)
-        slots = pool.advance(state.pool, chosen, key_advance, loss_on_set, batch_size=config.networks_per_batch)
-        return FRePoState(params, opt_state, slots), {"loss": loss, "batch_accuracy": accuracy}
 
-    def distilled(state: FRePoState) -> Distilled:
-        return render(synthetic, state.params, kernel=(("name", TRAINED_FEATURES), *solver.items()))
+        def init(key: Key, data: RealData) -> FRePoState:
+            key_params, key_pool = jax.random.split(key)
+            params = synthetic.init(key_params, data)
+            params["labels"] = params["labels"] / math.sqrt(spec.num_classes / 10)
+            return FRePoState(params, optimizer.init(params), pool.init(key_pool))
 
-    return Method(init=init, sample=uniform_sampler(config.target_batch), update=update, distilled=distilled)
+        def objective(params: dict[str, Array], start: NetworkState, batch: Batch) -> tuple[Array, Array]:
+            rendered = synthetic.render(params)
+            penalty = losses.margin_loss(rendered.labels, 1 / spec.num_classes).mean()
+            images, labels, _ = with_mirror_images(rendered) if config.flip else rendered
+
+            def features(images: Array) -> Array:
+                return network.features(start.theta, images, start.stats)[0]
+
+            with models.matmul_precision(config.precision):
+                targets = inner.map_blocks(features, batch.images, config.target_block)
+            support = features(images)
+            predictions = predict(kernels.feature_kernel(targets, support), kernels.feature_kernel(support), labels)
+            loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, spec.num_classes)).mean()
+            return loss + penalty, jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
+
+        def update(
+            key: Key, state: FRePoState, batch: Batch, *, axis_name: str | None = None
+        ) -> tuple[FRePoState, Metrics]:
+            key_choose, key_advance = jax.random.split(key)
+            chosen = pool.choose(key_choose, config.networks)
+
+            def one(slot: Array):
+                start = pool.start(state.pool, slot)
+                return jax.value_and_grad(objective, has_aux=True)(state.params, start, batch)
+
+            (loss, accuracy), grads = inner.map_networks(
+                one, chosen, batch_size=config.networks_per_batch, axis_name=axis_name
+            )
+            params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
+            slots = pool.advance(state.pool, chosen, key_advance, synthetic.render(params))
+            return FRePoState(params, opt_state, slots), {"loss": loss, "batch_accuracy": accuracy}
+
+        def product(state: FRePoState) -> Distilled:
+            return render(synthetic, state.params, kernel=(("name", TRAINED_FEATURES), *solver.items()))
+
+        return Method(init, uniform_sampler(config.target_batch), update, product)
+
+    return Recipe(bind)

@@ -13,9 +13,9 @@ from jaxdd import losses
 from jaxdd.data import augmentation, cutmix, uniform_sampler
 from jaxdd.errors import unknown
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Match, Matching, Networks, match_gradients, matching, one_network
+from jaxdd.methods.matching import Match, Matching, match_gradients, matching, one_network
 from jaxdd.synthetic import clipped, multi_formation, pixels
-from jaxdd.types import Array, Key, Method, Network
+from jaxdd.types import Array, Key, Network, Networks, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class IDC(Matching):
 
 
 @method(IDC, revisions={2: "an epoch of its network rounds its steps up, and mosaics are resized by nearest neighbour"})
-def idc(config: IDC) -> Method:
+def idc(config: IDC) -> Recipe:
     """IDC: several images in each stored one, by gradient matching on networks that are trained on real data.
 
     The gradients are those of the convolutions' weights. All classes take their step together; the authors' code takes
@@ -115,6 +115,6 @@ def _trained_on_real(config: IDC, network: Network, num_classes: int) -> Network
         matching_steps=config.matching_steps,
         steps=config.network_steps,
         batch_size=config.network_batch,
-        examples=lambda synthetic, real: real,
+        examples=lambda shown: shown.further,
         prepare=prepare,
     )

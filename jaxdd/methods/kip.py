@@ -15,7 +15,7 @@ from jaxdd.data import balanced_sampler
 from jaxdd.losses import centred_one_hot, squared_error
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.synthetic import corrupted, descend, learned_labels, moving_average, per_leaf, pixels, render
-from jaxdd.types import Batch, Distilled, Key, Method, Metrics, RealData
+from jaxdd.types import Batch, Distilled, Examples, Key, Method, Metrics, RealData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,37 +166,37 @@ def kip(config: KIP) -> Method:
         images, labels, _ = synthetic.render(params)
         return Support(images, kernels.kernel_ridge_solve(with_itself(images), labels, **solver))
 
-    def objective(support: Support, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        predictions = jnp.matmul(kernel(batch.images, support.images), support.coefficients, precision="highest")
-        targets = centred_one_hot(batch.labels, predictions.shape[1])
-        accuracy = jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
+    def objective(support: Support, examples: Examples) -> tuple[jax.Array, jax.Array]:
+        predictions = jnp.matmul(kernel(examples.images, support.images), support.coefficients, precision="highest")
+        targets = centred_one_hot(examples.labels, predictions.shape[1])
+        accuracy = jnp.mean(jnp.argmax(predictions, axis=1) == examples.labels)
         return jnp.mean(squared_error(predictions, targets)), accuracy
 
-    def descended(state: KIPState, batch: Batch, axis_name: str | None):
+    def descended(state: KIPState, examples: Examples, axis_name: str | None):
         support, pull = jax.vjp(support_of, state.params)
         on_targets = jax.value_and_grad(inner.mean_over_blocks, argnums=1, has_aux=True)
-        result = on_targets(objective, support, batch, config.target_block)
+        result = on_targets(objective, support, examples, config.target_block)
         outcome, cotangent = inner.pmean(result, axis_name)
         (grads,) = pull(cotangent)
         return *descend(synthetic, optimizer, grads, state.opt_state, state.params), outcome
 
-    def solved(state: KIPState, batch: Batch, axis_name: str | None):
-        batch, images = inner.all_gather(batch, axis_name), synthetic.render(state.params).images
-        targets = centred_one_hot(batch.labels, state.params["labels"].shape[1])
-        labels = kernels.label_solve(kernel, images, batch.images, targets, ridge=config.ridge)
+    def solved(state: KIPState, examples: Examples, axis_name: str | None):
+        examples, images = inner.all_gather(examples, axis_name), synthetic.render(state.params).images
+        targets = centred_one_hot(examples.labels, state.params["labels"].shape[1])
+        labels = kernels.label_solve(kernel, images, examples.images, targets, ridge=config.ridge)
         params = {**state.params, "labels": labels}
-        return params, state.opt_state, objective(support_of(params), batch)
+        return params, state.opt_state, objective(support_of(params), examples)
 
     learn = solved if config.labels == "solve" else descended
 
     def update(key: Key, state: KIPState, batch: Batch, *, axis_name: str | None = None) -> tuple[KIPState, Metrics]:
         del key
-        params, opt_state, (loss, accuracy) = learn(state, batch, axis_name)
+        params, opt_state, (loss, accuracy) = learn(state, batch.examples, axis_name)
         average = moving_average(state.average, params, config.ema, state.step)
         return KIPState(params, average, opt_state, state.step + 1), {"loss": loss, "batch_accuracy": accuracy}
 
-    def distilled(state: KIPState) -> Distilled:
+    def product(state: KIPState) -> Distilled:
         facts = tuple(sorted({**config.kernel_options, **solver}.items()))
         return render(synthetic, state.average, kernel=facts, iterate="average" if config.ema else "last")
 
-    return Method(init=init, sample=balanced_sampler(config.target_batch), update=update, distilled=distilled)
+    return Method(init, balanced_sampler(config.target_batch), update, product)

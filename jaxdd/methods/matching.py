@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,27 @@ from jaxdd import inner, losses, models
 from jaxdd.data import augmentation, class_sampler
 from jaxdd.methods._registry import positive, require
 from jaxdd.synthetic import Params, SyntheticSet, descend, per_leaf, render
-from jaxdd.types import Array, Batch, Distilled, Indices, Key, Labels, Method, Metrics, Network, PyTree, RealData
+from jaxdd.types import (
+    EXAMPLES,
+    Array,
+    Batch,
+    Examples,
+    Indices,
+    Key,
+    Labels,
+    Method,
+    Metrics,
+    Network,
+    Networks,
+    NetworkState,
+    PyTree,
+    RealData,
+    Recipe,
+    Spec,
+)
+
+FURTHER = f"{EXAMPLES}/further"
+"""The draw of real examples that are not matched."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,23 +79,19 @@ class Matching:
         augmentation.named(self.augmentation)
 
 
-class Networks(NamedTuple):
-    """Where the networks come from, and how they go on from update to update."""
+class Shown(NamedTuple):
+    """What an update shows its networks in the end."""
 
-    init: Callable[[Key, RealData], PyTree]
-    """`init(key, data) -> kept`, part of the method's state."""
-    start: Callable[[PyTree, Key], PyTree]
-    """`start(kept, key) -> (theta, stats)`, or whatever else `Match` takes."""
-    advance: Callable[..., PyTree] = lambda kept, key, synthetic, real: kept
-    """`advance(kept, key, synthetic, real) -> kept`; two batches: the set after this update, and the real examples that
-    are not matched."""
+    synthetic: Examples
+    """The set after this update."""
+    further: Examples | None
+    """Real examples that are not matched, if any were asked for."""
 
 
 def fresh(network: Network, num_classes: int) -> Networks:
     """A new random initialisation in every update."""
     del num_classes
-    source = inner.fresh(network)
-    return Networks(lambda key, data: source.init(key), source.draw)
+    return inner.fresh(network)
 
 
 def one_network(
@@ -85,7 +101,7 @@ def one_network(
     matching_steps: int,
     steps: int,
     batch_size: int,
-    examples: Callable[[Batch, Batch], Batch],
+    examples: Callable[[Shown], Any],
     prepare: Callable[[Key, Array, Array], tuple[Array, Array]],
 ) -> Networks:
     """One network that a number of updates see, trained by cross-entropy in between.
@@ -94,28 +110,28 @@ def one_network(
       matching_steps: updates that see it, before a new one begins.
       steps: of its training after each of them but the last.
       batch_size: of these, without replacement within an epoch.
-      examples: `examples(synthetic, real)`, of what.
+      examples: of what is shown, those that it is trained on.
       prepare: `prepare(key, images, labels)`, what a step makes of its batch.
     """
-    pool = inner.pool(network, optimizer, size=1, max_age=(matching_steps - 1) * steps)
 
-    def advance(slots: inner.Slots, key: Key, synthetic: Batch, real: Batch) -> inner.Slots:
+    def loss(theta: PyTree, stats: PyTree, shown: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
+        seen, plan = shown
+        images, labels = prepare(key, *jax.tree.map(lambda leaf: leaf[plan[step]], seen))
+        logits, stats = network.apply(theta, images, stats, train=True)
+        return losses.cross_entropy(logits, labels).mean(), stats
+
+    pool = inner.pool(network, optimizer, loss, size=1, max_age=(matching_steps - 1) * steps, steps=steps)
+
+    def choose(key: Key, count: int) -> Indices:
+        return jnp.zeros(count, jnp.int32)
+
+    def advance(slots: inner.Slots, chosen: Indices, key: Key, shown: Shown) -> inner.Slots:
         key_plan, key_advance = jax.random.split(key)
-        seen = examples(synthetic, real)
+        seen = examples(shown)
         plan = inner.epoch_plan(key_plan, len(seen.labels), batch_size, steps)
+        return pool.advance(slots, chosen, key_advance, (seen, plan))
 
-        def loss(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
-            images, labels = prepare(key, *jax.tree.map(lambda leaf: leaf[plan[step]], seen))
-            logits, stats = network.apply(theta, images, stats, train=True)
-            return losses.cross_entropy(logits, labels).mean(), stats
-
-        return pool.advance(slots, jnp.zeros(1, jnp.int32), key_advance, loss, steps=steps)
-
-    return Networks(
-        init=lambda key, data: pool.init(key),
-        start=lambda slots, key: pool.start(slots, jnp.int32(0)),
-        advance=advance,
-    )
+    return pool._replace(choose=choose, advance=advance)
 
 
 class Classes(NamedTuple):
@@ -145,13 +161,13 @@ def matching(
     *,
     optimizer: optax.GradientTransformation | None = None,
     sample: Callable[[Key, Labels], Indices] | None = None,
-) -> Method:
+) -> Recipe:
     """A method that minimises a matching loss over the images of a set with fixed hard labels.
 
     Args:
       synthetic: what is learned; it renders as many images of each class, class after class.
       match: the loss and its gradient at the rendered images.
-      networks: `networks(network, num_classes)`, where networks come from.
+      networks: `networks(network, num_classes)`, where networks come from; they are shown `Shown`.
       optimizer: of every learned leaf; gradient descent with momentum 0.5 by default.
       sample: further real examples an update, which `Networks.advance` sees.
     """
@@ -160,48 +176,42 @@ def matching(
     optimizer = per_leaf(dict.fromkeys(synthetic.learned, optimizer))
     of_classes = class_sampler(config.target_per_class)
 
-    def sources(images: Array, num_classes: int) -> tuple[Network, Networks]:
-        network = models.build(config.model, images.shape[1:], num_classes)
-        return network, networks(network, num_classes)
-
-    def init(key: Key, data: RealData) -> MatchingState:
-        key_params, key_networks = jax.random.split(key)
-        params = synthetic.init(key_params, data)
-        kept = sources(data.images, data.labels.num_classes)[1].init(key_networks, data)
-        return MatchingState(params, optimizer.init(params), kept)
-
-    def draw(key: Key, labels: Labels) -> Indices:
+    def draw(key: Key, labels: Labels) -> Indices | dict[str, Indices]:
         if sample is None:
             return of_classes(key, labels)
         key_classes, key_rest = jax.random.split(key)
-        return jnp.concatenate([of_classes(key_classes, labels), sample(key_rest, labels)])
+        return {EXAMPLES: of_classes(key_classes, labels), FURTHER: sample(key_rest, labels)}
 
-    def update(
-        key: Key, state: MatchingState, batch: Batch, *, axis_name: str | None = None
-    ) -> tuple[MatchingState, Metrics]:
-        key_start, key_match, key_advance = jax.random.split(key, 3)
-        rendered, to_params = jax.vjp(lambda params: synthetic.render(params).images, state.params)
-        num_classes = jax.eval_shape(synthetic.render, state.params).labels.shape[1]
-        network, source = sources(batch.images, num_classes)
-        matched = num_classes * config.target_per_class
-        classes = Classes(
-            rendered.reshape(num_classes, -1, *rendered.shape[1:]),
-            batch.images[:matched].reshape(num_classes, -1, *batch.images.shape[1:]),
-        )
-        loss, slopes = match(network, source.start(state.networks, key_start), classes, key_match, axis_name)
-        (grads,) = to_params(slopes.reshape(rendered.shape))
-        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
-        images = synthetic.render(params).images
-        after = Batch(images, jnp.repeat(jnp.arange(num_classes), len(images) // num_classes))
-        # All of them on every device of a named axis, so that networks which see them stay the same.
-        rest = inner.all_gather(jax.tree.map(lambda leaf: leaf[matched:], batch), axis_name)
-        kept = source.advance(state.networks, key_advance, after, rest)
-        return MatchingState(params, opt_state, kept), {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
+    def bind(spec: Spec) -> Method:
+        network = models.build(config.model, spec.image_shape, spec.num_classes)
+        source = networks(network, spec.num_classes)
 
-    def distilled(state: MatchingState) -> Distilled:
-        return render(synthetic, state.params)
+        def init(key: Key, data: RealData) -> MatchingState:
+            key_params, key_networks = jax.random.split(key)
+            params = synthetic.init(key_params, data)
+            return MatchingState(params, optimizer.init(params), source.init(key_networks))
 
-    return Method(init=init, sample=draw, update=update, distilled=distilled)
+        def update(
+            key: Key, state: MatchingState, batch: Batch, *, axis_name: str | None = None
+        ) -> tuple[MatchingState, Metrics]:
+            key_start, key_match, key_advance = jax.random.split(key, 3)
+            rendered, to_params = jax.vjp(lambda params: synthetic.render(params).images, state.params)
+            classes = Classes(*(of.reshape(spec.num_classes, -1, *of.shape[1:]) for of in (rendered, batch.images)))
+            tickets = source.choose(key_start, 1)
+            start = source.start(state.networks, jax.tree.map(lambda leaf: leaf[0], tickets))
+            loss, slopes = match(network, start, classes, key_match, axis_name)
+            (grads,) = to_params(slopes.reshape(rendered.shape))
+            params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
+            images = synthetic.render(params).images
+            after = Examples(images, jnp.repeat(jnp.arange(spec.num_classes), len(images) // spec.num_classes))
+            # All of them on every device of a named axis, so that networks which see them stay the same.
+            shown = Shown(after, inner.all_gather(batch.tables.get(FURTHER), axis_name))
+            kept = source.advance(state.networks, tickets, key_advance, shown)
+            return MatchingState(params, opt_state, kept), {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
+
+        return Method(init, draw, update, lambda state: render(synthetic, state.params))
+
+    return Recipe(bind)
 
 
 def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array]) -> Match:
@@ -213,11 +223,11 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
     augment = augmentation.named(config.augmentation)
 
     def match(
-        network: Network, start: inner.Start, classes: Classes, key: Key, axis_name: str | None = None
+        network: Network, start: NetworkState, classes: Classes, key: Key, axis_name: str | None = None
     ) -> tuple[Array, Array]:
         theta, stats = start
 
-        def cross_entropy(theta: PyTree, batch: Batch) -> tuple[Array, tuple[()]]:
+        def cross_entropy(theta: PyTree, batch: Examples) -> tuple[Array, tuple[()]]:
             logits, _ = network.apply(theta, batch.images, stats, train=True)
             return losses.cross_entropy(logits, batch.labels).mean(), ()
 
@@ -225,8 +235,8 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
             images, real, label, key = of_class
             drawn = augment.draw(key, 1)
 
-            def seen(images: Array) -> Batch:
-                return Batch(augment.apply(images, drawn), jnp.full(len(images), label))
+            def seen(images: Array) -> Examples:
+                return Examples(augment.apply(images, drawn), jnp.full(len(images), label))
 
             with models.matmul_precision(config.precision):
                 of_real = jax.grad(inner.mean_over_blocks, argnums=1, has_aux=True)
@@ -260,7 +270,7 @@ def match_layers(
     augment = augmentation.named(config.augmentation)
 
     def match(
-        network: Network, start: inner.Start, classes: Classes, key: Key, axis_name: str | None = None
+        network: Network, start: NetworkState, classes: Classes, key: Key, axis_name: str | None = None
     ) -> tuple[Array, Array]:
         theta, stats = start
         count = len(classes.images)

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdd import inner, losses
+from jaxdd import inner, losses, models
 from jaxdd.data import augmentation
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Classes, Match, Matching, Networks, match_layers, matching
+from jaxdd.methods.matching import Classes, Match, Matching, MatchingState, match_layers, matching
 from jaxdd.synthetic import clipped, multi_formation, pixels
-from jaxdd.types import Array, Key, Method, Network, PyTree, RealData
+from jaxdd.types import Array, Key, Method, Network, Networks, NetworkState, PyTree, RealData, Recipe, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class NCFM(Matching):
 
 
 @method(NCFM, revisions={2: "mosaics are resized by nearest neighbour"})
-def ncfm(config: NCFM) -> Method:
+def ncfm(config: NCFM) -> Recipe:
     """NCFM: match the characteristic functions of features, on networks between their initial and trained weights.
 
     Minimises `sum_c (w CF(f(real of class c), f(synthetic of class c)) + v CE(synthetic of class c; trained network))`,
@@ -76,9 +76,19 @@ def ncfm(config: NCFM) -> Method:
     stored = pixels(config.ipc, init=config.init)
     synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
     optimizer = optax.adamw(config.learning_rate, weight_decay=5e-4)
-    return matching(
-        config, synthetic, objective(config), functools.partial(_trained_before, config), optimizer=optimizer
-    )
+    recipe = matching(config, synthetic, objective(config), lambda network, _: _among(config), optimizer=optimizer)
+
+    def bind(spec: Spec) -> Method:
+        method, network = recipe.bind(spec), models.build(config.model, spec.image_shape, spec.num_classes)
+
+        def init(key: Key, data: RealData) -> MatchingState:
+            keys = jax.random.split(jax.random.split(key)[1], config.networks)
+            networks = jax.lax.map(lambda key: _trained(config, network, key, data), keys)
+            return method.init(key, data)._replace(networks=networks)
+
+        return method._replace(init=init)
+
+    return Recipe(bind)
 
 
 def objective(config: NCFM, frequencies: Callable[[Key, tuple[int, int]], Array] = jax.random.normal) -> Match:
@@ -104,7 +114,7 @@ def objective(config: NCFM, frequencies: Callable[[Key, tuple[int, int]], Array]
 
     def match(
         network: Network,
-        starts: tuple[inner.Start, inner.Start],
+        starts: tuple[NetworkState, NetworkState],
         classes: Classes,
         key: Key,
         axis_name: str | None = None,
@@ -129,38 +139,35 @@ def objective(config: NCFM, frequencies: Callable[[Key, tuple[int, int]], Array]
     return match
 
 
-def _trained_before(config: NCFM, network: Network, num_classes: int) -> Networks:
-    """Networks that are trained on real examples at the start; each update sees one of them on its way there."""
-    del num_classes
+def _trained(config: NCFM, network: Network, key: Key, data: RealData) -> tuple[NetworkState, NetworkState]:
+    """A network as it begins, and trained on real examples."""
     optimizer = optax.sgd(config.network_learning_rate, momentum=0.9)
+    key_init, key_train = jax.random.split(key)
+    first = network.init(key_init)
 
-    def train(key: Key, data: RealData) -> tuple[inner.Start, inner.Start]:
-        key_init, key_train = jax.random.split(key)
-        first = network.init(key_init)
+    def step(t: Array, carry: PyTree) -> PyTree:
+        theta, stats, opt_state = carry
+        rows = jax.random.randint(jax.random.fold_in(key_train, t), (config.network_batch,), 0, len(data.images))
 
-        def step(t: Array, carry: PyTree) -> PyTree:
-            theta, stats, opt_state = carry
-            rows = jax.random.randint(jax.random.fold_in(key_train, t), (config.network_batch,), 0, len(data.images))
+        def loss(theta: PyTree) -> tuple[Array, PyTree]:
+            logits, after = network.apply(theta, data.images[rows], stats, train=True)
+            return losses.cross_entropy(logits, data.labels.values[rows]).mean(), after
 
-            def loss(theta: PyTree) -> tuple[Array, PyTree]:
-                logits, after = network.apply(theta, data.images[rows], stats, train=True)
-                return losses.cross_entropy(logits, data.labels.values[rows]).mean(), after
+        grads, stats = jax.grad(loss, has_aux=True)(theta)
+        updates, opt_state = optimizer.update(grads, opt_state, theta)
+        return optax.apply_updates(theta, updates), stats, opt_state
 
-            grads, stats = jax.grad(loss, has_aux=True)(theta)
-            updates, opt_state = optimizer.update(grads, opt_state, theta)
-            return optax.apply_updates(theta, updates), stats, opt_state
+    theta, stats, _ = jax.lax.fori_loop(0, config.network_steps, step, (*first, optimizer.init(first[0])))
+    return NetworkState(*first), NetworkState(theta, stats)
 
-        theta, stats, _ = jax.lax.fori_loop(0, config.network_steps, step, (*first, optimizer.init(first[0])))
-        return first, (theta, stats)
 
-    def start(kept: tuple[inner.Start, inner.Start], key: Key) -> tuple[inner.Start, inner.Start]:
+def _among(config: NCFM) -> Networks:
+    """In each update one of the networks, on its way from its initialisation to where it is trained."""
+
+    def start(kept: tuple[NetworkState, NetworkState], key: Key) -> tuple[NetworkState, NetworkState]:
         key_choose, key_place = jax.random.split(key)
         chosen = jax.random.randint(key_choose, (), 0, config.networks)
         first, trained = jax.tree.map(lambda leaf: leaf[chosen], kept)
-        place = jax.random.uniform(key_place)
-        return jax.tree.map(lambda a, b: a + place * (b - a), first, trained), trained
+        return inner.between(first, trained, jax.random.uniform(key_place)), trained
 
-    return Networks(
-        init=lambda key, data: jax.lax.map(lambda k: train(k, data), jax.random.split(key, config.networks)),
-        start=start,
-    )
+    return Networks(init=lambda key: (), choose=inner.tickets, start=start)

@@ -10,7 +10,7 @@ from jaxdd import inner
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.methods.bilevel import Bilevel, Inner, bilevel, class_batches
 from jaxdd.synthetic import clip_by_running_norm, learned_labels, per_leaf, pixels
-from jaxdd.types import Method
+from jaxdd.types import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RaTBPTT(Bilevel):
 
 
 @method(RaTBPTT)
-def rat_bptt(config: RaTBPTT) -> Method:
+def rat_bptt(config: RaTBPTT) -> Recipe:
     """Backpropagation through a randomly placed window of a long inner training with Adam."""
     synthetic = pixels(config.ipc, init=config.init)
     if config.learn_labels:

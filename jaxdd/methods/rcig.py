@@ -13,8 +13,21 @@ import optax
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.methods._registry import method, positive, require
-from jaxdd.synthetic import descend, learned_labels, moving_average, per_leaf, pixels, render
-from jaxdd.types import TRAINED_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, RealData
+from jaxdd.synthetic import descend, learned_labels, moving_average, per_leaf, pixels, render, with_mirror_images
+from jaxdd.types import (
+    TRAINED_FEATURES,
+    Array,
+    Batch,
+    Distilled,
+    Key,
+    Method,
+    Metrics,
+    Network,
+    NetworkState,
+    RealData,
+    Recipe,
+    Spec,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +51,7 @@ class RCIG:
       learning_rate: AdaBelief's, for images and labels.
       scale_learning_rate: AdaBelief's, for the logarithm of the scale of the predictions.
       ema: decay of the moving average of the iterates, which is the result.
-      flip: the support is also seen mirrored (CIFAR and larger).
+      flip: the support is also seen mirrored (CIFAR and larger), by the pool's networks too, as in the authors' code.
       ridge: relative to the mean diagonal of the support's kernel. The authors have 5e-4 for each synthetic image
         beside a diagonal of some 500: a relative 1e-6 for each.
     """
@@ -99,7 +112,7 @@ def head_kernel(f1: Array, f2: Array | None = None) -> Array:
 
 
 @method(RCIG)
-def rcig(config: RCIG) -> Method:
+def rcig(config: RCIG) -> Recipe:
     """RCIG: implicit gradients through a linearised network whose head is solved exactly.
 
     With features Φ and Jacobian J of the logits at the parameters of a network from a pool, the model is `Φ v + J w`.
@@ -116,82 +129,88 @@ def rcig(config: RCIG) -> Method:
     scale_optimizer = optax.adabelief(config.scale_learning_rate)
     solve = functools.partial(kernels.kernel_ridge_solve, ridge=config.ridge)
 
-    def pool_of(images: Array, num_classes: int) -> tuple[Network, inner.Pool]:
-        network = models.build(config.model, images.shape[1:], num_classes)
-        adam = optax.adam(config.pool_learning_rate)
-        return network, inner.pool(network, adam, size=config.pool, max_age=config.max_age)
-
     def support(params: dict[str, Array]) -> tuple[Array, Array]:
-        images, labels, _ = synthetic.render(params)
-        if config.flip:
-            images, labels = jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([labels, labels])
+        rendered = synthetic.render(params)
+        images, labels, _ = with_mirror_images(rendered) if config.flip else rendered
         return images, labels
 
-    def init(key: Key, data: RealData) -> RCIGState:
-        key_params, key_pool = jax.random.split(key)
-        params, log_scale = synthetic.init(key_params, data), jnp.zeros(())
-        slots = pool_of(data.images, data.labels.num_classes)[1].init(key_pool)
-        opt_state, scale_state = optimizer.init(params), scale_optimizer.init(log_scale)
-        return RCIGState(params, params, opt_state, log_scale, scale_state, slots, jnp.int32(0))
-
-    def meta_gradient(
-        learned: tuple[dict[str, Array], Array],
-        network: Network,
-        start: inner.Start,
-        batch: Batch,
-        axis_name: str | None,
-    ):
-        origin, linear = inner.linearised_body(network, start, batch.images)
-
-        def inner_loss(body: inner.Body, learned) -> Array:
-            images, labels = support(learned[0])
-            features, outputs = linear(body, images)
-            rest = labels - outputs
-            return 0.5 * (jnp.vdot(rest, solve(head_kernel(features), rest)) + optax.tree.vdot(body, body))
-
-        def outer_loss(body: inner.Body, learned) -> tuple[Array, Array]:
-            params, log_scale = learned
-            images, labels = support(params)
-            features, outputs = linear(body, images)
-            with models.matmul_precision(config.precision):
-                # Once more on the way back, which is only to the body: one block's memory.
-                of_block = jax.checkpoint(functools.partial(linear, body))
-                targets, predictions = inner.map_blocks(of_block, batch.images, config.target_block)
-            head = solve(head_kernel(features), labels - outputs)
-            predictions += jnp.matmul(head_kernel(targets, features), head, precision="highest")
-            loss = losses.cross_entropy(jnp.exp(log_scale) * predictions, batch.labels).mean()
-            penalty = losses.margin_loss(labels, 0.5 / labels.shape[1]).mean()
-            return loss + penalty, jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
-
-        body = inner.quadratic_minimum(lambda body: inner_loss(body, learned), origin, steps=config.inner_steps)
-        return inner.implicit_gradient(
-            inner_loss,
-            outer_loss,
-            body,
-            learned,
-            steps=config.hessian_steps,
-            clip=True,
-            has_aux=True,
-            axis_name=axis_name,
+    def bind(spec: Spec) -> Method:
+        network = models.build(config.model, spec.image_shape, spec.num_classes)
+        pool = inner.pool(
+            network,
+            optax.adam(config.pool_learning_rate),
+            inner.regression(network),
+            size=config.pool,
+            max_age=config.max_age,
+            steps=lambda shown: shown[2],
         )
 
-    def update(key: Key, state: RCIGState, batch: Batch, *, axis_name: str | None = None) -> tuple[RCIGState, Metrics]:
-        key_choose, key_steps, key_advance = jax.random.split(key, 3)
-        network, pool = pool_of(batch.images, state.params["labels"].shape[1])
-        chosen = pool.choose(key_choose, 1)
-        learned, start = (state.params, state.log_scale), pool.start(state.pool, chosen[0])
-        (loss, accuracy), (grads, slope) = meta_gradient(learned, network, start, batch, axis_name)
-        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
-        change, scale_state = scale_optimizer.update(slope, state.scale_state)
-        steps = jax.random.randint(key_steps, (), 1, config.pool_steps + 1)
-        slots = pool.advance(state.pool, chosen, key_advance, inner.regression(network, *support(params)), steps=steps)
-        average = moving_average(state.average, params, config.ema, state.step)
-        log_scale = jnp.asarray(optax.apply_updates(state.log_scale, change))
-        after = RCIGState(params, average, opt_state, log_scale, scale_state, slots, state.step + 1)
-        return after, {"loss": loss, "batch_accuracy": accuracy}
+        def init(key: Key, data: RealData) -> RCIGState:
+            key_params, key_pool = jax.random.split(key)
+            params, log_scale = synthetic.init(key_params, data), jnp.zeros(())
+            opt_state, scale_state = optimizer.init(params), scale_optimizer.init(log_scale)
+            return RCIGState(params, params, opt_state, log_scale, scale_state, pool.init(key_pool), jnp.int32(0))
 
-    def distilled(state: RCIGState) -> Distilled:
-        facts = (("name", TRAINED_FEATURES), ("ridge", config.ridge))
-        return render(synthetic, state.average, kernel=facts, iterate="average" if config.ema else "last")
+        def meta_gradient(
+            learned: tuple[dict[str, Array], Array],
+            start: NetworkState,
+            batch: Batch,
+            axis_name: str | None,
+        ):
+            origin, linear = inner.linearised_body(network, start, batch.images)
 
-    return Method(init=init, sample=uniform_sampler(config.target_batch), update=update, distilled=distilled)
+            def inner_loss(body: inner.Body, learned) -> Array:
+                images, labels = support(learned[0])
+                features, outputs = linear(body, images)
+                rest = labels - outputs
+                return 0.5 * (jnp.vdot(rest, solve(head_kernel(features), rest)) + optax.tree.vdot(body, body))
+
+            def outer_loss(body: inner.Body, learned) -> tuple[Array, Array]:
+                params, log_scale = learned
+                images, labels = support(params)
+                features, outputs = linear(body, images)
+                with models.matmul_precision(config.precision):
+                    # Once more on the way back, which is only to the body: one block's memory.
+                    of_block = jax.checkpoint(functools.partial(linear, body))
+                    targets, predictions = inner.map_blocks(of_block, batch.images, config.target_block)
+                head = solve(head_kernel(features), labels - outputs)
+                predictions += jnp.matmul(head_kernel(targets, features), head, precision="highest")
+                loss = losses.cross_entropy(jnp.exp(log_scale) * predictions, batch.labels).mean()
+                penalty = losses.margin_loss(labels, 0.5 / labels.shape[1]).mean()
+                return loss + penalty, jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
+
+            body = inner.quadratic_minimum(lambda body: inner_loss(body, learned), origin, steps=config.inner_steps)
+            return inner.implicit_gradient(
+                inner_loss,
+                outer_loss,
+                body,
+                learned,
+                steps=config.hessian_steps,
+                clip=True,
+                has_aux=True,
+                axis_name=axis_name,
+            )
+
+        def update(
+            key: Key, state: RCIGState, batch: Batch, *, axis_name: str | None = None
+        ) -> tuple[RCIGState, Metrics]:
+            key_choose, key_steps, key_advance = jax.random.split(key, 3)
+            chosen = pool.choose(key_choose, 1)
+            learned, start = (state.params, state.log_scale), pool.start(state.pool, chosen[0])
+            (loss, accuracy), (grads, slope) = meta_gradient(learned, start, batch, axis_name)
+            params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
+            change, scale_state = scale_optimizer.update(slope, state.scale_state)
+            steps = jax.random.randint(key_steps, (), 1, config.pool_steps + 1)
+            slots = pool.advance(state.pool, chosen, key_advance, (*support(params), steps))
+            average = moving_average(state.average, params, config.ema, state.step)
+            log_scale = jnp.asarray(optax.apply_updates(state.log_scale, change))
+            after = RCIGState(params, average, opt_state, log_scale, scale_state, slots, state.step + 1)
+            return after, {"loss": loss, "batch_accuracy": accuracy}
+
+        def product(state: RCIGState) -> Distilled:
+            facts = (("name", TRAINED_FEATURES), ("ridge", config.ridge))
+            return render(synthetic, state.average, kernel=facts, iterate="average" if config.ema else "last")
+
+        return Method(init, uniform_sampler(config.target_batch), update, product)
+
+    return Recipe(bind)

@@ -14,7 +14,7 @@ from jaxdd import inner, kernels, losses, models
 from jaxdd.data import balanced_sampler
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render
-from jaxdd.types import RANDOM_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, Network, RealData
+from jaxdd.types import RANDOM_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, RealData, Recipe, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class RFADState(NamedTuple):
 
 
 @method(RFAD)
-def rfad(config: RFAD) -> Method:
+def rfad(config: RFAD) -> Recipe:
     """Random Feature Approximation: kernel ridge regression with the NNGP kernel of random finite networks.
 
     Minimises the cross-entropy of `exp(s) K_ts (K_ss + λI)^-1 y_s`, where K is the mean conjugate kernel of networks
@@ -93,48 +93,53 @@ def rfad(config: RFAD) -> Method:
         params, log_scale = synthetic.init(key, data), jnp.zeros(())
         return RFADState(params, optimizer.init(params), log_scale, scale_optimizer.init(log_scale))
 
-    def objective(learned: tuple[dict[str, Array], Array], network: Network, keys: Key, batch: Batch):
-        params, log_scale = learned
-        images, labels, _ = synthetic.render(params)
-
-        def features(images: Array, block: int | None = None) -> Array:
-            """Of all networks side by side: their kernel is the mean of the networks' own."""
-
-            @jax.checkpoint  # one network after the other, and once more on the way back: one network's memory
-            def of_network(key: Key) -> Array:
-                theta, stats = network.init(jax.random.clone(key))  # the same networks for both sets of images
-                return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, block)
-
-            each = inner.each_network(of_network, keys, batch_size=1)
-            return jnp.moveaxis(each, 0, 1).reshape(len(images), -1)
-
-        support = features(images)
-        with models.matmul_precision(config.precision):
-            targets = features(batch.images, config.target_block)
-        predictions = predict(kernel(targets, support), kernel(support), labels)
-        if config.loss == "cross_entropy":
-            loss = losses.cross_entropy(jnp.exp(log_scale) * predictions, batch.labels)
-        else:
-            loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, labels.shape[1]))
-        return loss.mean(), jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
-
-    def update(key: Key, state: RFADState, batch: Batch, *, axis_name: str | None = None) -> tuple[RFADState, Metrics]:
-        num_classes = state.params["labels"].shape[1]
-        network = models.build(config.model, batch.images.shape[1:], num_classes)
-        learned, keys = (state.params, state.log_scale), jax.random.split(key, config.networks)
-        results = jax.value_and_grad(objective, has_aux=True)(learned, network, keys, batch)
-        (loss, accuracy), (grads, slope) = inner.pmean(results, axis_name)
-        params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
-        change, scale_state = scale_optimizer.update(slope, state.scale_state)
-        metrics = {"loss": loss, "batch_accuracy": accuracy}
-        log_scale = jnp.asarray(optax.apply_updates(state.log_scale, change))
-        return RFADState(params, opt_state, log_scale, scale_state), metrics
-
-    def distilled(state: RFADState) -> Distilled:
+    def product(state: RFADState) -> Distilled:
         facts: dict[str, Any] = {"w_std": config.w_std, "b_std": config.b_std}
         facts |= {"ridge": config.ridge, "float64": config.float64}
         # To be measured with more networks than one update sees, and always the same.
         facts |= {"name": RANDOM_FEATURES, "model": config.model, "networks": 4 * config.networks, "seed": 0}
         return render(synthetic, state.params, kernel=tuple(sorted(facts.items())))
 
-    return Method(init=init, sample=balanced_sampler(config.target_batch), update=update, distilled=distilled)
+    def bind(spec: Spec) -> Method:
+        network = models.build(config.model, spec.image_shape, spec.num_classes)
+
+        def objective(learned: tuple[dict[str, Array], Array], keys: Key, batch: Batch):
+            params, log_scale = learned
+            images, labels, _ = synthetic.render(params)
+
+            def features(images: Array, block: int | None = None) -> Array:
+                """Of all networks side by side: their kernel is the mean of the networks' own."""
+
+                @jax.checkpoint  # one network after the other, and once more on the way back: one network's memory
+                def of_network(key: Key) -> Array:
+                    theta, stats = network.init(jax.random.clone(key))  # the same networks for both sets of images
+                    return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, block)
+
+                each = inner.each_network(of_network, keys, batch_size=1)
+                return jnp.moveaxis(each, 0, 1).reshape(len(images), -1)
+
+            support = features(images)
+            with models.matmul_precision(config.precision):
+                targets = features(batch.images, config.target_block)
+            predictions = predict(kernel(targets, support), kernel(support), labels)
+            if config.loss == "cross_entropy":
+                loss = losses.cross_entropy(jnp.exp(log_scale) * predictions, batch.labels)
+            else:
+                loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, labels.shape[1]))
+            return loss.mean(), jnp.mean(jnp.argmax(predictions, axis=1) == batch.labels)
+
+        def update(
+            key: Key, state: RFADState, batch: Batch, *, axis_name: str | None = None
+        ) -> tuple[RFADState, Metrics]:
+            learned, keys = (state.params, state.log_scale), jax.random.split(key, config.networks)
+            results = jax.value_and_grad(objective, has_aux=True)(learned, keys, batch)
+            (loss, accuracy), (grads, slope) = inner.pmean(results, axis_name)
+            params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
+            change, scale_state = scale_optimizer.update(slope, state.scale_state)
+            metrics = {"loss": loss, "batch_accuracy": accuracy}
+            log_scale = jnp.asarray(optax.apply_updates(state.log_scale, change))
+            return RFADState(params, opt_state, log_scale, scale_state), metrics
+
+        return Method(init, balanced_sampler(config.target_batch), update, product)
+
+    return Recipe(bind)

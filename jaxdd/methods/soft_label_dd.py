@@ -7,7 +7,7 @@ import dataclasses
 from jaxdd.methods._registry import method, require
 from jaxdd.methods.dd import DD, gradient_descent_set
 from jaxdd.synthetic import learned_labels, pixels
-from jaxdd.types import Method
+from jaxdd.types import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SoftLabelDD(DD):
 
 
 @method(SoftLabelDD)
-def soft_label_dd(config: SoftLabelDD) -> Method:
+def soft_label_dd(config: SoftLabelDD) -> Recipe:
     """Dataset Distillation with learned label vectors; fewer images than classes are possible."""
     images = pixels(config.ipc, init=config.init, classes=config.classes)
     return gradient_descent_set(config, learned_labels(images, config.labels))

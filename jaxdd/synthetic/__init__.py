@@ -6,7 +6,7 @@ from jaxdd.synthetic.frequencies import frequencies
 from jaxdd.synthetic.labels import learned_labels
 from jaxdd.synthetic.multi_formation import multi_formation
 from jaxdd.synthetic.optimize import clip_by_running_norm, descend, moving_average, per_leaf
-from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, render
+from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, render, with_mirror_images
 from jaxdd.synthetic.pixels import clipped, corrupted, pixels, unit_norm
 from jaxdd.synthetic.rates import learning_rates
 
@@ -31,4 +31,5 @@ __all__ = [
     "render",
     "rows_for_budget",
     "unit_norm",
+    "with_mirror_images",
 ]

@@ -59,7 +59,7 @@ def _mosaics(key: Key, data: RealData, factor: int) -> RealData:
     chosen = balanced_choice(key, data.labels, per_class * factor**2)
     images = data.images[chosen].reshape(-1, factor, factor, height, width, channels)
     images = map_sides("iyH,jxW,mijHWc->myxc", _shrink(height, factor), _shrink(width, factor), images)
-    return RealData(images, Labels.index(np.repeat(np.arange(data.labels.num_classes), per_class)))
+    return RealData.of(images, Labels.index(np.repeat(np.arange(data.labels.num_classes), per_class)))
 
 
 @functools.cache

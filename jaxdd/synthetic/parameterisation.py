@@ -81,3 +81,9 @@ def check_has_images(what: str, base: SyntheticSet) -> None:
         raise JaxddError(
             f"{what} needs a parameterisation that learns pixels, but {base.decoder} learns {', '.join(base.learned)}."
         )
+
+
+def with_mirror_images(rendered: Rendered) -> Rendered:
+    """A set, and after it the same images mirrored, with the same labels."""
+    images, labels, rates = rendered
+    return Rendered(jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([labels, labels]), rates)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_has_images, check_integer
-from jaxdd.types import Array, HostImages, Key, RealData
+from jaxdd.types import Array, HostArray, Key, RealData
 
 _SOME = 256  # images on the host that are read at once
 
@@ -115,9 +115,9 @@ def clipped(base: SyntheticSet) -> SyntheticSet:
     return base._replace(init=init, project=lambda params: onto(base.project(params)))
 
 
-def _range(images: Array | HostImages) -> tuple[Array, Array]:
+def _range(images: Array | HostArray) -> tuple[Array, Array]:
     """The smallest and the largest pixel of each channel `(c,)`; images on the host are read some at a time."""
-    if not isinstance(images, HostImages):
+    if not isinstance(images, HostArray):
         return jnp.min(images, axis=(0, 1, 2)), jnp.max(images, axis=(0, 1, 2))
 
     def widen(k: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from jaxdd.evaluation.train import train
 
 @pytest.fixture(scope="module")
 def setting(mnist):
-    real, test = (split._replace(images=split.images[:, ::2, ::2]) for split in (mnist.train, mnist.test))
+    real, test = (split.with_images(split.images[:, ::2, ::2]) for split in (mnist.train, mnist.test))
     network = models.build("mlp(width=32, depth=1)", (14, 14, 1), 10)
     protocol = protocols.Protocol("short", "", (1e-3,), steps=150)
     keys = jax.random.split(jax.random.key(0), 10)
@@ -27,7 +27,7 @@ def setting(mnist):
     )
     starts = (trained.theta, trained.stats)
     seen, unseen = (jax.tree.map(lambda leaf, p=part: leaf[p], starts) for part in (slice(0, 7), slice(7, None)))
-    return real, test.batch, network, seen, unseen
+    return real, test.examples, network, seen, unseen
 
 
 @pytest.mark.endurance

@@ -15,7 +15,7 @@ from jaxdd import data
 from jaxdd._files import digest
 from jaxdd.data import sources, streaming, transforms
 from jaxdd.errors import JaxddError
-from jaxdd.types import HostImages
+from jaxdd.types import HostArray
 
 SHAPE = (60, 4, 5, 3)
 
@@ -64,7 +64,7 @@ def small_blocks(monkeypatch):
 
 
 def everything(split):
-    return split.images.read(np.arange(len(split))) if isinstance(split.images, HostImages) else split.images
+    return split.images.read(np.arange(len(split))) if isinstance(split.images, HostArray) else split.images
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -76,7 +76,7 @@ def test_what_is_streamed_is_what_is_in_memory(source):
         assert getattr(whole, name) == getattr(streamed, name)
     for name in ("train", "validation", "test"):
         ours, theirs = getattr(streamed, name), getattr(whole, name)
-        assert isinstance(ours.images, HostImages) and isinstance(theirs.images, np.ndarray)
+        assert isinstance(ours.images, HostArray) and isinstance(theirs.images, np.ndarray)
         np.testing.assert_array_equal(ours.labels, theirs.labels)
         np.testing.assert_array_equal(everything(ours), theirs.images)
         assert ours.images.stored == theirs.images.dtype and ours.images.shape == theirs.images.shape
@@ -98,7 +98,7 @@ def test_transforms_are_the_same_bits_and_batches_decode_to_the_same_pixels(spec
     stored, decode = data.compact_data(streamed.train, fitted[1], 3)
     np.testing.assert_array_equal(stored.labels.values, expected.labels.values)
     images = stored.images
-    assert isinstance(images, HostImages) and decode is None and images.dtype == np.float32
+    assert isinstance(images, HostArray) and decode is None and images.dtype == np.float32
     assert images.stored == np.dtype(dtype)
     rows = np.array([5, 1, 1, 30])
     for batch in (jax.jit(images.decode)(images.read(rows)), images[rows], jax.jit(lambda: images[rows])()):

@@ -235,7 +235,7 @@ def test_a_claimed_directory_says_its_format_and_hides_no_error(tmp_path):
 def data():
     labels = np.arange(60) % 3
     images = np.random.default_rng(0).normal(size=(60, 4, 4, 1)).astype(np.float32)
-    return RealData(jnp.array(images), Labels.index(labels))
+    return RealData.of(jnp.array(images), Labels.index(labels))
 
 
 def score(distilled):

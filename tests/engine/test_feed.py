@@ -16,7 +16,7 @@ from jaxdd._files import digest
 from jaxdd.data import balanced_sampler
 from jaxdd.engine import feed
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import HostImages, Labels, RealData
+from jaxdd.types import HostArray, Labels, RealData
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def streamed(pixels, read=None):
         seen.append(np.array(rows))
         return images[rows] if read is None else read(rows)
 
-    return RealData(HostImages(images.shape, images.dtype, rows, digest([images])), Labels.index(labels)), seen
+    return RealData.of(HostArray(images.shape, images.dtype, rows, digest([images])), Labels.index(labels)), seen
 
 
 def starting_from_real(**options):
@@ -55,7 +55,7 @@ def starting_from_real(**options):
 @pytest.mark.parametrize(("devices", "steps"), [(1, 11), (4, 12)])  # the last window is cut, or whole
 def test_streamed_and_resident_data_give_the_same(pixels, devices, steps):
     options = {"devices": jax.devices()[:devices], "steps": steps}
-    resident = run(starting_from_real(), RealData(jnp.asarray(pixels[0]), Labels.index(pixels[1])), **options)
+    resident = run(starting_from_real(), RealData.of(jnp.asarray(pixels[0]), Labels.index(pixels[1])), **options)
     data, seen = streamed(pixels)
     result = run(starting_from_real(), data, **options)
     assert_same(result.state, resident.state)
@@ -70,14 +70,14 @@ def test_a_batch_that_does_not_divide_is_read_once_and_said_so(pixels, caplog):
     result = run(starting_from_real(sampler=balanced_sampler(15)), data, **options)
     assert [rows.size for rows in seen[1:]] == [15] * 4
     assert "a batch of 15 does not divide over 4 devices" in caplog.text
-    resident = RealData(jnp.asarray(pixels[0]), data.labels)
+    resident = RealData.of(jnp.asarray(pixels[0]), data.labels)
     assert_same(result.state, run(starting_from_real(sampler=balanced_sampler(15)), resident, **options).state)
 
 
 def test_a_streamed_run_resumes_with_the_same_bits_even_resident(pixels, tmp_path):
     data, _ = streamed(pixels)
     whole = run(starting_from_real(), data)
-    resident = RealData(jnp.asarray(pixels[0]), data.labels)
+    resident = RealData.of(jnp.asarray(pixels[0]), data.labels)
     for steps, now in ((3, data), (4, data), (10, resident), (25, data)):
         part = run(starting_from_real(), now, workdir=tmp_path, resume=True, steps=steps)
     assert part.resumed_from == 10
@@ -144,9 +144,9 @@ def test_stored_images_are_decoded_on_the_device(rng):
         return images / jnp.float32(255)
 
     data, _ = streamed((stored, labels))
-    data = data._replace(images=dataclasses.replace(data.images, decode=decode))
+    data = data.with_images(dataclasses.replace(data.images, decode=decode))
     result = run(starting_from_real(), data, steps=5)
-    resident = RealData(decode(jnp.asarray(stored)), Labels.index(labels))
+    resident = RealData.of(decode(jnp.asarray(stored)), Labels.index(labels))
     expected = run(starting_from_real(), resident, steps=5)
     np.testing.assert_allclose(result.distilled.images, expected.distilled.images, rtol=1e-6, atol=1e-6)
     cost = engine.plan(starting_from_real(), data)

@@ -42,7 +42,7 @@ def followed(explode_at=99, scratch=1) -> Method:
 @pytest.fixture(scope="module")
 def data():
     images = np.random.default_rng(0).normal(size=(60, 4, 4, 1)).astype(np.float32)
-    return RealData(jnp.array(images), Labels.index(np.arange(60) % 3))
+    return RealData.of(jnp.array(images), Labels.index(np.arange(60) % 3))
 
 
 def test_counts_and_bytes(data, tmp_path, monkeypatch):

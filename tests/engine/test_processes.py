@@ -73,7 +73,7 @@ def test_two_processes_equal_one_and_go_on_after_any_interruption(tmp_path, rng)
     assert set(whole[1]["read"]) == {16 // 4}  # what its own devices get of a window, and no more
 
     images, labels = rng.normal(size=(60, 4, 4, 1)).astype(np.float32), np.arange(60) % 3
-    data = RealData(jnp.asarray(images), Labels.index(labels))
+    data = RealData.of(jnp.asarray(images), Labels.index(labels))
     alone = run(class_means(), data, steps=STEPS, devices=jax.devices()[:4])
     np.testing.assert_allclose(whole[0]["images"], alone.distilled.images, rtol=2e-6, atol=1e-6)
 

@@ -25,7 +25,7 @@ def data():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = rng.normal(size=(60, 4, 4, 1)).astype(np.float32) + labels[:, None, None, None]
-    return RealData(jnp.array(images), Labels.index(labels))
+    return RealData.of(jnp.array(images), Labels.index(labels))
 
 
 def test_is_a_function_of_method_data_and_seed(data):
@@ -103,7 +103,7 @@ def test_images_decoded_when_they_are_drawn_are_those_decoded_before(spec, rng, 
     np.testing.assert_allclose(shared.distilled.images, expected.distilled.images, rtol=2e-6, atol=1e-6)
     run(decoded, stored, steps=3, workdir=tmp_path)
     assert_same(run(decoded, stored, steps=5, workdir=tmp_path, resume=True).state, found.state)
-    other = stored._replace(images=stored.images.at[0, 0, 0, 0].add(1))
+    other = stored.with_images(stored.images.at[0, 0, 0, 0].add(1))
     with pytest.raises(JaxddError, match="data is"):
         run(decoded, other, workdir=tmp_path, resume=True)
     costs = [engine.plan(*what, budget=0).argument_bytes for what in ((method, before), (decoded, stored))]
@@ -213,7 +213,7 @@ def test_bad_directories_are_refused_with_the_difference(data, tmp_path):
     ]:
         with pytest.raises(JaxddError, match=message):
             run(class_means(), data, workdir=tmp_path, **options)
-    other = data._replace(images=data.images + 1)
+    other = data.with_images(data.images + 1)
     with pytest.raises(JaxddError, match="data is"):
         run(class_means(), other, workdir=tmp_path, config=config, resume=True)
     assert sorted(tmp_path.rglob("*")) == before

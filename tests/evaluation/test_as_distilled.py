@@ -43,7 +43,9 @@ def distilled(mnist, mlp):
 
 
 def test_training_follows_plan_rates_and_initialisation(mnist, mlp, distilled):
-    score = evaluation.evaluate(mlp, distilled, None, mnist[2].batch, ONE_RATE, num_networks=7, key=jax.random.key(0))
+    score = evaluation.evaluate(
+        mlp, distilled, None, mnist[2].examples, ONE_RATE, num_networks=7, key=jax.random.key(0)
+    )
     theta, stats = mlp.init(jax.random.key(5))
     loss = inner.classification(mlp, stats)
     for rows, rate in zip(distilled.plan, distilled.learning_rates, strict=True):
@@ -55,12 +57,14 @@ def test_training_follows_plan_rates_and_initialisation(mnist, mlp, distilled):
 
 def test_without_an_initialisation_every_network_is_another(mnist, mlp, distilled):
     free = dataclasses.replace(distilled, theta0=None)
-    score = evaluation.evaluate(mlp, free, None, mnist[2].batch, ONE_RATE, num_networks=4, key=jax.random.key(0))
+    score = evaluation.evaluate(mlp, free, None, mnist[2].examples, ONE_RATE, num_networks=4, key=jax.random.key(0))
     assert len(set(score.accuracies)) == 4
 
 
 def test_the_factor_is_selected_on_validation(mnist, mlp, distilled):
-    score = evaluation.evaluate(mlp, distilled, mnist[1].batch, mnist[2].batch, "as-distilled", key=jax.random.key(0))
+    score = evaluation.evaluate(
+        mlp, distilled, mnist[1].examples, mnist[2].examples, "as-distilled", key=jax.random.key(0)
+    )
     assert score.selected_on == "validation" and [rate for rate, _ in score.selection] == [0.1, 0.3, 1.0]
 
 
@@ -96,7 +100,7 @@ def test_learned_labels_stand_beside_a_teachers(mnist, mlp, distilled):
         distilled, labels=jax.nn.one_hot(distilled.labels, 10), label_convention="raw", label_regime="learned"
     )
     rows = evaluation.compare(
-        mlp, soft, mnist[0], mnist[1].batch, mnist[2].batch, "as-distilled", key=jax.random.key(0), num_networks=2
+        mlp, soft, mnist[0], mnist[1].examples, mnist[2].examples, "as-distilled", key=jax.random.key(0), num_networks=2
     )
     assert [row.name for row in rows] == ["distilled", "random real, a teacher's labels", "random real, hard labels"]
     assert [row.label_regime for row in rows] == ["learned", "learned", "hard"]
@@ -119,7 +123,7 @@ def test_what_cannot_be_trained_as_distilled_says_so(mnist, distilled, change, m
     network = models.build(model, (28, 28, 1), 10)
     bad = dataclasses.replace(distilled, **change)
     with pytest.raises(JaxddError, match=sentence):
-        evaluation.evaluate(network, bad, None, mnist[2].batch, ONE_RATE, key=jax.random.key(0))
+        evaluation.evaluate(network, bad, None, mnist[2].examples, ONE_RATE, key=jax.random.key(0))
 
 
 def test_the_file_carries_plan_and_initialisation(distilled, tmp_path):
@@ -153,6 +157,6 @@ def test_the_baseline_of_a_set_that_renders_more_than_it_stores_has_its_bits(mni
     small = dataclasses.replace(distilled, plan=None, learning_rates=None, theta0=None, num_bits=10 * 32 * 784)
     protocol = Protocol("short", "", (1e-3,), steps=2)
     rows = evaluation.compare(
-        mlp, small, mnist[0], None, mnist[2].batch, protocol, key=jax.random.key(0), num_networks=1
+        mlp, small, mnist[0], None, mnist[2].examples, protocol, key=jax.random.key(0), num_networks=1
     )
     assert [row.num_images for row in rows] == [20, 10, 10]  # and 10 herded ones

@@ -23,7 +23,7 @@ from jaxdd.evaluation import (
 )
 from jaxdd.kernels import ntk
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Batch, Distilled
+from jaxdd.types import Distilled, Examples
 
 SHORT = Protocol("short", "", (3e-3,), steps=40)
 
@@ -41,7 +41,7 @@ def transform(dataset):
 @pytest.fixture(scope="module")
 def mnist(dataset, transform):
     real = [data.real_data(s, transform, 10) for s in (dataset.train, dataset.validation, dataset.test)]
-    return real[0], *(Batch(r.images, r.labels.values) for r in real[1:])
+    return real[0], *(Examples(r.images, r.labels.values) for r in real[1:])
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from jaxdd import data, evaluation, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import Predictor, Protocol, Score, measurable, protocols
 from jaxdd.kernels import ntk
-from jaxdd.types import Batch, Distilled
+from jaxdd.types import Distilled, Examples
 
 ONE = Protocol("one", "", (1e-2,), steps=2)
 TWO = Protocol("two", "", (1e-3, 1e-2), steps=2, selection_networks=1)
@@ -83,10 +83,10 @@ def test_a_set_that_costs_less_than_it_renders_stands_beside_fewer_images(mlp, r
 
 def test_what_the_set_itself_cannot_be_is_refused(mlp, real):
     train, kept = real[0], a_set(2, "centred", shapes=True)
-    for validation in (None, train.batch._replace(images=train.images[:0], labels=train.labels.values[:0])):
+    for validation in (None, train.examples._replace(images=train.images[:0], labels=train.labels.values[:0])):
         with pytest.raises(JaxddError, match="'two' chooses its learning rate on validation data, of which there are"):
             measurable(mlp, kept, train, validation, TWO)
-    measurable(mlp, kept, train, train.batch, TWO)
+    measurable(mlp, kept, train, train.examples, TWO)
     with pytest.raises(JaxddError, match="cross-entropy, which cannot use centred labels"):
         measurable(mlp, kept, train, None, dataclasses.replace(ONE, loss="cross_entropy"))
     with pytest.raises(JaxddError, match="learned no learning rates"):
@@ -100,7 +100,7 @@ def test_what_the_set_itself_cannot_be_is_refused(mlp, real):
 
 
 def test_what_cannot_be_had_is_a_row_with_a_note(mlp, real):
-    train, test = real[0], real[0].batch
+    train, test = real[0], real[0].examples
 
     def rows_of(network, made, **options):
         key = jax.random.key(0)
@@ -124,14 +124,16 @@ def test_what_cannot_be_had_is_a_row_with_a_note(mlp, real):
 def test_without_validation_data_one_rate_holds_for_all_rows(mlp, real):
     protocol = dataclasses.replace(TWO, fallback=0.5)
     options = {"key": jax.random.key(0), "num_networks": 1}
-    rows = evaluation.compare(mlp, a_set(4), real[0], None, real[0].batch, protocol, **options)
+    rows = evaluation.compare(mlp, a_set(4), real[0], None, real[0].examples, protocol, **options)
     assert [row.score.learning_rate for row in rows] == [0.5, 0.5, 0.5]
     assert {row.note for row in rows} == {"rate fixed, no validation data"}
     assert {row.score.selected_on for row in rows} == {"none"} and rows[0].score.protocol == "two"
-    empty = Batch(real[0].images[:0], real[0].labels.values[:0])
-    assert rows[0].score == evaluation.evaluate(mlp, a_set(4), empty, real[0].batch, protocol, **_as_compared(options))
+    empty = Examples(real[0].images[:0], real[0].labels.values[:0])
+    assert rows[0].score == evaluation.evaluate(
+        mlp, a_set(4), empty, real[0].examples, protocol, **_as_compared(options)
+    )
     fixed = dataclasses.replace(protocol, learning_rates=(0.5,))
-    alone = evaluation.compare(mlp, a_set(4), real[0], None, real[0].batch, fixed, **options)
+    alone = evaluation.compare(mlp, a_set(4), real[0], None, real[0].examples, fixed, **options)
     assert [row.score.accuracies for row in alone] == [row.score.accuracies for row in rows]
     assert {row.note for row in alone} == {None} and isinstance(alone[0].score, Score)
 

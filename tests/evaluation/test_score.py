@@ -11,7 +11,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.evaluation import Predictor, Protocol, Score, arrays, evaluate, kernel_accuracy
 from jaxdd.evaluation.train import Trained, accuracy, train
 from jaxdd.kernels import conjugate_kernel, kernel_ridge_predict, ntk
-from jaxdd.types import Batch, Distilled
+from jaxdd.types import Distilled, Examples
 
 SHORT = Protocol("short", "", (3e-3,), steps=60)
 
@@ -21,7 +21,7 @@ def mnist():
     dataset = data.load("mnist_5k")
     transform = data.fit_transform("standardize", dataset.train.pixels())
     real = [data.real_data(s, transform, 10) for s in (dataset.train, dataset.validation, dataset.test)]
-    return real[0], *(Batch(r.images, r.labels.values) for r in real[1:])
+    return real[0], *(Examples(r.images, r.labels.values) for r in real[1:])
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_equal_labels_in_any_convention_train_equally(mnist, mlp, key, loss, con
 def test_networks_per_batch_changes_nothing(mnist, model, options, rates, key):
     train, validation, test = mnist
     network = models.build(model, (28, 28, 1), 10, **options)
-    test = Batch(test.images[::5], test.labels[::5])
+    test = Examples(test.images[::5], test.labels[::5])
     protocol = Protocol("grid", "", rates, steps=20)
     one, two = (
         evaluate(network, some(train, 1), validation, test, protocol, num_networks=3, key=key, networks_per_batch=b)
@@ -87,7 +87,7 @@ def test_networks_per_batch_changes_nothing(mnist, model, options, rates, key):
 def test_accuracy_in_blocks(mnist, mlp, monkeypatch):
     _, _, test = mnist
     trained = Trained(*jax.jit(jax.vmap(mlp.init))(jax.random.split(jax.random.key(3), 2)))
-    part = Batch(test.images[::3], test.labels[::3])
+    part = Examples(test.images[::3], test.labels[::3])
     expected = [
         np.mean(np.argmax(jax.jit(mlp.apply)(theta, part.images, {})[0], 1) == np.asarray(part.labels))
         for theta in (jax.tree.map(lambda leaf, i=i: leaf[i], trained.theta) for i in range(2))
@@ -230,7 +230,7 @@ def test_batch_norm_statistics_are_trained(mnist, key):
         ({"protocol": "default", "validation": None}, "chooses its learning rate on validation data"),
         ({"protocol": "defualt"}, "did you mean 'default'"),
         ({"protocol": Protocol("ce", "", (0.1,), steps=1, loss="cross_entropy")}, "cannot use centred labels"),
-        ({"test": Batch(jnp.zeros((2, 8, 8, 1)), jnp.zeros(2, jnp.int32))}, "test images are"),
+        ({"test": Examples(jnp.zeros((2, 8, 8, 1)), jnp.zeros(2, jnp.int32))}, "test images are"),
         ({"distilled": []}, "at least one set"),
         ({"num_networks": 0}, "at least one set and one network"),
     ],

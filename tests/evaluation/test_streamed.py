@@ -34,7 +34,7 @@ def test_blocks_and_every_other_example_are_those_in_memory(both, monkeypatch):
     monkeypatch.setattr(arrays, "BLOCK", 100)
     for whole, streamed in zip(*both, strict=True):
         for stride in (1, 7):
-            pairs = [list(arrays.blocks(arrays.every(stride, real.batch))) for real in (whole, streamed)]
+            pairs = [list(arrays.blocks(arrays.every(stride, real.examples))) for real in (whole, streamed)]
             for (images, labels), (others, other_labels) in zip(*pairs, strict=True):
                 np.testing.assert_allclose(others, images, atol=1e-6)
                 np.testing.assert_array_equal(other_labels, labels)
@@ -51,7 +51,14 @@ def test_a_comparison_on_streamed_data_is_that_in_memory_without_what_needs_all_
 
     def compared(train, validation, test):
         rows = evaluation.compare(
-            network, distilled, train, validation.batch, test.batch, PROTOCOL, key=jax.random.key(1), num_networks=1
+            network,
+            distilled,
+            train,
+            validation.examples,
+            test.examples,
+            PROTOCOL,
+            key=jax.random.key(1),
+            num_networks=1,
         )
         return {row.name: row.score.mean if row.score else row.note for row in rows}
 
@@ -72,7 +79,7 @@ def test_what_takes_all_images_at_once_refuses_them(both):
     for call in (
         lambda: herded(train, 1, like=Distilled(images=np.zeros((10, 14, 14, 1)), labels=np.arange(10))),
         lambda: teach(network, train, key=jax.random.key(0)),
-        lambda: full_data_reference(network, train, test.batch, identity={}),
+        lambda: full_data_reference(network, train, test.examples, identity={}),
     ):
         with pytest.raises(JaxddError, match="need all real images in memory; load the data without streaming"):
             call()

@@ -12,7 +12,7 @@ from jaxdd import data, models
 from jaxdd.data.augmentation import named
 from jaxdd.evaluation import Protocol, evaluate, protocols
 from jaxdd.evaluation.train import train
-from jaxdd.types import Batch, Distilled
+from jaxdd.types import Distilled, Examples
 
 SGD = Protocol(
     "sgd", "", (0.5,), epochs=3, batch_size=2, optimizer="sgd", momentum=0.9, weight_decay=0.1, schedule="multistep",
@@ -33,7 +33,7 @@ def test_the_papers_protocols_train(name, digits, key):
     rates = (max(full.learning_rates[0], 3e-3),)
     protocol = dataclasses.replace(full, learning_rates=rates, **length, **TWINS.get(name, {}))
     network = models.build("mlp", digits.images.shape[1:], 4, width=32)
-    test = Batch(digits.images, digits.labels.values)
+    test = Examples(digits.images, digits.labels.values)
     score = evaluate(network, support, None, test, protocol, num_networks=1, key=key)
     assert score.protocol == name
     assert score.mean > 0.5, "twice what chance gives"

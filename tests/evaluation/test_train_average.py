@@ -10,7 +10,7 @@ from jaxdd import models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import Predictor, Protocol, evaluate, protocols
 from jaxdd.evaluation.train import train
-from jaxdd.types import Batch, Distilled
+from jaxdd.types import Distilled, Examples
 
 NORMED = models.from_linen(by_hand.Normed(), (14, 14, 1))
 STEPS = {"steps": 5, "optimizer": "sgd", "schedule": "constant"}
@@ -67,7 +67,7 @@ def test_it_is_what_is_scored_by_its_features_too(digits):
     labels = jax.nn.one_hot(digits.labels.values[chosen], 4) - 1 / 4
     support = Distilled(digits.images[chosen], labels, label_convention="centred")
     protocol = Protocol("p", "", (0.02,), steps=40, optimizer="sgd", schedule="constant", weight_average=0.95)
-    rest = Batch(digits.images[100:], digits.labels.values[100:])
+    rest = Examples(digits.images[100:], digits.labels.values[100:])
     options = {"num_networks": 2, "key": jax.random.key(0), "predictor": Predictor(None, 1e-2)}
     score = evaluate(network, support, None, rest, protocol, **options)
     thetas = train(

@@ -71,7 +71,7 @@ def data():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = rng.normal(size=(60, 4, 4, 1)).astype(np.float32) + labels[:, None, None, None]
-    return RealData(jnp.array(images), Labels.index(labels))
+    return RealData.of(jnp.array(images), Labels.index(labels))
 
 
 def run(method, data, devices):

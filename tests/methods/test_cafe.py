@@ -7,7 +7,6 @@ import pytest
 from matching_by_hand import (
     CLASSES,
     IPC,
-    REAL,
     assert_close,
     assert_descends,
     assert_distils,
@@ -53,7 +52,7 @@ def test_two_updates_of_the_images_by_hand(ran, digits):
     @jax.jit
     def loss_and_slope(update):
         start = update.before.networks.theta, update.before.networks.stats
-        real = by_class(update.batch.images[: CLASSES * REAL])
+        real = by_class(update.batch.images)
 
         def loss(stored):
             theirs = jax.lax.map(lambda images: tuple(real_layers(network, start, images)), real)
@@ -77,7 +76,7 @@ def test_the_network_is_trained_while_that_changes_it_slowly_and_renewed_once_it
     labels = np.repeat(np.arange(CLASSES), IPC)
 
     def right(theta, stats, query):
-        images, labels = (leaf[CLASSES * REAL :] for leaf in query)
+        images, labels = query.tables["examples/further"]
         return (network.apply(theta, images, stats)[0].argmax(1) == labels).mean()
 
     @jax.jit

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import toys
 
-from jaxdd import methods
+from jaxdd import engine, methods
 from jaxdd.engine.placement import make_mesh, replicated, split_along
 from jaxdd.inner.networks import share_networks
-from jaxdd.types import Batch, Labels, RealData
+from jaxdd.types import EXAMPLES, Batch, Labels, RealData
 
 CLASSES = 5  # divides over no number of devices
 MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=1)"
@@ -35,7 +35,7 @@ def real():
     rng = np.random.default_rng(0)
     labels = np.arange(160) % CLASSES
     images = rng.normal(size=(CLASSES, 8, 8, 1))[labels] + rng.normal(size=(160, 8, 8, 1))
-    return RealData(jnp.asarray(images, jnp.float32), Labels.index(labels, CLASSES))
+    return RealData.of(jnp.asarray(images, jnp.float32), Labels.index(labels, CLASSES))
 
 
 def of_four(name):
@@ -52,12 +52,10 @@ def start(real):
     def of_method(name):
         method = of_four(name)
 
-        def batch(key):
-            rows = method.sample(key, real.labels)
-            return Batch(real.images[rows], real.labels.values[rows])
-
-        keys = jax.random.split(jax.random.key(2), STEPS)
-        return jax.jit(method.init)(jax.random.key(0), real), list(map(jax.jit(batch), keys))
+        draw = jax.jit(lambda key: engine.draw(method, real, key))
+        return jax.jit(method.init)(jax.random.key(0), real), list(
+            map(draw, jax.random.split(jax.random.key(2), STEPS))
+        )
 
     return of_method
 
@@ -133,15 +131,14 @@ def test_a_pool_saved_on_several_devices_goes_on_on_fewer(counts, real, tmp_path
 def dealt(batch, name, devices):
     """A batch of the whole as the batches of some devices: a part of each class for methods that match classes."""
     per_class = TINY[name].get("target_per_class")
-    if per_class is None:
-        return jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), batch)
 
-    def parts(leaf):
-        matched, rest = jnp.split(leaf, [CLASSES * per_class * devices])
-        matched = matched.reshape(CLASSES, devices, per_class, *leaf.shape[1:]).swapaxes(0, 1)
-        return jnp.concatenate([each.reshape(devices, -1, *leaf.shape[1:]) for each in (matched, rest)], axis=1)
+    def parts(draw, leaf):
+        if draw == EXAMPLES and per_class is not None:
+            leaf = leaf.reshape(CLASSES, devices, per_class, *leaf.shape[1:]).swapaxes(0, 1)
+            return leaf.reshape(devices, -1, *leaf.shape[3:])
+        return leaf.reshape(devices, -1, *leaf.shape[1:])
 
-    return jax.tree.map(parts, batch)
+    return Batch(*({draw: jax.tree.map(functools.partial(parts, draw), of[draw]) for draw in of} for of in batch))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import toys
 
 from jaxdd import evaluation, methods, models
 from jaxdd.errors import JaxddError
-from jaxdd.types import TRAINED_FEATURES
+from jaxdd.types import TRAINED_FEATURES, Batch
 
 NORMED = models.from_linen(by_hand.Normed(), (14, 14, 1))
 OPTIONS = {
@@ -116,7 +116,7 @@ def test_the_file_says_how_it_predicts_and_the_solve_may_be_in_float64(digits):
     """As the program does, here of convolutions, which sees no mirror images unless it is told."""
     method = methods.frepo(**{**OPTIONS, "model": "wide_convnet(width=4, depth=1)", "float64": True})
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
-    batch = jax.tree.map(lambda leaf: leaf[:20], digits.batch)
+    batch = Batch.of(*(leaf[:20] for leaf in digits.examples))
     program = str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))
     assert "f64[4,4]" in program and "f64[8,8]" not in program
     distilled = jax.eval_shape(method.distilled, state)

@@ -7,7 +7,6 @@ import optax
 import pytest
 from matching_by_hand import (
     CLASSES,
-    REAL,
     assert_close,
     assert_descends,
     assert_distils,
@@ -116,8 +115,7 @@ def test_the_network_is_trained_on_real_examples_until_a_new_one_begins(ran):
 
     @jax.jit
     def by_hand(update, carried):
-        examples = (leaf[CLASSES * REAL :] for leaf in update.batch)
-        return trained(network, update, tuple(examples), BATCH, STEPS, step, carried)
+        return trained(network, update, update.batch.tables["examples/further"], BATCH, STEPS, step, carried)
 
     carried = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), found[0].before.networks.theta), 0
     for update in found[:2]:

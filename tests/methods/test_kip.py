@@ -18,7 +18,7 @@ from jaxdd.engine.placement import AXIS, make_mesh, replicated
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import share_networks
 from jaxdd.methods import KIP, build, kip
-from jaxdd.types import Labels, RealData
+from jaxdd.types import Batch, Labels, RealData
 
 LEARNED = {
     "ipc": 3, "target_batch": 40, "learning_rate": 0.02, "label_learning_rate": 0.01, "ema": 0.15, "ridge": 0.05,
@@ -143,7 +143,7 @@ def test_label_solve_keeps_real_images_and_chooses_the_best_labels(digits):
 def test_kernels_and_solves_keep_float32_whatever_the_precision_of_networks(options, digits):
     method = kip(target_batch=10, **options)
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
-    batch = jax.tree.map(lambda leaf: leaf[:10], digits.batch)
+    batch = Batch.of(*(leaf[:10] for leaf in digits.examples))
     with models.matmul_precision("bfloat16"):
         assert_at_full_precision(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))
 
@@ -157,10 +157,10 @@ def assert_at_full_precision(jaxpr):
 def test_convolutional_kernels_by_blocks(rng):
     """At full precision too, and with the loss of the whole kernel; the file names their stem and not their blocks."""
     images = jnp.array(rng.normal(size=(12, 4, 4, 1)), jnp.float32)
-    real = RealData(images, Labels.index(np.arange(12) % 3))
+    real = RealData.of(images, Labels.index(np.arange(12) % 3))
     options = {"kernel": "conv_ntk", "depth": 0, "stem": True, "ridge": 0.01, "target_batch": 6, "kernel_block": 2}
     method = kip(**options)
-    state, batch = jax.jit(method.init)(jax.random.key(0), real), jax.tree.map(lambda leaf: leaf[:6], real.batch)
+    state, batch = jax.jit(method.init)(jax.random.key(0), real), Batch.of(*(leaf[:6] for leaf in real.examples))
     with models.matmul_precision("bfloat16"):
         traced = jax.jit(method.update).trace(jax.random.key(0), state, batch)
         after, metrics = traced.lower().compile()(jax.random.key(0), state, batch)
@@ -181,7 +181,7 @@ def test_convolutional_kernels_by_blocks(rng):
 def noise():
     """Five classes of 480 small images, which tiles and devices can share."""
     images = np.random.default_rng(0).normal(size=(2400, 4, 4, 1))
-    return RealData(jnp.array(images, jnp.float32), Labels.index(np.arange(2400) % 5))
+    return RealData.of(jnp.array(images, jnp.float32), Labels.index(np.arange(2400) % 5))
 
 
 def compiled_update(noise, devices=1, **options):
@@ -191,7 +191,7 @@ def compiled_update(noise, devices=1, **options):
     whole, split = replicated(mesh), NamedSharding(mesh, PartitionSpec(AXIS))
     state = jax.jit(method.init, out_shardings=whole)(jax.random.key(0), noise)
     update = jax.jit(share_networks(method.update, mesh), in_shardings=(whole, whole, split), out_shardings=whole)
-    batch = jax.device_put(noise.batch, split)
+    batch = jax.device_put(Batch.of(*noise.examples), split)
     return update.lower(jax.random.key(0), state, batch).compile(), state, batch
 
 

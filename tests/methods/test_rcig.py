@@ -11,7 +11,7 @@ import toys
 
 from jaxdd import methods, models
 from jaxdd.errors import JaxddError
-from jaxdd.types import TRAINED_FEATURES
+from jaxdd.types import TRAINED_FEATURES, Batch
 
 MLP = "mlp(width=8, depth=1)"
 OPTIONS = {
@@ -165,7 +165,7 @@ def test_the_set_is_not_mirrored_unless_it_is_told(digits):
     """By the size of what is solved."""
     method = methods.rcig(**{**OPTIONS, "flip": False, "ema": 0.0})
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
-    batch = jax.tree.map(lambda leaf: leaf[:20], digits.batch)
+    batch = Batch.of(*(leaf[:20] for leaf in digits.examples))
     program = str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))
     assert set(re.findall(r":(\S+) = cholesky", program)) == {"f32[4,4]"}
     assert jax.eval_shape(method.distilled, state).iterate == "last"

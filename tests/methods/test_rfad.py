@@ -79,7 +79,7 @@ def test_it_learns_and_its_file_predicts(done, mnist, digits):
     facts = {"name": "random_features", "model": MLP, "networks": 8, "seed": 0, "w_std": 1.2, "b_std": 0.3}
     assert dict(distilled.kernel) == {**facts, "ridge": 0.02, "float64": True}
     predictor = evaluation.Predictor.of(dict(distilled.kernel), (14, 14, 1), 4)
-    held_out = toys.few(mnist.validation, every=1).batch
+    held_out = toys.few(mnist.validation, every=1).examples
     first = jax.jit(methods.rfad(**OPTIONS).distilled)(done[0].before)
     ours, real = (evaluation.kernel_accuracy(predictor, one, held_out) for one in (distilled, first))
     assert ours > max(0.8, real + 0.03) and ours == evaluation.kernel_accuracy(predictor, distilled, held_out)
@@ -90,7 +90,7 @@ def test_devices_share_the_networks_or_the_real_images(networks, digits):
     method = methods.build("rfad", model=MLP, networks=networks, target_batch=320, target_block=None, float64=False)
     key = jax.random.key(0)
     state = jax.jit(method.init)(key, digits)
-    batch = Batch(digits.images[:320], digits.labels.values[:320])
+    batch = Batch.of(digits.images[:320], digits.labels.values[:320])
     one, four = (
         jax.jit(share_networks(method.update, make_mesh(jax.devices()[:count]))).lower(key, state, batch).compile()
         for count in (1, 4)

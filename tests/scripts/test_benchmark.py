@@ -34,7 +34,7 @@ def module():
 def benchmark(module, monkeypatch):
     """With noise instead of the data set that a machine may not have, and no time lost with the machine's own rate."""
     benchmark = module("benchmark")
-    real = RealData(jnp.asarray(IMAGES), Labels.index(LABELS, 10))
+    real = RealData.of(jnp.asarray(IMAGES), Labels.index(LABELS, 10))
     monkeypatch.setattr(benchmark, "stored_images", lambda: ("noise", real, None))
     monkeypatch.setattr(benchmark, "matmul_rates", lambda *size, devices: (1e9, 5e8))
     return benchmark
@@ -44,7 +44,7 @@ def benchmark(module, monkeypatch):
 def beside(module, monkeypatch):
     """The suites beside PyTorch, of the same."""
     beside = module("beside_pytorch")
-    real = RealData(jnp.asarray(IMAGES[:20]), Labels.index(LABELS[:20], 10))
+    real = RealData.of(jnp.asarray(IMAGES[:20]), Labels.index(LABELS[:20], 10))
     for of in (beside, module("measuring")):
         monkeypatch.setattr(of, "real_images", lambda: ("noise", real))
     monkeypatch.setattr(beside, "real_batch", lambda size: (real.images[:size], real.labels.values[:size]))

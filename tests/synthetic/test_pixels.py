@@ -19,7 +19,7 @@ from jaxdd.synthetic import (
     render,
     unit_norm,
 )
-from jaxdd.types import HostImages, Labels, RealData
+from jaxdd.types import HostArray, Labels, RealData
 
 
 @pytest.mark.parametrize("classes", [None, 2])
@@ -37,7 +37,7 @@ def test_pixels_start_from_distinct_real_images_of_each_class(real, key, classes
 @pytest.mark.parametrize("init", ["noise", "unit"])
 def test_noise_is_independent_of_the_images(real, key, init):
     noise = pixels(4, init=init).init(key, real)["images"]
-    other = pixels(4, init=init).init(key, real._replace(images=real.images * 7))["images"]
+    other = pixels(4, init=init).init(key, real.with_images(real.images * 7))["images"]
     assert noise.shape == (12, 4, 5, 2)
     np.testing.assert_array_equal(noise, other)
     if init == "unit":
@@ -105,7 +105,7 @@ def test_unit_norm_holds_from_the_start_and_after_any_step(real, key):
 
 @pytest.mark.parametrize("init", ["real", "noise"])
 def test_clipped_pixels_stay_among_the_real_ones(real, key, init):
-    narrow = real._replace(images=real.images / jnp.array([2.0, 50.0])[None, None, None])
+    narrow = real.with_images(real.images / jnp.array([2.0, 50.0])[None, None, None])
     synthetic = clipped(pixels(3, init=init))
     start = synthetic.init(key, narrow)
     for params in (start, pushed(synthetic, start)):
@@ -122,7 +122,7 @@ def test_clipped_pixels_stay_among_the_real_ones(real, key, init):
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9])
 def test_corrupted_pixels_carry_no_gradient_and_keep_their_bits(real, key, fraction):
-    narrow = real._replace(images=real.images / 4)  # so that much of the noise is out of range
+    narrow = real.with_images(real.images / 4)  # so that much of the noise is out of range
     synthetic = corrupted(clipped(pixels(4)), fraction)
     start = params = synthetic.init(key, narrow)
     mask = np.asarray(params["mask"]) > 0
@@ -173,10 +173,10 @@ def test_what_the_data_do_not_have(real, key):
 def test_the_range_of_images_on_the_host_is_that_of_the_array(rng):
     images = rng.normal(size=(300, 3, 3, 2)).astype(np.float32)
     labels = Labels.index(np.arange(300) % 3)
-    on_host = HostImages(images.shape, images.dtype, lambda rows: images[rows], "0")
+    on_host = HostArray(images.shape, images.dtype, lambda rows: images[rows], "0")
     synthetic, key = clipped(pixels(1)), jax.random.key(0)
-    resident = synthetic.init(key, RealData(jnp.asarray(images), labels))
-    streamed = jax.jit(lambda key: synthetic.init(key, RealData(on_host, labels)))(key)
+    resident = synthetic.init(key, RealData.of(jnp.asarray(images), labels))
+    streamed = jax.jit(lambda key: synthetic.init(key, RealData.of(on_host, labels)))(key)
     for name in resident:
         np.testing.assert_array_equal(streamed[name], resident[name])
     np.testing.assert_array_equal(streamed["highest"], images.max((0, 1, 2)))
