@@ -13,6 +13,7 @@ from toys import Update, updates
 from jaxdd import inner, methods, models
 from jaxdd.data import class_sampler, uniform_sampler
 from jaxdd.engine.feed import sampling
+from jaxdd.types import bound
 
 CLASSES, IPC, REAL = 4, 3, 6
 COMMON = {"ipc": IPC, "target_per_class": REAL, "target_block": REAL // 2}
@@ -55,7 +56,7 @@ def tiny(depth: int = 1):
 def run(name, digits, count, depth=1, **options):
     """A method, its first updates, and the network it has."""
     network = tiny(depth)
-    method = methods.build(name, **{**COMMON, "model": network, **options})
+    method = bound(methods.build(name, **{**COMMON, "model": network, **options}), digits)
     return method, updates(method, digits, count), network
 
 

@@ -11,7 +11,7 @@ from jax.experimental.key_reuse._core import check_key_reuse
 from jaxdd import data, engine, evaluation, inner, methods, models, synthetic
 from jaxdd.data import augmentation
 from jaxdd.evaluation.train import _train
-from jaxdd.types import Labels, RealData
+from jaxdd.types import Labels, RealData, bound
 
 CLASSES, KEY = 4, jax.random.key(0)
 MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=2)"
@@ -33,7 +33,7 @@ def real():
 
 @pytest.mark.parametrize("name", methods.available())
 def test_methods(real, name):
-    method = methods.build(name, **OPTIONS.get(name, {"model": MLP}))
+    method = bound(methods.build(name, **OPTIONS.get(name, {"model": MLP})), real)
     check_key_reuse(method.init, KEY, real)
     check_key_reuse(lambda key: engine.draw(method, real, key), KEY)
     state, batch = jax.eval_shape(method.init, KEY, real), engine.draw(method, real, KEY)
@@ -74,7 +74,7 @@ def test_networks_on_the_way(real):
     fresh = inner.fresh(network)
     for source in (fresh, inner.fixed(network), inner.interpolated(fresh, inner.fixed(network))):
         check_key_reuse(source.init, KEY)
-        check_key_reuse(lambda key, source=source: source.draw(source.init(KEY), key), KEY)
+        check_key_reuse(lambda key, source=source: source.one(source.init(KEY), key), KEY)
 
 
 @pytest.mark.parametrize("name", ["dc", "dsa", "idc", "frepo", "rat"])

@@ -13,7 +13,7 @@ import numpy as np
 import jaxdd
 from jaxdd import data, engine
 from jaxdd.data import balanced_sampler
-from jaxdd.types import Batch, Distilled, Key, Labels, Method, Metrics, RealData, State
+from jaxdd.types import Batch, Distilled, Key, Labels, Method, Metrics, RealData, Recipe, State, bound
 
 
 class MNIST(NamedTuple):
@@ -51,13 +51,14 @@ class Update(NamedTuple):
 
 
 def updates(
-    method: Method,
+    method: Method | Recipe,
     real: RealData,
     count: int = 2,
     seed: int = 0,
     start: Callable[[State], State] = lambda state: state,
 ) -> list[Update]:
     """The first updates of a method, each of its functions compiled once; `start` may change the state before them."""
+    method = bound(method, real)
     key_init, key_steps = jax.random.split(jax.random.key(seed))
     state, update, done = start(jax.jit(method.init)(key_init, real)), jax.jit(method.update), []
     draw = jax.jit(lambda key: engine.draw(method, real, key))

@@ -8,6 +8,7 @@ from jaxdd import audit, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
 from jaxdd.evaluation.train import train
+from jaxdd.types import bound
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_a_distilled_dose_ruins_one_class_of_networks_it_has_not_seen(setting):
 
 def test_mislabelled_real_images_are_real_and_lie_about_one_class(setting):
     real, _, network, seen, _ = setting
-    method = audit.poisoning(network, seen, attacked=3, target=8, ipc=2)
+    method = bound(audit.poisoning(network, seen, attacked=3, target=8, ipc=2), real)
     dose = method.distilled(method.init(jax.random.key(0), real))
     plain = audit.mislabelled_real(jax.random.key(1), real, dose, attacked=3, target=8)
     expected = np.repeat([0, 1, 2, 8, 4, 5, 6, 7, 8, 9], 2)
@@ -62,7 +63,7 @@ def test_mislabelled_real_images_are_real_and_lie_about_one_class(setting):
 
 def test_no_dose_no_change(setting):
     real, test, network, seen, unseen = setting
-    method = audit.poisoning(network, seen, attacked=0, target=1, ipc=1)
+    method = bound(audit.poisoning(network, seen, attacked=0, target=1, ipc=1), real)
     dose = method.distilled(method.init(jax.random.key(0), real))
     nothing = audit.poison(network, unseen, dose, test, attacked=0, target=1, rate_factor=0.0)
     np.testing.assert_array_equal(nothing.success, nothing.success_before)
@@ -75,7 +76,7 @@ def test_bad_input(setting):
         audit.poisoning(network, seen, attacked=1, target=1)
     for attacked, target in ((42, 1), (1, -1)):
         with pytest.raises(JaxddError, match="there is no class"):
-            audit.poisoning(network, seen, attacked=attacked, target=target).init(jax.random.key(0), real)
+            bound(audit.poisoning(network, seen, attacked=attacked, target=target), real)
     bare = jaxdd.types.Distilled(jnp.zeros((10, 14, 14, 1)), jnp.zeros(10, jnp.int32))
     with pytest.raises(JaxddError, match="needs learning rates"):
         audit.poison(network, unseen, bare, test, attacked=0, target=1)

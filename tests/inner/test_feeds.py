@@ -10,7 +10,7 @@ import pytest
 from jaxdd import inner, losses, models
 from jaxdd.engine.placement import make_mesh
 from jaxdd.inner.networks import share_networks
-from jaxdd.types import Network, leaves_by_path
+from jaxdd.types import Network, NetworkState, leaves_by_path
 
 
 def test_planned_rows_and_rates_are_those_of_the_step():
@@ -75,16 +75,16 @@ def test_sources_of_networks():
     one, two = jax.random.split(jax.random.key(0))
 
     def draws(source):
-        kept, draw = jax.jit(source.init)(one), jax.jit(source.draw)
+        kept, draw = jax.jit(source.init)(one), jax.jit(source.one)
         return [draw(kept, key)[0]["head"]["kernel"] for key in (one, two)]
 
     new = draws(inner.fresh(network))
     assert not np.array_equal(*new)
     np.testing.assert_array_equal(*draws(inner.fixed(network)))
-    stacked = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(7), 5))
+    stacked = NetworkState(*jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(7), 5)))
     source = inner.among(stacked)
     members = {bytes(np.asarray(k)) for k in stacked[0]["head"]["kernel"]}
-    draw = jax.jit(jax.vmap(lambda key: source.draw(source.init(one), key)[0]["head"]["kernel"]))
+    draw = jax.jit(jax.vmap(lambda key: source.one(source.init(one), key)[0]["head"]["kernel"]))
     drawn = draw(jax.random.split(one, 60))
     assert {bytes(np.asarray(k)) for k in drawn} == members
 
@@ -117,7 +117,7 @@ def test_regression_is_half_the_mean_squared_error_in_training_mode():
 
     @jax.jit
     def both(theta, stats):
-        ours = inner.regression(network, images, labels)(theta, stats, jnp.int32(0), jax.random.key(3))
+        ours = inner.regression(network)(theta, stats, (images, labels), jnp.int32(0), jax.random.key(3))
         return ours, network.apply(theta, images, stats, train=True)
 
     (loss, after), (outputs, expected) = both(theta, stats)
@@ -137,6 +137,7 @@ def test_losses_see_a_network_in_training_mode():
     logits = 2 * images.reshape(2, 3)
     found = inner.classification(network, {"seen": jnp.zeros(())})(jnp.eye(3), (images, labels))
     np.testing.assert_allclose(found, losses.cross_entropy(logits, labels).mean())
-    found, stats = inner.regression(network, images, labels)(jnp.eye(3), {"seen": jnp.zeros(())}, 0, jax.random.key(0))
+    start, shown = {"seen": jnp.zeros(())}, (images, labels)
+    found, stats = inner.regression(network)(jnp.eye(3), start, shown, 0, jax.random.key(0))
     np.testing.assert_allclose(found, 0.5 * jnp.sum((logits - labels) ** 2, axis=1).mean(), rtol=1e-6)
     assert stats["seen"] == 1

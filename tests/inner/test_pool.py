@@ -25,8 +25,9 @@ IMAGES = jax.random.normal(jax.random.key(7), (6, 2, 2, 1))
 TARGETS = jax.nn.one_hot(jnp.arange(6) % 3, 3)
 
 
-def loss(theta, stats, step, key):
+def loss(theta, stats, shown, step, key):
     """On other images at each step, with noise of its key."""
+    del shown
     noise = 0.1 * jax.random.normal(key, IMAGES.shape)
     outputs, stats = NETWORK.apply(theta, IMAGES + step + noise, stats, train=True)
     return jnp.mean((outputs - TARGETS) ** 2), stats
@@ -40,8 +41,10 @@ def slot(slots, i):
     return jax.tree.map(lambda leaf: leaf[i], slots)
 
 
-def make(size=4, max_age=10):
-    pool = inner.pool(NETWORK, optax.adam(0.1), size=size, max_age=max_age)
+def make(size=4, max_age=10, **options):
+    """`steps` is what is shown."""
+    options = {"steps": lambda shown: shown, **options}
+    pool = inner.pool(NETWORK, optax.adam(0.1), loss, size=size, max_age=max_age, **options)
     return pool, jax.jit(pool.init)(jax.random.key(0))
 
 
@@ -53,9 +56,7 @@ def test_first_ages_are_spread_and_networks_differ():
 
 def test_only_the_chosen_advance_by_steps_of_their_own_optimiser():
     pool, slots = make()
-    after = jax.jit(lambda slots, steps: pool.advance(slots, jnp.array([2]), jax.random.key(1), loss, steps=steps))(
-        slots, 3
-    )
+    after = jax.jit(lambda slots, steps: pool.advance(slots, jnp.array([2]), jax.random.key(1), steps))(slots, 3)
     for i in (0, 1, 3):
         assert same(slot(after, i), slot(slots, i))
     theta, stats = pool.start(slots, jnp.int32(2))
@@ -64,7 +65,7 @@ def test_only_the_chosen_advance_by_steps_of_their_own_optimiser():
 
     @jax.jit
     def step(theta, stats, opt_state, t):
-        grads, stats = jax.grad(loss, has_aux=True)(theta, stats, t, jax.random.fold_in(key, t))
+        grads, stats = jax.grad(loss, has_aux=True)(theta, stats, None, t, jax.random.fold_in(key, t))
         updates, opt_state = optimizer.update(grads, opt_state)
         return optax.apply_updates(theta, updates), stats, opt_state
 
@@ -80,7 +81,7 @@ def test_the_old_are_renewed_and_not_trained():
     pool, slots = make(max_age=3)
     chosen = jnp.array([1, 3])
     slots = slots._replace(age=jnp.array([3, 3, 0, 2]))
-    after = jax.jit(lambda slots: pool.advance(slots, chosen, jax.random.key(1), loss))(slots)
+    after = jax.jit(lambda slots: pool.advance(slots, chosen, jax.random.key(1), 1))(slots)
     np.testing.assert_array_equal(after.age, [3, 0, 0, 3])
     keys = jax.random.split(jax.random.key(1), 2)
     new, _ = jax.jit(NETWORK.init)(keys[0])
@@ -99,11 +100,11 @@ def test_choices_are_distinct_and_reach_every_slot():
 @pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.endurance), 4])
 @pytest.mark.parametrize("batch_size", [1, None])
 def test_placement_changes_nothing(devices, batch_size):
-    pool, slots = make(size=6, max_age=4)
+    pool, slots = make(size=6, max_age=4, batch_size=batch_size, steps=1)
     chosen, key = jnp.array([0, 5, 3, 2]), jax.random.key(1)
 
     def advance(slots):
-        return pool.advance(slots, chosen, key, loss, batch_size=batch_size)
+        return pool.advance(slots, chosen, key, None)
 
     alone = jax.jit(advance)(slots)
     shared = jax.jit(share_networks(advance, make_mesh(jax.devices()[:devices])))(slots)
@@ -113,7 +114,7 @@ def test_placement_changes_nothing(devices, batch_size):
 
 def test_a_pool_that_cannot_be():
     with pytest.raises(JaxddError, match="at least 1 network"):
-        inner.pool(NETWORK, optax.adam(0.1), size=0, max_age=1)
+        inner.pool(NETWORK, optax.adam(0.1), loss, size=0, max_age=1)
     with pytest.raises(JaxddError, match="5 networks of a pool of 4"):
         make()[0].choose(jax.random.key(0), 5)
 
@@ -121,7 +122,7 @@ def test_a_pool_that_cannot_be():
 def test_interpolated_networks_lie_between_their_ends():
     ends = [inner.fixed(NETWORK), inner.fixed(NETWORK)]
     source = inner.interpolated(*ends)
-    kept, draw = jax.jit(source.init)(jax.random.key(0)), jax.jit(source.draw)
+    kept, draw = jax.jit(source.init)(jax.random.key(0)), jax.jit(source.one)
     places = []
     for i in range(3):
         between = draw(kept, jax.random.key(i))
@@ -138,6 +139,6 @@ def test_a_draw_between_two_fresh_networks_has_keys_for_both_and_for_the_place()
     *ends, key_place = jax.random.split(key, 3)
     a, b = (NETWORK.init(end)[0] for end in ends)
     place = jax.random.uniform(key_place)
-    found, _ = source.draw(source.init(key), key)
+    found, _ = source.one(source.init(key), key)
     for c, x, y in zip(*map(jax.tree.leaves, (found, a, b)), strict=True):
         np.testing.assert_allclose(c, x + place * (y - x), rtol=1e-5, atol=1e-6)

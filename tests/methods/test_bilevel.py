@@ -14,7 +14,7 @@ from jaxdd import inner, methods, models
 from jaxdd.errors import JaxddError
 from jaxdd.methods import Bilevel, Inner, bilevel
 from jaxdd.synthetic import learning_rates, per_leaf, pixels
-from jaxdd.types import Batch
+from jaxdd.types import Batch, bound
 
 NORMED = models.from_linen(by_hand.Normed(), (14, 14, 1))
 PLAN = np.array([[0, 1, 2], [3, 0, 2], [1, 2, 3]])
@@ -80,7 +80,7 @@ def test_the_inner_learning_rate_is_given_or_learned(fixed, learned, digits):
         synthetic = learning_rates(synthetic, 0.05, (3,))
     plan = Inner(inner.sgd(), lambda key, num_images, num_classes: jnp.asarray(PLAN), learning_rate=fixed)
     optimizer = per_leaf({name: optax.sgd(1.0) for name in synthetic.learned})
-    method = bilevel(Bilevel(model="mlp(width=8, depth=1)"), synthetic, optimizer, plan)
+    method = bound(bilevel(Bilevel(model="mlp(width=8, depth=1)"), synthetic, optimizer, plan), digits)
     with pytest.raises(JaxddError, match="either a learning rate or a synthetic set that learns its own, and not both"):
         jax.eval_shape(
             lambda key: method.update(key, method.init(key, digits), Batch.of(*digits.examples)), jax.random.key(0)

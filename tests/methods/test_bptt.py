@@ -9,6 +9,7 @@ import toys
 
 from jaxdd import inner, methods, models
 from jaxdd.errors import JaxddError
+from jaxdd.types import bound
 
 MLP = "mlp(width=8, depth=1)"
 INNER = {"steps": 3, "inner_learning_rate": 0.05, "momentum": 0.8, "target_batch": 20}
@@ -81,7 +82,8 @@ def test_linba_updates_are_those_of_the_formula(digits):
 def test_linear_bases_cost_no_more_bits_than_the_pixels_they_stand_for(digits):
     """Known from shapes alone."""
 
-    def distilled(method):
+    def distilled(recipe):
+        method = bound(recipe, digits)
         return jax.eval_shape(lambda: method.distilled(method.init(jax.random.key(0), digits)))
 
     bases, plain = distilled(methods.linba(bases=8)), distilled(methods.bptt())

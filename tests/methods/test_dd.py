@@ -11,6 +11,7 @@ import toys
 from jaxdd import methods, models
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import clip_by_running_norm
+from jaxdd.types import bound
 
 MLP = "mlp(width=8, depth=1)"
 OPTIONS = {
@@ -91,7 +92,9 @@ def test_images_start_as_noise_and_rates_as_they_are_told(done):
 def test_a_set_for_a_fixed_initialisation_says_how_to_train_it(mnist, digits):
     """From the file alone, in NumPy: three steps from its network on four images teach four digits."""
     options = {"ipc": 1, "steps": 1, "initialisation": "fixed", "networks": 3, "target_batch": 200}
-    method = methods.dd(model=MLP, **options, inner_learning_rate=0.1, learning_rate=0.05, decay_every=100)
+    method = bound(
+        methods.dd(model=MLP, **options, inner_learning_rate=0.1, learning_rate=0.05, decay_every=100), digits
+    )
     done = toys.updates(method, digits, 200, seed=1)  # of whose updates none jumps, as learned rates can
     distilled = jax.jit(method.distilled)(done[-1].after)
     held_out = toys.few(mnist.validation, every=1)

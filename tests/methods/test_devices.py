@@ -11,7 +11,7 @@ import toys
 from jaxdd import engine, methods
 from jaxdd.engine.placement import make_mesh, replicated, split_along
 from jaxdd.inner.networks import share_networks
-from jaxdd.types import EXAMPLES, Batch, Labels, RealData
+from jaxdd.types import EXAMPLES, Batch, Examples, Labels, RealData, Spec, bound
 
 CLASSES = 5  # divides over no number of devices
 MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=1)"
@@ -28,20 +28,25 @@ TINY = {
     "cafe": {"model": MLP, "target_per_class": 8, "target_block": 4, "query": 8, "max_epochs": 3},
 }  # fmt: skip
 STEPS = 3
+COUNT = 32 * CLASSES
+SPEC = Spec(
+    {EXAMPLES: Examples(jax.ShapeDtypeStruct((COUNT, 8, 8, 1), "float32"), jax.ShapeDtypeStruct((COUNT,), "int32"))},
+    (32,) * CLASSES,
+)
 
 
 @pytest.fixture(scope="module")
 def real():
     rng = np.random.default_rng(0)
-    labels = np.arange(160) % CLASSES
-    images = rng.normal(size=(CLASSES, 8, 8, 1))[labels] + rng.normal(size=(160, 8, 8, 1))
+    labels = np.arange(COUNT) % CLASSES
+    images = rng.normal(size=(CLASSES, 8, 8, 1))[labels] + rng.normal(size=(COUNT, 8, 8, 1))
     return RealData.of(jnp.asarray(images, jnp.float32), Labels.index(labels, CLASSES))
 
 
 def of_four(name):
     """A method that sees in an update what four devices see: of those that match classes, as many of each."""
     sizes = {field: 4 * TINY[name][field] for field in ("target_per_class", "query") if field in TINY[name]}
-    return methods.build(name, **{**TINY[name], **sizes})
+    return bound(methods.build(name, **{**TINY[name], **sizes}), SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ def test_updates_are_the_same_on_any_number_of_devices(name, count, start, alone
 @pytest.mark.endurance  # what four devices save goes on on two, and on one, in tests of the engine, too
 @pytest.mark.parametrize("counts", [(4, 1), (8, 4, 2, 1)])
 def test_a_pool_saved_on_several_devices_goes_on_on_fewer(counts, real, tmp_path):
-    method = methods.frepo(**TINY["frepo"])
+    method = bound(methods.frepo(**TINY["frepo"]), real)
     for done, count in enumerate(counts):
         options = {"workdir": tmp_path, "resume": True, "devices": jax.devices()[:count]}
         resumed = toys.run(method, real, steps=done + 2, **options)
@@ -151,7 +156,7 @@ def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, map
     """And every device goes on with the same state."""
     state, (batch, *_) = start(name)
     expected, expected_metrics = alone(name)[0]
-    update = functools.partial(methods.build(name, **TINY[name]).update, axis_name="i")
+    update = functools.partial(bound(methods.build(name, **TINY[name]), SPEC).update, axis_name="i")
     update = mapped(update, axis_name="i", in_axes=(None, None, 0))
     update = jax.jit(update) if mapped is jax.vmap else update
     states, metrics = update(jax.random.key(0), state, dealt(batch, name, 4))

@@ -9,7 +9,7 @@ import toys
 
 from jaxdd import evaluation, methods, models
 from jaxdd.errors import JaxddError
-from jaxdd.types import TRAINED_FEATURES, Batch
+from jaxdd.types import TRAINED_FEATURES, Batch, bound
 
 NORMED = models.from_linen(by_hand.Normed(), (14, 14, 1))
 OPTIONS = {
@@ -114,7 +114,7 @@ def test_it_learns(done):
 
 def test_the_file_says_how_it_predicts_and_the_solve_may_be_in_float64(digits):
     """As the program does, here of convolutions, which sees no mirror images unless it is told."""
-    method = methods.frepo(**{**OPTIONS, "model": "wide_convnet(width=4, depth=1)", "float64": True})
+    method = bound(methods.frepo(**{**OPTIONS, "model": "wide_convnet(width=4, depth=1)", "float64": True}), digits)
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
     batch = Batch.of(*(leaf[:20] for leaf in digits.examples))
     program = str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))

@@ -28,6 +28,7 @@ from jaxdd.data import augmentation, cutmix
 from jaxdd.errors import JaxddError
 from jaxdd.methods import IDC, Classes
 from jaxdd.methods.idc import objective
+from jaxdd.types import bound
 
 RATE, STEPS, BATCH = 0.2, 3, 8
 OPTIONS = {
@@ -89,7 +90,7 @@ def test_the_distance_of_colour_images_is_the_squared_one(digits):
 
 
 def test_whole_images_are_stored_one_by_one(digits):
-    method = methods.build("idc", factor=1, ipc=3)
+    method = bound(methods.build("idc", factor=1, ipc=3), digits)
     distilled = jax.eval_shape(lambda key: method.distilled(method.init(key, digits)), jax.random.key(0))
     assert distilled.images.shape == distilled.params["images"].shape == (CLASSES * 3, 14, 14, 1)
 

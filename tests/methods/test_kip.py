@@ -12,13 +12,12 @@ import pytest
 import toys
 from jax.sharding import NamedSharding, PartitionSpec
 
-import jaxdd
 from jaxdd import kernels, models
 from jaxdd.engine.placement import AXIS, make_mesh, replicated
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import share_networks
 from jaxdd.methods import KIP, build, kip
-from jaxdd.types import Batch, Labels, RealData
+from jaxdd.types import Batch, Labels, RealData, bound
 
 LEARNED = {
     "ipc": 3, "target_batch": 40, "learning_rate": 0.02, "label_learning_rate": 0.01, "ema": 0.15, "ridge": 0.05,
@@ -81,7 +80,7 @@ def test_updates_of_images_and_labels_are_those_of_the_formula(learned):
 
 def test_noise_under_fixed_labels_with_another_kernel(digits):
     """What is corrupted keeps its bits, the rest is learned; the solve is in float64."""
-    method = kip(**FIXED)
+    method = bound(kip(**FIXED), digits)
     plainly = precisely(regression(lambda *xs: kernels.nngp(*xs, depth=2, activation="erf"), 0.01))
     done = toys.updates(method, digits)
     first = np.asarray(done[0].before.params["images"])
@@ -102,10 +101,10 @@ def test_noise_under_fixed_labels_with_another_kernel(digits):
     assert dict(jax.eval_shape(method.distilled, update.after).kernel)["float64"]
 
 
-def test_it_learns_and_the_average_is_the_result(learned):
+def test_it_learns_and_the_average_is_the_result(learned, digits):
     losses = [float(update.metrics["loss"]) for update in learned]
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
-    distilled = jax.jit(kip(**LEARNED).distilled)(learned[-1].after)
+    distilled = jax.jit(bound(kip(**LEARNED), digits).distilled)(learned[-1].after)
     np.testing.assert_array_equal(distilled.images, learned[-1].after.average["images"])
     assert (distilled.label_convention, distilled.label_regime, distilled.iterate) == ("centred", "learned", "average")
     facts = {"name": "ntk", "depth": 1, "activation": "relu", "w_std": 1.2, "b_std": 0.3}
@@ -134,14 +133,14 @@ def test_label_solve_keeps_real_images_and_chooses_the_best_labels(digits):
     by_hand.assert_near(after["labels"], (k_ss + ridge * np.eye(12)) @ coefficients, 1e-2)
     best = 0.5 * np.mean(np.sum((k_ts @ coefficients - targets) ** 2, axis=1))
     assert float(update.metrics["loss"]) == pytest.approx(best, rel=1e-3)
-    distilled = jax.jit(kip(**SOLVED).distilled)(update.after)
+    distilled = jax.jit(bound(kip(**SOLVED), digits).distilled)(update.after)
     np.testing.assert_array_equal(distilled.labels, after["labels"])  # without an average the last iterate
     assert (distilled.label_regime, distilled.iterate) == ("learned", "last")
 
 
 @pytest.mark.parametrize("options", [{"ipc": 2}, {"ipc": 2, "labels": "solve"}])
 def test_kernels_and_solves_keep_float32_whatever_the_precision_of_networks(options, digits):
-    method = kip(target_batch=10, **options)
+    method = bound(kip(target_batch=10, **options), digits)
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
     batch = Batch.of(*(leaf[:10] for leaf in digits.examples))
     with models.matmul_precision("bfloat16"):
@@ -159,7 +158,7 @@ def test_convolutional_kernels_by_blocks(rng):
     images = jnp.array(rng.normal(size=(12, 4, 4, 1)), jnp.float32)
     real = RealData.of(images, Labels.index(np.arange(12) % 3))
     options = {"kernel": "conv_ntk", "depth": 0, "stem": True, "ridge": 0.01, "target_batch": 6, "kernel_block": 2}
-    method = kip(**options)
+    method = bound(kip(**options), real)
     state, batch = jax.jit(method.init)(jax.random.key(0), real), Batch.of(*(leaf[:6] for leaf in real.examples))
     with models.matmul_precision("bfloat16"):
         traced = jax.jit(method.update).trace(jax.random.key(0), state, batch)
@@ -186,7 +185,7 @@ def noise():
 
 def compiled_update(noise, devices=1, **options):
     """With its state, for a support of 60 and 2,400 targets."""
-    method = kip(ipc=12, target_batch=2400, **options)
+    method = bound(kip(ipc=12, target_batch=2400, **options), noise)
     mesh = make_mesh(jax.devices()[:devices])
     whole, split = replicated(mesh), NamedSharding(mesh, PartitionSpec(AXIS))
     state = jax.jit(method.init, out_shardings=whole)(jax.random.key(0), noise)
@@ -248,11 +247,11 @@ def test_bad_options(options, message):
 
 def test_more_images_than_a_class_has(digits):
     with pytest.raises(JaxddError, match="has only 120 examples"):
-        jax.eval_shape(kip(ipc=1000).init, jax.random.key(0), digits)
+        jax.eval_shape(bound(kip(ipc=1000), digits).init, jax.random.key(0), digits)
 
 
 def test_a_config_object_and_fields_are_the_same_and_unknown_methods_are_named():
-    assert isinstance(kip(KIP(ipc=2)), jaxdd.Method)
+    assert kip(KIP(ipc=2)) == kip(ipc=2) != kip(ipc=3) and len({kip(KIP(ipc=2)), kip(ipc=2)}) == 1
     assert "ipc" in inspect.signature(kip).parameters
     with pytest.raises(TypeError, match="not both"):
         kip(KIP(), ipc=2)

@@ -24,6 +24,7 @@ from jaxdd import methods
 from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.methods import NCFM
+from jaxdd.types import bound
 
 RATE, NETWORKS, STEPS, BATCH, FREQUENCIES = 0.2, 3, 4, 16, 32
 OPTIONS = {
@@ -142,7 +143,7 @@ def test_what_it_minimises_falls(ran):
 
 
 def test_whole_images_are_stored_one_by_one(digits):
-    method = methods.build("ncfm", factor=1, ipc=3)
+    method = bound(methods.build("ncfm", factor=1, ipc=3), digits)
     distilled = jax.eval_shape(lambda key: method.distilled(method.init(key, digits)), jax.random.key(0))
     assert distilled.images.shape == distilled.params["images"].shape == (CLASSES * 3, 14, 14, 1)
 

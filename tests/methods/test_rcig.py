@@ -11,7 +11,7 @@ import toys
 
 from jaxdd import methods, models
 from jaxdd.errors import JaxddError
-from jaxdd.types import TRAINED_FEATURES, Batch
+from jaxdd.types import TRAINED_FEATURES, Batch, bound
 
 MLP = "mlp(width=8, depth=1)"
 OPTIONS = {
@@ -22,8 +22,8 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def method():
-    return methods.rcig(**OPTIONS)
+def method(digits):
+    return bound(methods.rcig(**OPTIONS), digits)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_it_learns_and_the_average_is_the_result(method, done):
 
 def test_the_set_is_not_mirrored_unless_it_is_told(digits):
     """By the size of what is solved."""
-    method = methods.rcig(**{**OPTIONS, "flip": False, "ema": 0.0})
+    method = bound(methods.rcig(**{**OPTIONS, "flip": False, "ema": 0.0}), digits)
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
     batch = Batch.of(*(leaf[:20] for leaf in digits.examples))
     program = str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))

@@ -11,7 +11,7 @@ from jaxdd import evaluation, methods, models
 from jaxdd.engine.placement import make_mesh
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import share_networks
-from jaxdd.types import Batch
+from jaxdd.types import Batch, bound
 
 MLP = "mlp(width=64, depth=1)"
 OPTIONS = {
@@ -75,19 +75,20 @@ def test_it_learns_and_its_file_predicts(done, mnist, digits):
     """With four times as many networks, and always the same."""
     losses = [float(update.metrics["loss"]) for update in done]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5]) and done[-1].after.log_scale > 0
-    distilled = jax.jit(methods.rfad(**OPTIONS).distilled)(done[-1].after)
+    distilled = jax.jit(bound(methods.rfad(**OPTIONS), digits).distilled)(done[-1].after)
     facts = {"name": "random_features", "model": MLP, "networks": 8, "seed": 0, "w_std": 1.2, "b_std": 0.3}
     assert dict(distilled.kernel) == {**facts, "ridge": 0.02, "float64": True}
     predictor = evaluation.Predictor.of(dict(distilled.kernel), (14, 14, 1), 4)
     held_out = toys.few(mnist.validation, every=1).examples
-    first = jax.jit(methods.rfad(**OPTIONS).distilled)(done[0].before)
+    first = jax.jit(bound(methods.rfad(**OPTIONS), digits).distilled)(done[0].before)
     ours, real = (evaluation.kernel_accuracy(predictor, one, held_out) for one in (distilled, first))
     assert ours > max(0.8, real + 0.03) and ours == evaluation.kernel_accuracy(predictor, distilled, held_out)
 
 
 @pytest.mark.parametrize("networks", [4, pytest.param(1, marks=pytest.mark.endurance)])
 def test_devices_share_the_networks_or_the_real_images(networks, digits):
-    method = methods.build("rfad", model=MLP, networks=networks, target_batch=320, target_block=None, float64=False)
+    options = {"model": MLP, "networks": networks, "target_batch": 320, "target_block": None, "float64": False}
+    method = bound(methods.build("rfad", **options), digits)
     key = jax.random.key(0)
     state = jax.jit(method.init)(key, digits)
     batch = Batch.of(digits.images[:320], digits.labels.values[:320])

@@ -9,6 +9,7 @@ import toys
 
 from jaxdd import methods, models
 from jaxdd.errors import JaxddError
+from jaxdd.types import bound
 
 MLP = "mlp(width=8, depth=1)"
 STEPS = {"ipc": 2, "classes": 2, "steps": 2, "epochs": 1, "inner_learning_rate": 0.05}
@@ -30,7 +31,7 @@ def plainly(learned, key, batch, softmax):
 def test_updates_are_those_of_the_formula(labels, digits):
     """Labels by the same optimiser as images and rates."""
     options = {"networks": 1, "target_batch": 20, "learning_rate": 0.02, "decay_every": 1}
-    method = methods.soft_label_dd(model=MLP, labels=labels, **STEPS, **options)
+    method = bound(methods.soft_label_dd(model=MLP, labels=labels, **STEPS, **options), digits)
     done = toys.updates(method, digits)
     optimizers = {leaf: by_hand.Adam(b1=0.5) for leaf in ("images", "labels", "learning_rates")}
     for update, rate in zip(done, (0.02, 0.01), strict=True):
