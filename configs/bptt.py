@@ -10,7 +10,7 @@ The paper's augmentation (flips and rotations) is not part of this. It reports 4
 10 and 50 images per class. What `cpu` gives is in docs/results/meta.md.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 PRESETS = {
     "cpu": {
@@ -30,6 +30,9 @@ PRESETS = {
         "run": {"steps": 50_000},
         "evaluation": {"protocol": "linba"},
     },
+    "smoke": smoke(
+        5, model="convnet(width=8, depth=2)", steps=10, target_batch=64, optimizer="adam", learning_rate=0.02
+    ),
 }
 
 

@@ -13,7 +13,7 @@ The paper reports, for 1, 10 and 50 images per class, 93.1 / 97.2 / 98.6 % on MN
 Fashion-MNIST, 30.3 / 46.3 / 55.5 % on CIFAR-10. What `cpu` gives is in docs/results/matching.md.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 
 def paper(data: str) -> dict:
@@ -33,6 +33,9 @@ PRESETS = {
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     **{data: paper(data) for data in ("mnist", "fashion_mnist", "cifar10")},
+    "smoke": smoke(
+        10, model="convnet(width=8, depth=2)", target_per_class=32, init="real", query=8, window=3, max_epochs=5
+    ),
 }
 
 

@@ -12,7 +12,7 @@ The paper reports, for 1, 10 and 50 images per class, 32.0 / 54.2 / 67.0 % on CI
 batches of 64; here it is the protocol of DSA. What `cpu` gives is in docs/results/matching.md.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 
 def paper(steps: int, exponent: float) -> dict:
@@ -34,6 +34,7 @@ PRESETS = {
     },
     "cifar10": paper(20_000, 1.0),
     "cifar10_paper": paper(8000, 4.0),
+    "smoke": smoke(20, model="convnet(width=8, depth=2)", target_per_class=32),
 }
 
 

@@ -13,7 +13,7 @@ The paper reports, for 1, 10 and 50 images per class, 91.7 / 97.4 / 98.8 % on MN
 Fashion-MNIST, 28.3 / 44.9 / 53.9 % on CIFAR-10. What `cpu` gives is in docs/results/matching.md.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 
 def paper(data: str) -> dict:
@@ -38,6 +38,7 @@ PRESETS = {
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     **{data: paper(data) for data in ("mnist", "fashion_mnist", "cifar10")},
+    "smoke": smoke(10, model="convnet(width=8, depth=2)", target_per_class=32, matching_steps=2, epochs=2),
 }
 
 

@@ -11,7 +11,7 @@ The paper reports, for 1, 10 and 50 images per class, 89.7 / 97.5 / 98.6 % on MN
 CIFAR-10. What `cpu` gives is in docs/results/matching.md.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 
 def paper(data: str, **method) -> dict:
@@ -33,6 +33,7 @@ PRESETS = {
     "mnist": paper("mnist", augmentation="dsa-digits"),
     "fashion_mnist": paper("fashion_mnist"),
     "cifar10": paper("cifar10"),
+    "smoke": smoke(20, model="convnet(width=8, depth=2)", target_per_class=32),
 }
 
 

@@ -12,7 +12,7 @@ The paper reports, for 1, 10 and 50 images per class, 88.7 / 97.8 / 99.2 % on MN
 Fashion-MNIST, 28.8 / 52.1 / 60.6 % on CIFAR-10. What `cpu` gives is in docs/results/matching.md.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 
 def paper(data: str, **method) -> dict:
@@ -34,6 +34,7 @@ PRESETS = {
     "mnist": paper("mnist", augmentation="dsa-digits"),
     "fashion_mnist": paper("fashion_mnist"),
     "cifar10": paper("cifar10"),
+    "smoke": smoke(10, model="convnet(width=8, depth=2)", target_per_class=32, matching_steps=2, epochs=2),
 }
 
 

@@ -19,7 +19,7 @@ normalisation, as by the authors, and regression is on their features. What the 
 docs/results/features.md. On CPUs bfloat16 is faster only with jaxdd-onednn (native/).
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 IPC = {
     "mnist": (1, 10, 50),
@@ -62,6 +62,7 @@ PRESETS = {
         "evaluation": {"model": "wide_convnet(width=64, norm='none')"},
     },
     **{f"{data}_{ipc}": paper(data, ipc) for data, ipcs in IPC.items() for ipc in ipcs},
+    "smoke": smoke(20, model="wide_convnet(width=8)", pool=2, max_age=10, target_batch=128),
 }
 
 

@@ -20,7 +20,7 @@ The paper reports, for 1, 10 and 50 images per class, 94.2 / 98.4 / 99.1 % on MN
 Fashion-MNIST, 50.6 / 67.5 / 74.5 % on CIFAR-10. What `cpu` gives is in docs/results/matching.md.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 from jaxdd.data import PUBLISHED
 
 
@@ -57,6 +57,14 @@ PRESETS = {
     ),
     "fashion_mnist": paper("fashion_mnist", learning_rate=rate(1e-4 * (28 / 32) ** 2, "fashion_mnist"), **GREY),
     "cifar10": paper("cifar10", learning_rate=rate(5e-3, "cifar10")),
+    "smoke": smoke(
+        10,
+        model="convnet(width=8, depth=2)",
+        target_per_class=32,
+        matching_steps=5,
+        network_examples=128,
+        learning_rate=0.05,
+    ),
 }
 
 

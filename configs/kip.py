@@ -15,7 +15,7 @@ image before the whitening. 1, 10 or 50 images by `--config.method.ipc`:
     jaxdd distill --config=kip:conv --evaluate=kernel --workdir=runs/kip_conv
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 PRESETS = {
     "fc": {
@@ -35,6 +35,7 @@ PRESETS = {
         "run": {"steps": 50_000, "log_every": 10},
         "evaluation": {"model": "convnet", "protocol": "dc"},
     },
+    "smoke": smoke(50, target_batch=500),
 }
 
 

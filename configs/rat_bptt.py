@@ -11,7 +11,7 @@ The paper's augmentation (flips and rotations) is not part of this. It reports 5
 10 and 50 images per class (the best on test). What `cpu` gives is in docs/results/windows.md.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 PRESETS = {
     "cpu": {
@@ -33,6 +33,7 @@ PRESETS = {
         "run": {"steps": 60_000},
         "evaluation": {"protocol": "rat"},
     },
+    "smoke": smoke(5, model="convnet(width=8, depth=2)", steps=10, window=5, target_batch=64, learning_rate=0.01),
 }
 
 

@@ -19,7 +19,7 @@ their smoothed ReLU, their learning rates for the inner problem (conjugate gradi
 a sample of the synthetic images, for more of them (CIFAR-100 with 50, Tiny ImageNet with 10 images per class).
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 IPC = {
     "mnist": (1, 10, 50),
@@ -49,6 +49,15 @@ PRESETS = {
         "run": {"steps": 300},
     },
     **{f"{data}_{ipc}": paper(data, ipc) for data, ipcs in IPC.items() for ipc in ipcs},
+    "smoke": smoke(
+        5,
+        model="wide_convnet(width=8, norm='none')",
+        pool=2,
+        pool_steps=2,
+        inner_steps=5,
+        hessian_steps=5,
+        target_batch=64,
+    ),
 }
 
 

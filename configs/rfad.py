@@ -12,7 +12,7 @@ What the `cpu` settings give is in docs/results/features.md. The kernel that the
 measured, has four times as many networks as an update sees.
 """
 
-from jaxdd.cli import preset, template
+from jaxdd.cli import preset, smoke, template
 
 IPC = {"mnist": (1, 10, 50), "fashion_mnist": (1, 10, 50), "cifar10": (1, 10, 50), "cifar100": (1, 10)}
 
@@ -37,6 +37,7 @@ PRESETS = {
         "run": {"steps": 400},
     },
     **{f"{data}_{ipc}": paper(data, ipc) for data, ipcs in IPC.items() for ipc in ipcs},
+    "smoke": smoke(10, model="convnet(width=8, norm='none', initializer='he')", networks=2, target_batch=128),
 }
 
 

@@ -11,13 +11,18 @@ The paper reports 96 % with 10 images and 92 % with 5. What these settings give,
 CPU-minutes, is in docs/results/meta.md.
 """
 
-from jaxdd.cli import template
+from jaxdd.cli import preset, smoke, template
+
+PRESETS = {
+    "fixed": {
+        "method": {"initialisation": "fixed", "ipc": 1, "steps": 1, "target_batch": 256, "decay_every": 3000},
+        "run": {"steps": 12_000},
+    },
+    "smoke": smoke(50, initialisation="fixed", ipc=1, steps=1, target_batch=64),
+}
 
 
-def get_config():
-    return template(
-        "soft_label_dd",
-        method={"initialisation": "fixed", "ipc": 1, "steps": 1, "target_batch": 256, "decay_every": 3000},
-        run={"steps": 12_000},
-        evaluation={"protocol": "as-distilled"},
-    )
+def get_config(name: str = "fixed"):
+    sections = preset(PRESETS, name)
+    evaluation = {**sections.get("evaluation", {}), "protocol": "as-distilled"}
+    return template("soft_label_dd", **{**sections, "evaluation": evaluation})

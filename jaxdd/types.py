@@ -149,6 +149,7 @@ class RealData:
         `Examples` or whatever else an example is: token ids and target vectors, for one.
       labels: of the examples, with the index by class; without classes all of them are of one,
         `Labels.index(np.zeros(n, int))`.
+      assets: whole pytrees that every update sees, such as a teacher's parameters, by name.
 
     An engine may hold images as their source has them, uint8, for a method that decodes them (`engine.decoding`); a
     method need not know.
@@ -156,6 +157,7 @@ class RealData:
 
     tables: Mapping[str, PyTree]
     labels: Labels
+    assets: Mapping[str, PyTree] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, images: Any, labels: Labels) -> RealData:
@@ -174,7 +176,7 @@ class RealData:
     def with_images(self, images: Any) -> RealData:
         """The same examples with other images."""
         tables = {**self.tables, EXAMPLES: _images_of(self.tables)._replace(images=images)}
-        return RealData(tables, self.labels)
+        return RealData(tables, self.labels, self.assets)
 
 
 class Batch(NamedTuple):
@@ -189,11 +191,13 @@ class Batch(NamedTuple):
     `(*rows.shape, ..)`."""
     rows: Mapping[str, Indices]
     """Their numbers in the whole table, by the same names."""
+    assets: Mapping[str, PyTree]
+    """What the stages of a recipe have left, by their names: whole pytrees, the same at every step."""
 
     @classmethod
     def of(cls, images: Array, labels: Array) -> Batch:
         """Some images and labels, for a call of one's own; their rows are not known."""
-        return cls({EXAMPLES: Examples(images, labels)}, {})
+        return cls({EXAMPLES: Examples(images, labels)}, {}, {})
 
     @property
     def examples(self) -> Examples:
@@ -265,10 +269,11 @@ class _Method(NamedTuple):
     init: Callable[[Key, RealData], State]
     """The first state, from a key and the real data."""
     sample: Callable[..., Indices | Mapping[str, Indices]]
-    """`sample(key, labels)`, or `sample(key, labels, step=None)` if it wants to know the step: which rows one update
-    sees. Either rows of "examples", int32 `(batch,)`, or `{name: rows}` with a draw for each name: a table's, or
-    "table/whatever" for a further draw from it. Rows are integers of any rank, whose first axis devices share: `(k, 2)`
-    keeps pairs of rows together. Drawn ahead, so they cannot depend on the state; the engine gathers them."""
+    """`sample(key, labels)`, from a key of the step, or `sample(key, labels, step)`, from one that is the same at every
+    step, so that there can be epochs: which rows one update sees. Either rows of "examples", int32 `(batch,)`, or
+    `{name: rows}` with a draw for each name: a table's, or "table/whatever" for a further draw from it. Rows are
+    integers of any rank, whose first axis devices share: `(k, 2)` keeps pairs of rows together. Drawn ahead, so they
+    cannot depend on the state; the engine gathers them."""
     update: Callable[..., tuple[State, Metrics]]
     """`update(key, state, batch) -> (state, metrics)`: one smallest sensible step. The metrics are scalars; "loss" is
     always among them.
@@ -308,6 +313,11 @@ class Method(_Method):
         if last is None:
             raise TypeError("a Method needs product, what a state leaves")
         return super().__new__(cls, init, sample, update, last)
+
+    def _replace(self, **fields: Any) -> Method:
+        if "distilled" in fields:
+            fields["product"] = fields.pop("distilled")
+        return super()._replace(**fields)
 
     @property
     def distilled(self) -> Callable[[State], Distilled]:
@@ -353,6 +363,51 @@ class Spec:
         return len(jax.tree.leaves(self.tables[table])[0])
 
 
+class Record(NamedTuple):
+    """What a stage writes down on its way: rows of a table that the run after it draws from."""
+
+    every: int
+    """Steps between two rows. The first row of each part is of its first state, before any step."""
+    of: Callable[[State], PyTree]
+    """A row, from a state; pure."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """A run that another one needs: experts, teachers, networks trained on the real data.
+
+    It goes the same way as any run: it shows progress, answers signals, resumes, is shared by devices. What it leaves
+    lies in a cache, and serves every run that needs the same. Its rows arrive there as the table of its name, the
+    product of its last state as `batch.assets[name]`.
+
+    Attributes:
+      name: of the stage, of its table and of its asset.
+      recipe: what is run, on the same real data.
+      steps: updates of each part.
+      config: everything that its results depend on beside data and seed, JSON-able.
+      parts: independent runs one after the other, each from a first state of its own.
+      record: the rows, if any.
+      revision: of its code: what an older one left is not used.
+    """
+
+    name: str
+    recipe: Method | Recipe
+    steps: int
+    config: Mapping[str, Any]
+    parts: int = 1
+    record: Record | None = None
+    revision: int = 1
+
+    @property
+    def rows_of_part(self) -> int:
+        """Rows that each part writes down."""
+        return 0 if self.record is None else self.steps // self.record.every + 1
+
+
+def _no_stages(spec: Spec) -> tuple[Stage, ...]:
+    return ()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recipe:
     """A method that does not know its data yet: `recipe.bind(Spec.of(data))` is a `Method`.
@@ -360,13 +415,15 @@ class Recipe:
     So what depends on the data's shape, a network for one, is made once, and not at every trace.
 
     Attributes:
-      bind: the method for data of a `Spec`.
+      bind: the method for data of a `Spec`, in which the tables of its stages are.
       identity: something hashable, if there is any: recipes of equal identities are equal, and an engine that has
         compiled one for a spec need not do it again.
+      stages: the runs that it needs first, for data of a `Spec` without their tables.
     """
 
     bind: Callable[[Spec], Method]
     identity: Any = None
+    stages: Callable[[Spec], tuple[Stage, ...]] = _no_stages
 
     def __eq__(self, other: object) -> bool:
         if self.identity is None or not isinstance(other, Recipe):
@@ -436,8 +493,9 @@ class Networks(NamedTuple):
 
     init: Callable[[Key], PyTree]
     """`init(key) -> kept`."""
-    choose: Callable[[Key, int], PyTree]
-    """`choose(key, count) -> tickets`, leaves `(count, ..)`; the count is static."""
+    choose: Callable[..., PyTree]
+    """`choose(key, count, batch=None) -> tickets`, leaves `(count, ..)`; the count is static. Those that are rows of a
+    table are in the batch."""
     start: Callable[[PyTree, PyTree], Any]
     """`start(kept, ticket) -> NetworkState`, or several of them for a method that wants more than one."""
     advance: Callable[[PyTree, PyTree, Key, PyTree], PyTree] = _unchanged

@@ -103,12 +103,10 @@ def step_of_run(size: int, repeats: int, *, steps: int = 10) -> Row:
 PUBLISHED = {
     **dict.fromkeys(("bptt", "linba", "rat_bptt"), "paper"),
     **dict.fromkeys(("cafe", "dc", "dm", "dsa", "idc"), "fashion_mnist"),
-    **dict.fromkeys(("datadam", "ncfm"), "cifar10"),
+    **dict.fromkeys(("datadam", "mtt", "ncfm"), "cifar10"),
     **dict.fromkeys(("frepo", "rcig", "rfad"), "fashion_mnist_10"),
     "dd": "random",
 }
-# Of what comes before the first step (NCFM's trained networks), which is not measured.
-BEFORE = {"network_steps": 10}
 # Of those that a method has; what is computed is the same, only small.
 SMOKE = {
     "ipc": 2,
@@ -120,7 +118,7 @@ SMOKE = {
     "window": 2,
     "epochs": 1,
     "max_epochs": 2,
-    "query": 20,
+    "query": 2,
     "matching_steps": 2,
     "networks": 2,
     "network_examples": 20,
@@ -159,7 +157,7 @@ def method(
     """
     preset, hyper = shipped(name)
     kind, preset = hyper.pop("name"), "smoke" if smoke else preset
-    reduced = {**BEFORE, **(SMOKE if smoke else {})}
+    reduced = SMOKE if smoke else {}
     hyper |= {field: value for field, value in reduced.items() if field in hyper}
     conv = options.pop("conv", None)
     if conv is not None:
@@ -181,7 +179,7 @@ def method(
         **{field: hyper[field] for field in ("ipc", "model") if field in hyper},
         **options,
         "precision": precision if precision != "default" else hyper.get("precision", precision),
-        "batch": len(jax.eval_shape(lambda key: build.sample(key, real.labels), jax.random.key(0))),
+        "batch": sum(len(rows) for rows in engine.rows_of(build, engine.foretold(build, real)).values()),
         "compile_seconds": plan.compile_seconds,
         "seconds": plan.seconds_per_step,
         "steps_per_second": 1 / plan.seconds_per_step,

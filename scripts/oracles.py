@@ -6,7 +6,7 @@
 
 A file holds inputs, and for each method the loss and the image gradient that the authors' code gives for them, summed
 over classes: a ConvNet-3 of width 8 on 32x32x3 images of ten classes, without augmentation. Ours are those of the
-methods' own `objective` with their default weights. Both are printed as relative differences, |ours - theirs| /
+methods' own `objective`s with their default weights. Both are printed as relative differences, |ours - theirs| /
 |theirs|, and --json writes them as a list of rows `name`, `loss`, `gradient`.
 
 The default, tests/oracles/matching.npz, is a cut of such a file: all inputs and losses, and of each gradient the same
@@ -29,6 +29,7 @@ import numpy as np
 
 from jaxdd import models
 from jaxdd._files import disk_errors, write_atomically
+from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.methods import CAFE, DC, DM, IDC, NCFM, Classes, DataDAM
 from jaxdd.methods.cafe import objective as cafe
@@ -36,9 +37,9 @@ from jaxdd.methods.datadam import objective as datadam
 from jaxdd.methods.dc import objective as dc
 from jaxdd.methods.dm import objective as dm
 from jaxdd.methods.idc import objective as idc
-from jaxdd.methods.matching import Match
-from jaxdd.methods.ncfm import objective as ncfm
-from jaxdd.types import Array, PyTree, leaves_by_path
+from jaxdd.methods.matching import Match, see_real
+from jaxdd.methods.ncfm import objectives as ncfm
+from jaxdd.types import Array, NetworkState, PyTree, leaves_by_path
 
 CUT = pathlib.Path(__file__).resolve().parents[1] / "tests" / "oracles" / "matching.npz"
 NAMES = ("dc", "dm", "datadam_exponent_1", "datadam_exponent_4", "cafe", "idc_mse", "idc_l1", "ncfm")
@@ -64,8 +65,31 @@ def objectives(frequencies: Array) -> dict[str, Match]:
         "cafe": cafe(CAFE(**plain)),
         "idc_mse": idc(IDC(**plain, distance="mse")),
         "idc_l1": idc(IDC(**plain, distance="l1")),
-        "ncfm": ncfm(NCFM(**plain, frequencies=len(frequencies)), lambda key, shape: frequencies),
+        "ncfm": _of_all_classes(NCFM(**plain, frequencies=len(frequencies)), frequencies),
     }
+
+
+def _of_all_classes(config: NCFM, frequencies: Array) -> Match:
+    """Both losses of NCFM, summed over classes, at networks `(between, trained)`."""
+    match, calibrate = ncfm(config, lambda key, shape: frequencies)
+
+    def whole(network, starts, classes, key):
+        between, trained = starts
+        drawn = jax.vmap(lambda key: augmentation.named("none").draw(key, 1))(
+            jax.random.split(key, len(classes.images))
+        )
+        real = see_real(config, match.see, network, between, classes.real, drawn, None)
+
+        def one(of_class):
+            label, images, theirs = of_class
+            return match(network, between, theirs, images, frequencies) + calibrate(network, trained, images, label)
+
+        def loss(images):
+            return jax.lax.map(one, (np.arange(len(images)), images, real)).sum()
+
+        return jax.value_and_grad(loss)(classes.images)
+
+    return whole
 
 
 @functools.partial(jax.jit, compiler_options=ONCE)
@@ -75,7 +99,7 @@ def ours(inputs: PyTree) -> dict[str, tuple[Array, Array]]:
     Args:
       inputs: the arrays of a file but for losses and gradients.
     """
-    between, trained = ((_nested(inputs, network), {}) for network in ("theta", "theta_final"))
+    between, trained = (NetworkState(_nested(inputs, network), {}) for network in ("theta", "theta_final"))
     classes, key = Classes(inputs["synthetic"], inputs["real"]), jax.random.key(0)
     return {
         name: match(NETWORK, (between, trained) if name == "ncfm" else between, classes, key)

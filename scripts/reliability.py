@@ -52,7 +52,7 @@ _MATCHING = {"ipc": 2, "model": _NET, "target_per_class": 8, "target_block": Non
 _BILEVEL = {"model": _MLP, "networks": 1, "target_batch": 40, "target_block": None}
 TINY: dict[str, dict[str, Any]] = {
     "bptt": {**_BILEVEL, "steps": 4},
-    "cafe": {**_MATCHING, "query": 20, "max_epochs": 3, "window": 2},
+    "cafe": {**_MATCHING, "query": 2, "max_epochs": 3, "window": 2},
     "datadam": {**_MATCHING, "model": "convnet(width=4, depth=2)"},
     "dc": {**_MATCHING, "epochs": 2, "matching_steps": 2, "network_batch": 8},
     "dd": {**_BILEVEL, "ipc": 2, "steps": 2, "epochs": 2},
@@ -62,6 +62,16 @@ TINY: dict[str, dict[str, Any]] = {
     "idc": {**_MATCHING, "network_examples": 20, "network_batch": 10, "matching_steps": 2},
     "kip": {"ipc": 1, "target_batch": 50},
     "linba": {**_BILEVEL, "steps": 4, "per_class": 3, "bases": 8},
+    "mtt": {
+        "ipc": 1,
+        "model": _MLP,
+        "steps": 2,
+        "span": 1,
+        "max_start": 1,
+        "experts": 2,
+        "expert_epochs": 1,
+        "expert_batch": 500,
+    },
     "ncfm": {**_MATCHING, "networks": 2, "network_steps": 5, "network_batch": 16, "frequencies": 64},
     "rat_bptt": {**_BILEVEL, "ipc": 2, "steps": 6, "window": 3, "per_class": 1},
     "rcig": {"model": _MLP, "pool": 3, "pool_steps": 5, "target_batch": 50},

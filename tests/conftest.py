@@ -50,6 +50,12 @@ def compiled_programs_are_dropped():
             libc.malloc_trim(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def stages_in_a_folder_of_their_own(tmp_path_factory):
+    """What stages leave serves all tests of a process, and no run of anybody's own."""
+    os.environ["JAXDD_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

@@ -12,7 +12,7 @@ from toys import Update, updates
 
 from jaxdd import inner, methods, models
 from jaxdd.data import class_sampler, uniform_sampler
-from jaxdd.engine.feed import sampling
+from jaxdd.engine.stages import foretold
 from jaxdd.types import bound
 
 CLASSES, IPC, REAL = 4, 3, 6
@@ -56,8 +56,9 @@ def tiny(depth: int = 1):
 def run(name, digits, count, depth=1, **options):
     """A method, its first updates, and the network it has."""
     network = tiny(depth)
-    method = bound(methods.build(name, **{**COMMON, "model": network, **options}), digits)
-    return method, updates(method, digits, count), network
+    recipe = methods.build(name, **{**COMMON, "model": network, **options})
+    data = foretold(recipe, digits)
+    return bound(recipe, data), updates(recipe, digits, count), network
 
 
 def by_class(images):
@@ -180,7 +181,8 @@ def assert_sees(method, digits, rest=0):
         expected = {"examples": class_sampler(REAL)(key_classes, labels)}
         if rest:
             expected["examples/further"] = uniform_sampler(rest)(key_rest, labels)
-        return sampling(method)(key, labels, 0), expected
+        found = method.sample(key, labels)
+        return found if rest else {"examples": found}, expected
 
     found, expected = rows_of(jax.random.key(5), digits.labels)
     chex.assert_trees_all_equal(found, expected)

@@ -122,7 +122,7 @@ METHODS = {
     "cafe": {
         "early_weight": 0.1,
         "discrimination_weight": 0.01,
-        "query": 512,
+        "query": 128,
         "renewal": 0.04,
         "change": 0.03,
         "window": 10,

@@ -10,6 +10,7 @@ from jax.experimental.key_reuse._core import check_key_reuse
 
 from jaxdd import data, engine, evaluation, inner, methods, models, synthetic
 from jaxdd.data import augmentation
+from jaxdd.engine import foretold
 from jaxdd.evaluation.train import _train
 from jaxdd.types import Labels, RealData, bound
 
@@ -33,10 +34,12 @@ def real():
 
 @pytest.mark.parametrize("name", methods.available())
 def test_methods(real, name):
-    method = bound(methods.build(name, **OPTIONS.get(name, {"model": MLP})), real)
-    check_key_reuse(method.init, KEY, real)
+    recipe = methods.build(name, **OPTIONS.get(name, {"model": MLP}))
+    real = foretold(recipe, real)
+    method = bound(recipe, real)
+    check_key_reuse(lambda key: method.init(key, real), KEY)
     check_key_reuse(lambda key: engine.draw(method, real, key), KEY)
-    state, batch = jax.eval_shape(method.init, KEY, real), engine.draw(method, real, KEY)
+    state, batch = jax.eval_shape(lambda: method.init(KEY, real)), engine.draw(method, real, KEY)
     zeros = jax.tree.map(lambda leaf: KEY if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, state)
     check_key_reuse(lambda key, state: method.update(key, state, batch), KEY, zeros)
 

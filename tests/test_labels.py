@@ -26,7 +26,7 @@ VECTORS = {
     "squared_error": lambda y: losses.squared_error(LOGITS, y),
     "margin_loss": lambda y: losses.margin_loss(y, 0.1),
     "cutmix": lambda y: data.cutmix(jax.random.key(0), IMAGES, y, probability=1.0)[1],
-    "regression": lambda y: inner.regression(LINEAR, IMAGES, y)(jnp.ones((16, 3)), {}, 0, None)[0],
+    "regression": lambda y: inner.regression(LINEAR)(jnp.ones((16, 3)), {}, (IMAGES, y), 0, None)[0],
 }
 # Of class numbers `(6,)`.
 CLASSES = {

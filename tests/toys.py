@@ -13,6 +13,7 @@ import numpy as np
 import jaxdd
 from jaxdd import data, engine
 from jaxdd.data import balanced_sampler
+from jaxdd.engine.stages import How, provided
 from jaxdd.types import Batch, Distilled, Key, Labels, Method, Metrics, RealData, Recipe, State, bound
 
 
@@ -58,10 +59,15 @@ def updates(
     start: Callable[[State], State] = lambda state: state,
 ) -> list[Update]:
     """The first updates of a method, each of its functions compiled once; `start` may change the state before them."""
+    real, _ = provided(method, real, {}, How(seed, "default", jax.devices()[:1], 1e9, progress=False))
     method = bound(method, real)
     key_init, key_steps = jax.random.split(jax.random.key(seed))
     state, update, done = start(jax.jit(method.init)(key_init, real)), jax.jit(method.update), []
-    draw = jax.jit(lambda key: engine.draw(method, real, key))
+
+    @jax.jit
+    def draw(key):
+        return engine.draw(method._replace(sample=lambda same, labels, step: method.sample(key, labels)), real, key)
+
     for step in range(count):
         key, key_sample = jax.random.split(jax.random.fold_in(key_steps, step))
         batch = draw(key_sample)

@@ -1,6 +1,6 @@
-"""The command line: `jaxdd distill | plan | evaluate | show | export | list`."""
+"""The command line: `jaxdd distill | plan | evaluate | show | export | stages | list`."""
 
-from jaxdd.cli.config import preset, template
+from jaxdd.cli.config import preset, smoke, template
 from jaxdd.cli.main import main
 
-__all__ = ["main", "preset", "template"]
+__all__ = ["main", "preset", "smoke", "template"]

@@ -281,8 +281,43 @@ def _export(values: flags.FlagValues, positional: list[str], command: str) -> No
         print(f"{values.png} ({clipped:.1%} of the pixels lay outside the range of a picture and were clipped)")
 
 
+def _stages_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_float(
+        "prune", None, "delete those used longest ago, until so many GiB are left", lower_bound=0.0, flag_values=values
+    )
+    flags.DEFINE_bool("json", False, "print the stages as one JSON list on the last line", flag_values=values)
+
+
+def _stages(values: flags.FlagValues, positional: list[str], command: str) -> None:
+    """List what stages have left in the cache (JAXDD_CACHE_DIR), or make room there.
+
+    jaxdd stages [--prune=GIB]
+    """
+    from jaxdd.engine import stages
+    from jaxdd.report import stages_table
+
+    _none(positional)
+    gone = [] if values.prune is None else stages.make_room(0.0, limit=values.prune * 2**30)
+    for entry in gone:
+        print(f"deleted {entry.directory}", file=sys.stderr)
+    there = stages.entries()
+    _show(stages_table(there, str(stages.cache())), to_stderr=values.json)
+    if values.json:
+        print(json.dumps([{**entry._asdict(), "directory": str(entry.directory)} for entry in there]))
+
+
+def _list_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_bool("methods", False, "only the names of the methods, one a line", flag_values=values)
+
+
 def _list(values: flags.FlagValues, positional: list[str], command: str) -> None:
     """List methods, data sets, models, protocols and configs."""
+    if values.methods:
+        from jaxdd import methods
+
+        _none(positional)
+        print("\n".join(methods.available()))
+        return
     from rich.table import Table
     from rich.text import Text
 
@@ -310,5 +345,6 @@ _COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "evaluate": (_evaluate_flags, _evaluate),
     "show": (_no_flags, _show_file),
     "export": (_export_flags, _export),
-    "list": (_no_flags, _list),
+    "stages": (_stages_flags, _stages),
+    "list": (_list_flags, _list),
 }

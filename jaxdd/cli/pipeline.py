@@ -23,7 +23,7 @@ from jaxdd._dotted import is_dotted
 from jaxdd._files import digest, write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Array, Distilled, HostArray, Method, Network, RealData, bound
+from jaxdd.types import Array, Distilled, HostArray, Method, Network, RealData, Recipe, bound
 
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
@@ -121,10 +121,10 @@ class Real:
                 "leave one of them out."
             )
 
-    def method(self, name: str, hyper: Mapping[str, Any]) -> Method:
+    def method(self, name: str, hyper: Mapping[str, Any]) -> Method | Recipe:
         """A method for `stored`."""
         method = methods.build(name, **hyper)
-        return bound(method if self.decode is None else engine.decoding(method, self.decode), self.stored)
+        return method if self.decode is None else engine.decoding(method, self.decode)
 
 
 def _fitted(section: Mapping[str, Any], dataset: data.Dataset) -> data.Transform:
@@ -224,7 +224,7 @@ def distill(
     real = Real.of_config(chosen)
     real.check_full_data(full_data)
     method = real.method(name, full["method"])
-    kept = jax.eval_shape(lambda key: method.product(method.init(key, real.stored)), jax.random.key(0))
+    kept = _shapes(method, real.stored)
     predictor = _predictor(kept, real.dataset)
     if evaluate == "kernel" and (predictor is None or predictor.kernel is None):
         raise JaxddError(f"method {name!r} has no kernel that could be evaluated without training; use quick or full.")
@@ -292,6 +292,13 @@ def distill(
         write_atomically(workdir / RESULTS, json.dumps({"result": result, "rows": rows}, indent=2) + "\n")
         report.write_report(workdir, dataset, history=outcome.history, rows=rows, result=result, command=command)
     return Outcome(workdir / FILE, result, rows, _summary(dataset))
+
+
+def _shapes(method: Method | Recipe, data: RealData) -> Distilled:
+    """What a run will leave, by shapes."""
+    data = engine.foretold(method, data)
+    ready = bound(method, data)
+    return jax.eval_shape(lambda key: ready.product(ready.init(key, data)), jax.random.key(0))
 
 
 def _settings(section: Mapping[str, Any], level: str, *, trains_networks: bool) -> dict[str, Any]:

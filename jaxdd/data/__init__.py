@@ -9,7 +9,7 @@ from __future__ import annotations
 from jaxdd.data.augmentation import Augmentation, cutmix, siamese
 from jaxdd.data.dataset import Dataset, Split, compact_data, from_arrays, real_data
 from jaxdd.data.herding import herding
-from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, uniform_sampler
+from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, epoch_sampler, uniform_sampler
 from jaxdd.data.sources import available, load
 from jaxdd.data.transforms import (
     PUBLISHED,
@@ -39,6 +39,7 @@ __all__ = [
     "class_sampler",
     "compact_data",
     "cutmix",
+    "epoch_sampler",
     "fit_transform",
     "from_arrays",
     "herding",

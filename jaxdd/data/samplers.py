@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.errors import JaxddError
-from jaxdd.types import Indices, Key, Labels
+from jaxdd.types import Array, Indices, Key, Labels
 
 Sampler = Callable[[Key, Labels], Indices]
 
@@ -62,6 +62,28 @@ def uniform_sampler(batch_size: int) -> Sampler:
 
     def sample(key: Key, labels: Labels) -> Indices:
         return jax.random.randint(key, (batch_size,), 0, labels.values.shape[0], jnp.int32)
+
+    return sample
+
+
+def epoch_sampler(batch_size: int) -> Callable[[Key, Labels, Array], Indices]:
+    """Batches of an order of all examples that is drawn anew for each epoch: `sample(key, labels, step)`.
+
+    A last batch that is not whole is left out, as an epoch's `len // batch_size` steps do. The key is the same at every
+    step.
+
+    Raises:
+      JaxddError: `batch_size` is not a positive integer; (while tracing) more than there are examples.
+    """
+    _check_positive("batch_size", batch_size)
+
+    def sample(key: Key, labels: Labels, step: Array) -> Indices:
+        count = labels.values.shape[0]
+        if count < batch_size:
+            raise JaxddError(f"an epoch of {count} examples has no batch of {batch_size}")
+        batches = count // batch_size
+        order = jax.random.permutation(jax.random.fold_in(key, step // batches), count).astype(jnp.int32)
+        return jax.lax.dynamic_slice_in_dim(order, step % batches * batch_size, batch_size)
 
     return sample
 

@@ -1,10 +1,12 @@
 """The run: compile, shard, checkpoint, resume, log. Knows the `Method` contract and no method."""
 
 from jaxdd.engine.chunk import decoding
-from jaxdd.engine.feed import draw
+from jaxdd.engine.execute import one_blas_thread
+from jaxdd.engine.feed import draw, rows_of
 from jaxdd.engine.plan import Plan, plan
 from jaxdd.engine.processes import connect, is_first, on_first
-from jaxdd.engine.run import RunResult, one_blas_thread, run
+from jaxdd.engine.run import RunResult, run
+from jaxdd.engine.stages import foretold
 
 __all__ = [
     "Plan",
@@ -12,9 +14,11 @@ __all__ = [
     "connect",
     "decoding",
     "draw",
+    "foretold",
     "is_first",
     "on_first",
     "one_blas_thread",
     "plan",
+    "rows_of",
     "run",
 ]

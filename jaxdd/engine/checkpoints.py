@@ -82,6 +82,14 @@ def check(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool)
         )
 
 
+def held(directory: pathlib.Path, field: str) -> dict[str, Any]:
+    """What a run's directory says of one field of its identity, `{field: value}`, or nothing."""
+    path = directory / _IDENTITY
+    with disk_errors(path):
+        there = _parse(path.read_bytes()) if path.exists() else None
+    return {field: there[field]} if there and field in there else {}
+
+
 def _parse(content: bytes) -> dict[str, Any] | None:
     """A JSON object, or None."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +17,22 @@ from jaxdd.engine.placement import make_mesh, replicated
 from jaxdd.engine.processes import place
 from jaxdd.inner.networks import share_networks
 from jaxdd.models import matmul_precision
-from jaxdd.types import EXAMPLES, Array, Batch, Key, Method, Metrics, PyTree, RealData, Recipe, Spec, State, bound
+from jaxdd.types import (
+    EXAMPLES,
+    Array,
+    Batch,
+    HostArray,
+    Key,
+    Method,
+    Metrics,
+    PyTree,
+    RealData,
+    Recipe,
+    Spec,
+    Stage,
+    State,
+    bound,
+)
 
 CHUNK_SECONDS = 0.5  # a run stops, saves or answers a signal within about this much time
 
@@ -84,7 +100,16 @@ def decoding(method: Method | Recipe, decode: Callable[[Array], Array]) -> Recip
 
         return inside._replace(init=init, update=update)
 
-    return Recipe(bind, identity=None if getattr(method, "identity", None) is None else (method, decode))
+    def stages(spec: Spec) -> tuple[Stage, ...]:
+        if isinstance(method, Method):
+            return ()
+        return tuple(
+            dataclasses.replace(stage, recipe=decoding(stage.recipe, decode))
+            for stage in method.stages(_decoded(spec, decode))
+        )
+
+    known = isinstance(method, Recipe) and method.identity is not None
+    return Recipe(bind, identity=(method, decode) if known else None, stages=stages)
 
 
 def _decoded(spec: Spec, decode: Callable[[Array], Array]) -> Spec:
@@ -97,14 +122,45 @@ def _decoded(spec: Spec, decode: Callable[[Array], Array]) -> Spec:
 def compile_program(
     method: Method | Recipe, data: RealData, *, seed: int, precision: str, devices: Sequence[Any] | None
 ) -> Program:
-    """Everything that a run needs; arguments as those of `run`. Nothing is written."""
-    mesh, method = make_mesh(devices), bound(method, data)
+    """Everything that a run needs; arguments as those of `run`. Nothing is written.
+
+    What an equal method compiled for equal data, with other seeds or numbers, serves again: see `types.Recipe`.
+    """
+    mesh, spec = make_mesh(devices), Spec.of(data)
     keys = Keys(*jax.random.split(jax.random.key(seed), 3))
-    supply, keys = feed(method, data, mesh, keys.sample), place(keys, replicated(mesh))
+    name = (method, spec, mesh, precision, *_flags())
+    reusable = _hashable(name) and not any(isinstance(leaf, HostArray) for leaf in jax.tree.leaves(data.tables))
+    known = _COMPILED.pop(name, None) if reusable else None
+    ready = bound(method, spec) if known is None else known[0]
+    supply, keys = feed(ready, data, mesh, keys.sample), place(keys, replicated(mesh))
     began = time.perf_counter()
-    with matmul_precision(precision):
-        chunk = _compile_chunk(method, mesh, keys, supply)
-    return Program(method, mesh, keys, supply, chunk, time.perf_counter() - began)
+    if known is None:
+        with matmul_precision(precision):
+            known = ready, _compile_chunk(ready, mesh, keys, supply)
+    if reusable:
+        _COMPILED[name] = known
+        while len(_COMPILED) > _COMPILED_AT_MOST:
+            del _COMPILED[next(iter(_COMPILED))]
+    return Program(ready, mesh, keys, supply, known[1], time.perf_counter() - began)
+
+
+def _flags() -> tuple[Any, ...]:
+    """JAX's settings that a program depends on."""
+    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
+    return tuple(getattr(jax.config, name) for name in names)
+
+
+def _hashable(name: Any) -> bool:
+    try:
+        hash(name)
+    except TypeError:  # hyper-parameters of somebody's own may be anything
+        return False
+    return True
+
+
+# The newest last. A loop over seeds needs one; their number bounds the memory that programs keep.
+_COMPILED: dict[Any, tuple[Method, jax.stages.Compiled]] = {}
+_COMPILED_AT_MOST = 4
 
 
 def _compile_chunk(method: Method, mesh: Mesh, keys: Keys, supply: Feed) -> jax.stages.Compiled:

@@ -75,17 +75,26 @@ def _digest(leaf: Any) -> str:
 
 
 def sampling(method: Method) -> Callable[[Key, Labels, Any], dict[str, Indices]]:
-    """A method's `sample(key, labels, step)` in its general form, `{name of the draw: rows}`."""
+    """A method's `sample(key, labels, step)` in its general form: from a run's key, `{name of the draw: rows}`."""
     try:
         knows_step = "step" in inspect.signature(method.sample).parameters
     except (TypeError, ValueError):  # something callable that does not say
         knows_step = False
 
     def sample(key: Key, labels: Labels, step: Any) -> dict[str, Indices]:
-        rows = method.sample(key, labels, step=step) if knows_step else method.sample(key, labels)
+        if knows_step:
+            rows = method.sample(key, labels, step=step)
+        else:
+            rows = method.sample(jax.random.fold_in(key, step), labels)
         return dict(rows) if isinstance(rows, Mapping) else {EXAMPLES: rows}
 
     return sample
+
+
+def rows_of(method: Method | Recipe, data: RealData) -> dict[str, Any]:
+    """Shapes and dtypes of the rows that an update draws, by the name of the draw."""
+    draws = sampling(bound(method, data))
+    return jax.eval_shape(lambda: draws(jax.random.key(0), data.labels, 0))
 
 
 def table_of(draw: str) -> str:
@@ -97,8 +106,7 @@ def draw(method: Method | Recipe, data: RealData, key: Key, step: Any = 0) -> Ba
     """What an update of a method sees: the rows that it samples, gathered. For a loop of one's own.
 
     Args:
-      key: for `method.sample`; a run's is that of the step.
-      step: for a `sample` that wants to know it.
+      key, step: for `method.sample`; in a run the key is the same at every step.
 
     Example:
         batch = engine.draw(method, data, key)
@@ -108,6 +116,7 @@ def draw(method: Method | Recipe, data: RealData, key: Key, step: Any = 0) -> Ba
     return Batch(
         {name: jax.tree.map(operator.itemgetter(rows), data.tables[table_of(name)]) for name, rows in draws.items()},
         draws,
+        data.assets,
     )
 
 
@@ -124,21 +133,21 @@ def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
     draws = jax.eval_shape(sample, key, data.labels, jax.ShapeDtypeStruct((), jnp.int32))
     for draw, rows in draws.items():
         _check_draw(draw, rows, data.tables)
-        if rows.shape[0] % mesh.size:
+        if table_of(draw) == EXAMPLES and rows.shape[0] % mesh.size:
             logging.getLogger("jaxdd").warning(
                 "a batch of %d does not divide over %d devices, so each of them computes all of it; %d would.",
                 rows.shape[0],
                 mesh.size,
                 rows.shape[0] + -rows.shape[0] % mesh.size,
             )
-    resident, labels = place((tables.resident, data.labels), replicated(mesh))
+    resident, labels, assets = place((tables.resident, data.labels, dict(data.assets)), replicated(mesh))
     streamed = any(tables.hosted_in(draw) for draw in draws)
     windows = _Windows(sample, tables, draws, data.labels, mesh, key) if streamed else None
 
     def batch(source: Source, step: Array, key: Key) -> Batch:
         window = source.window
         if window is None:
-            rows, stored = sample(jax.random.fold_in(key, step), source.labels, step), {}
+            rows, stored = sample(key, source.labels, step), {}
         else:
             rows, stored = jax.tree.map(lambda leaf: leaf[step - window.first], (window.rows, window.stored))
         rows = {name: split_rows(numbers, mesh) for name, numbers in rows.items()}
@@ -149,16 +158,16 @@ def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
             return tables.hosted[name].decoded(stored[of_draw][name])
 
         found = {name: tables.rebuilt(table_of(name), functools.partial(leaf, name)) for name in rows}
-        return Batch({name: split_rows(table, mesh) for name, table in found.items()}, rows)
+        return Batch({name: split_rows(table, mesh) for name, table in found.items()}, rows, source.assets)
 
     def source(step: int, steps: int, timeout: float | None = None) -> tuple[Source, int]:
         if windows is None:
-            return Source(resident, labels, None), steps
+            return Source(resident, labels, assets, None), steps
         window, until = windows.window(step, steps, timeout)
-        return Source(resident, labels, window), until
+        return Source(resident, labels, assets, window), until
 
-    init, state = _initial(method, tables, resident, labels, mesh, key)
-    abstract = Source(resident, labels, windows.abstract if windows else None)
+    init, state = _initial(method, tables, resident, labels, assets, mesh, key)
+    abstract = Source(resident, labels, assets, windows.abstract if windows else None)
     return Feed(init, state, batch, abstract, source, windows.close if windows else lambda: None)
 
 
@@ -169,6 +178,7 @@ class Source(NamedTuple):
     """The leaves of all tables that do not stay on the host, by name."""
     labels: Labels
     """For `sample`."""
+    assets: dict[str, PyTree]
     window: Window | None
     """Where something stays on the host: with the rows of its steps, drawn ahead."""
 
@@ -225,7 +235,13 @@ def _check_draw(draw: str, rows: Any, tables: Mapping[str, PyTree]) -> None:
 
 
 def _initial(
-    method: Method, tables: _Tables, resident: dict[str, Array], labels: Labels, mesh: Mesh, key: Key
+    method: Method,
+    tables: _Tables,
+    resident: dict[str, Array],
+    labels: Labels,
+    assets: dict[str, PyTree],
+    mesh: Mesh,
+    key: Key,
 ) -> tuple[Callable[[Key], State], State]:
     """The first state from a key, and its shapes."""
     unread: list[JaxddError] = []
@@ -242,20 +258,22 @@ def _initial(
 
     on_request = {name: noted(hosted) for name, hosted in tables.hosted.items()}
 
-    def begin(key: Key, resident: dict[str, Array], labels: Labels) -> State:
+    def begin(key: Key, resident: dict[str, Array], labels: Labels, assets: dict[str, PyTree]) -> State:
         leaves = resident | on_request
-        return method.init(key, RealData({table: tables.rebuilt(table, leaves.get) for table in tables.whole}, labels))
+        whole = {table: tables.rebuilt(table, leaves.get) for table in tables.whole}
+        return method.init(key, RealData(whole, labels, assets))
 
-    state = jax.eval_shape(begin, key, resident, labels)
+    state = jax.eval_shape(begin, key, resident, labels, assets)
     if not on_request:
-        whole = jax.jit(begin, out_shardings=replicated(mesh))
-        return lambda key: whole(key, resident, labels), state
+        leaves, structure = jax.tree.flatten({table: tables.rebuilt(table, resident.get) for table in tables.whole})
+        whole = _whole(method.init, structure, replicated(mesh))
+        return lambda key: whole(key, leaves, labels, assets), state
     alone = jax.jit(begin)
 
     def init(key: Key) -> State:
         one = mesh.local_devices[0]  # what is read comes by a callback, which would run on each of several
         try:
-            found = jax.block_until_ready(alone(*jax.device_put(local((key, resident, labels)), one)))
+            found = jax.block_until_ready(alone(*jax.device_put(local((key, resident, labels, assets)), one)))
         except jax.errors.JaxRuntimeError:
             if unread:
                 raise unread[0] from None
@@ -263,6 +281,16 @@ def _initial(
         return place(found, replicated(mesh))
 
     return init, state
+
+
+@functools.lru_cache(maxsize=8)
+def _whole(init: Callable[[Key, RealData], State], structure: Any, sharding: Any) -> Callable[..., State]:
+    """The first state from a key, the leaves of the tables, and labels: compiled once for equal runs."""
+
+    def begin(key: Key, leaves: list[Array], labels: Labels, assets: dict[str, PyTree]) -> State:
+        return init(key, RealData(jax.tree.unflatten(structure, leaves), labels, assets))
+
+    return jax.jit(begin, out_shardings=sharding)
 
 
 def _cpu() -> Any:
@@ -320,7 +348,7 @@ class _Windows:
         def rows_of(first: Array, drawn: tuple[Key, Labels]) -> dict[str, Indices]:
             key, labels = drawn
             steps = first + jnp.arange(length)
-            return jax.lax.map(lambda step: sample(jax.random.fold_in(key, step), labels, step), steps)
+            return jax.lax.map(lambda step: sample(key, labels, step), steps)
 
         self._host = _cpu()  # so that drawing does not queue behind the devices' work
         self._rows_of, self._drawn = rows_of, jax.device_put((key, labels), self._host)

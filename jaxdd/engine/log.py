@@ -74,8 +74,10 @@ def require_tensorboard() -> None:
         raise JaxddError("TensorBoard logs need tensorboardX: pip install 'jaxdd[tensorboard]'.")
 
 
-def progress_bar(steps: int, done: int, enabled: bool):
+def progress_bar(steps: int, done: int, enabled: bool, name: str = ""):
     """A bar that is quiet where the output is not a terminal, and a widget in a notebook."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=steps, initial=done, unit="step", disable=None if enabled else True, leave=False)
+    return tqdm(
+        total=steps, initial=done, unit="step", desc=name or None, disable=None if enabled else True, leave=False
+    )

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.engine.chunk import CHUNK_SECONDS, Program, compile_program
+from jaxdd.engine.execute import one_blas_thread
 from jaxdd.engine.flops import count_flops, executed_flops
-from jaxdd.engine.run import one_blas_thread
+from jaxdd.engine.stages import foretold
 from jaxdd.errors import JaxddError
 from jaxdd.models import matmul_precision
 from jaxdd.types import Array, Method, Metrics, PyTree, RealData, Recipe, State
@@ -93,6 +94,7 @@ def plan(
     Raises:
       JaxddError: if the steps that are timed give values that are not finite, or the device cannot tell its memory.
     """
+    data = foretold(method, data)  # what stages will leave is some other numbers as yet
     program = compile_program(method, data, seed=seed, precision=precision, devices=devices)
     method, mesh, supply = program.method, program.mesh, program.feed
     state, distilled = supply.state, jax.eval_shape(method.product, supply.state)

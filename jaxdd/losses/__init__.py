@@ -6,6 +6,7 @@ from jaxdd.losses.characteristic import FrequencySampler, characteristic_functio
 from jaxdd.losses.distribution import cafe_discrimination, maximum_mean_discrepancy, mean_feature_matching
 from jaxdd.losses.gradient import convolutions, gradient_matching, matrices
 from jaxdd.losses.label import centred_one_hot, cross_entropy, margin_loss, squared_error
+from jaxdd.losses.trajectory import trajectory_matching
 
 __all__ = [
     "FrequencySampler",
@@ -24,4 +25,5 @@ __all__ = [
     "maximum_mean_discrepancy",
     "mean_feature_matching",
     "squared_error",
+    "trajectory_matching",
 ]

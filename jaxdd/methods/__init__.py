@@ -11,7 +11,8 @@ from jaxdd.methods.dm import DM, dm
 from jaxdd.methods.frepo import FRePo, frepo
 from jaxdd.methods.idc import IDC, idc
 from jaxdd.methods.kip import KIP, kip
-from jaxdd.methods.matching import Classes, Matching, Networks, match_gradients, match_layers, matching, one_network
+from jaxdd.methods.matching import Classes, Matching, match_gradients, match_layers, matching, one_network
+from jaxdd.methods.mtt import MTT, mtt
 from jaxdd.methods.ncfm import NCFM, ncfm
 from jaxdd.methods.rat_bptt import RaTBPTT, rat_bptt
 from jaxdd.methods.rcig import RCIG, rcig
@@ -27,6 +28,7 @@ __all__ = [
     "DSA",
     "IDC",
     "KIP",
+    "MTT",
     "NCFM",
     "RCIG",
     "RFAD",
@@ -37,7 +39,6 @@ __all__ = [
     "Inner",
     "LinBa",
     "Matching",
-    "Networks",
     "RaTBPTT",
     "SoftLabelDD",
     "available",
@@ -58,6 +59,7 @@ __all__ = [
     "match_gradients",
     "match_layers",
     "matching",
+    "mtt",
     "ncfm",
     "one_network",
     "rat_bptt",

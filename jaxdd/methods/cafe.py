@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import inner, losses
-from jaxdd.data import uniform_sampler
+from jaxdd.data import augmentation, class_sampler
 from jaxdd.methods._registry import method, positive, require
 from jaxdd.methods.matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
-from jaxdd.types import Array, Key, Network, Networks, NetworkState, PyTree, Recipe
+from jaxdd.types import Array, Indices, Key, Labels, Network, Networks, NetworkState, PyTree, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,18 +25,22 @@ class CAFE(Matching):
     Attributes:
       early_weight: of the distances in all layers but the last; this and that of the features count whole.
       discrimination_weight: of the discrimination loss, to which a second distance of the features belongs.
-      query: real examples on which the network's accuracy is watched.
+      query: real examples of each class on which the network's accuracy is watched.
+      query_draws: how many draws of them an update has: one for the accuracy before the network's training, and one for
+        each epoch of that in turn. The authors draw anew for every epoch.
       renewal: a new network begins when the last `window` accuracies lie this close together.
       change: in between it is trained on the set until the last `window` of its accuracies differ by so much.
       window: see above.
       max_epochs: of that training at most.
-      network_learning_rate: of that training, by gradient descent on the whole set.
+      network_learning_rate: of that training, by gradient descent on the whole set, each image augmented by itself
+        where `augmentation` says so.
     """
 
     init: str = "noise"
     early_weight: float = 0.1
     discrimination_weight: float = 0.01
-    query: int = 512
+    query: int = 128
+    query_draws: int = 8
     renewal: float = 0.04
     change: float = 0.03
     window: int = 10
@@ -50,6 +54,7 @@ class CAFE(Matching):
             early_weight=(self.early_weight >= 0, "at least 0"),
             discrimination_weight=(self.discrimination_weight >= 0, "at least 0"),
             query=(self.query >= 1, "at least 1"),
+            query_draws=(self.query_draws >= 1, "at least 1"),
             renewal=(self.renewal >= 0, "at least 0"),
             change=(self.change >= 0, "at least 0"),
             window=(self.window >= 2, "at least 2"),
@@ -58,7 +63,10 @@ class CAFE(Matching):
         )
 
 
-@method(CAFE)
+@method(
+    CAFE,
+    revisions={2: "accuracies are of 128 examples of each class, drawn anew; networks are trained with augmentation"},
+)
 def cafe(config: CAFE) -> Recipe:
     """CAFE: match the mean features of every layer, and classify real features by those of the set.
 
@@ -66,7 +74,12 @@ def cafe(config: CAFE) -> Recipe:
     `losses.cafe_discrimination` with the distance of the penultimate features, on a network that is trained on the set
     as long as this changes its accuracy slowly, and renewed when nothing changes it any more.
     """
-    sample = uniform_sampler(config.query)
+    of_classes = class_sampler(config.query)
+
+    def sample(key: Key, labels: Labels) -> Indices:
+        draws = jax.vmap(lambda key: of_classes(key, labels))(jax.random.split(key, config.query_draws))
+        return draws.T  # devices share the examples of each draw
+
     synthetic = pixels(config.ipc, init=config.init)
     return matching(config, synthetic, objective(config), functools.partial(_watched, config), sample=sample)
 
@@ -103,7 +116,7 @@ class Watched(NamedTuple):
 def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
     """One network whose training and renewal depend on what they change."""
     del num_classes
-    none = np.full(config.window, -1, np.float32)
+    none, augment = np.full(config.window, -1, np.float32), augmentation.named(config.augmentation)
 
     def begin(key: Key) -> Watched:
         return Watched(*network.init(key), jnp.asarray(none))
@@ -116,22 +129,24 @@ def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
 
     def advance(kept: Watched, tickets: Key, key: Key, shown: Any) -> Watched:
         synthetic, query = shown
+        key_begin, key_augment = jax.random.split(key)
 
-        def accuracy(theta: PyTree, stats: PyTree) -> Array:
-            return jnp.mean(jnp.argmax(network.apply(theta, query.images, stats)[0], axis=1) == query.labels)
-
-        def pushed(accuracies: Array, theta: PyTree, stats: PyTree) -> Array:
-            return jnp.roll(accuracies, -1).at[-1].set(accuracy(theta, stats))
-
-        def loss(theta: PyTree, stats: PyTree) -> tuple[Array, PyTree]:
-            logits, stats = network.apply(theta, synthetic.images, stats, train=True)
-            return losses.cross_entropy(logits, synthetic.labels).mean(), stats
+        def pushed(accuracies: Array, theta: PyTree, stats: PyTree, draw: Array | int) -> Array:
+            images, labels = jax.tree.map(lambda leaf: leaf[:, draw % config.query_draws], query)
+            accuracy = jnp.mean(jnp.argmax(network.apply(theta, images, stats)[0], axis=1) == labels)
+            return jnp.roll(accuracies, -1).at[-1].set(accuracy)
 
         def epoch(carry):
             theta, stats, seen, t = carry
-            grads, stats = jax.grad(loss, has_aux=True)(theta, stats)
+            drawn = augment.draw(jax.random.fold_in(key_augment, t), len(synthetic.images))
+
+            def loss(theta: PyTree) -> tuple[Array, PyTree]:
+                logits, after = network.apply(theta, augment.apply(synthetic.images, drawn), stats, train=True)
+                return losses.cross_entropy(logits, synthetic.labels).mean(), after
+
+            grads, after = jax.grad(loss, has_aux=True)(theta)
             theta = jax.tree.map(lambda leaf, g: leaf - config.network_learning_rate * g, theta, grads)
-            return theta, stats, pushed(seen, theta, stats), t + 1
+            return theta, after, pushed(seen, theta, after, t + 1), t + 1
 
         def slow(carry):
             return (carry[3] < config.max_epochs) & ~(full(carry[2]) & (spread(carry[2]) > config.change))
@@ -140,9 +155,9 @@ def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
             theta, stats, _, _ = jax.lax.while_loop(slow, epoch, (kept.theta, kept.stats, jnp.asarray(none), 0))
             return Watched(theta, stats, accuracies)
 
-        accuracies = pushed(kept.accuracies, kept.theta, kept.stats)
+        accuracies = pushed(kept.accuracies, kept.theta, kept.stats, 0)
         settled = full(accuracies) & (spread(accuracies) < config.renewal)
-        return jax.lax.cond(settled, lambda: begin(key), train)
+        return jax.lax.cond(settled, lambda: begin(key_begin), train)
 
     return Networks(
         init=begin,

@@ -122,7 +122,7 @@ def one_network(
 
     pool = inner.pool(network, optimizer, loss, size=1, max_age=(matching_steps - 1) * steps, steps=steps)
 
-    def choose(key: Key, count: int) -> Indices:
+    def choose(key: Key, count: int, batch: Batch | None = None) -> Indices:
         return jnp.zeros(count, jnp.int32)
 
     def advance(slots: inner.Slots, chosen: Indices, key: Key, shown: Shown) -> inner.Slots:
@@ -257,14 +257,41 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
     return match
 
 
-def match_layers(
-    config: Matching, see: Callable[[tuple[Array, ...]], PyTree], distance: Callable[[PyTree, PyTree, Key], Array]
-) -> Match:
+See = Callable[[tuple[Array, ...]], PyTree]
+"""From `Network.layers` of some images to what is compared: leaves of one row an image, or of one row for all of them,
+of which there is then one for each block."""
+
+
+def _seeing(see: See, network: Network, start: NetworkState) -> Callable[[Array], PyTree]:
+    """What is seen of images, from images."""
+    return lambda images: see(network.layers(start.theta, images, start.stats, train=True)[0])
+
+
+def see_real(
+    config: Matching, see: See, network: Network, start: NetworkState, real: Array, drawn: PyTree, axis_name: str | None
+) -> PyTree:
+    """What is seen of the real images `(classes, b, h, w, c)` of every class, leaves `(classes, rows, ..)`.
+
+    Args:
+      drawn: of the augmentation, one for each class.
+    """
+    augment = augmentation.named(config.augmentation)
+
+    seen = _seeing(see, network, start)
+
+    def one(of_class: tuple[Array, PyTree]) -> PyTree:
+        return inner.map_blocks(seen, augment.apply(*of_class), config.target_block)
+
+    with models.matmul_precision(config.precision):
+        found = inner.each_network(one, (real, drawn), batch_size=config.classes_per_batch)
+    return inner.all_gather(found, axis_name, axis=1)
+
+
+def match_layers(config: Matching, see: See, distance: Callable[[PyTree, PyTree, Key], Array]) -> Match:
     """A distance between what both sides give in a network's layers.
 
     Args:
-      see: from `Network.layers` of some images to what is compared: leaves of one row an image, or of one row for all
-        of them, of which there is then one for each block.
+      see: what is compared.
       distance: `distance(real, synthetic, key)`, of what is seen of all classes: leaves `(classes, rows, ..)`.
     """
     augment = augmentation.named(config.augmentation)
@@ -272,20 +299,11 @@ def match_layers(
     def match(
         network: Network, start: NetworkState, classes: Classes, key: Key, axis_name: str | None = None
     ) -> tuple[Array, Array]:
-        theta, stats = start
-        count = len(classes.images)
         key_draw, key_distance = jax.random.split(key)
-        drawn = jax.vmap(lambda key: augment.draw(key, 1))(jax.random.split(key_draw, count))
+        drawn = jax.vmap(lambda key: augment.draw(key, 1))(jax.random.split(key_draw, len(classes.images)))
+        real = see_real(config, see, network, start, classes.real, drawn, axis_name)
 
-        def seen(images: Array) -> PyTree:
-            return see(network.layers(theta, images, stats, train=True)[0])
-
-        def one(of_class: tuple[Array, PyTree]) -> PyTree:
-            return inner.map_blocks(seen, augment.apply(*of_class), config.target_block)
-
-        with models.matmul_precision(config.precision):
-            real = inner.each_network(one, (classes.real, drawn), batch_size=config.classes_per_batch)
-        real = inner.all_gather(real, axis_name, axis=1)
+        seen = _seeing(see, network, start)
 
         def loss(images: Array) -> Array:
             augmented = jax.vmap(augment.apply)(images, drawn)

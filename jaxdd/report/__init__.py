@@ -3,7 +3,7 @@
 from jaxdd.report.curves import curves_svg
 from jaxdd.report.exports import to_npz, to_png_folder
 from jaxdd.report.pictures import grid_image
-from jaxdd.report.terminal import comparison_table, describe
+from jaxdd.report.terminal import comparison_table, describe, stages_table
 from jaxdd.report.write import write_report
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "curves_svg",
     "describe",
     "grid_image",
+    "stages_table",
     "to_npz",
     "to_png_folder",
     "write_report",

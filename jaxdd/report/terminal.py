@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,3 +56,25 @@ def describe(dataset: DistilledDataset) -> Group:
             table.add_row(Text(name), Text(value))
         tables.append(table)
     return Group(*tables)
+
+
+def stages_table(entries: Sequence[Any], title: str) -> Table:
+    """What `jaxdd stages` prints, of `engine.stages.entries()`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
+    for name, justify in (
+        ("stage", "left"),
+        ("size", "right"),
+        ("last used", "left"),
+        ("", "left"),
+        ("folder", "left"),
+    ):
+        table.add_column(name, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        size = f"{entry.num_bytes / 2**20:,.1f} MiB"
+        table.add_row(*map(Text, (entry.name, size, used, "" if entry.whole else "not done", entry.directory.name)))
+    return table

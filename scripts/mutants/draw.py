@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from mutants.operators import mutants_of
 from mutants.source import Mutant, Unappliable
 
-ROOMS = ("methods", "inner", "synthetic", "evaluation", "engine", "data", "losses", "kernels")
+ROOMS = ("methods", "inner", "training", "synthetic", "evaluation", "engine", "data", "losses", "kernels")
 """Packages with mutants. What they compute is what a distilled set depends on; others only ask for it and show it."""
 
 

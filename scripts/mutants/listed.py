@@ -31,14 +31,14 @@ LISTED = {
     ),
     "ncfm_always_network_0": Patch(
         "methods/ncfm.py",
-        "chosen = jax.random.randint(key_choose, (), 0, config.networks)",
-        "chosen = 0",
+        "chosen = jax.random.randint(key_networks, (1, 1), 0, config.networks)",
+        "chosen = jnp.zeros((1, 1), jnp.int32)",
         "NCFM always takes its first network",
     ),
     "ncfm_with_adam": Patch(
         "methods/ncfm.py",
-        "optax.adamw(config.learning_rate, weight_decay=5e-4)",
-        "optax.adam(config.learning_rate)",
+        "of_all - config.learning_rate * _DECAY * (of_all - black)",
+        "of_all",
         "NCFM has Adam instead of AdamW",
     ),
     "cafe_renews_before_its_window_is_full": Patch(
@@ -109,14 +109,14 @@ LISTED = {
     ),
     "layers_in_evaluation_mode": Patch(
         "methods/matching.py",
-        "return see(network.layers(theta, images, stats, train=True)[0])",
-        "return see(network.layers(theta, images, stats, train=False)[0])",
+        "return lambda images: see(network.layers(start.theta, images, start.stats, train=True)[0])",
+        "return lambda images: see(network.layers(start.theta, images, start.stats, train=False)[0])",
         "layers are matched in evaluation mode",
     ),
     "real_batch_in_evaluation_mode": Patch(
         "methods/bilevel.py",
-        "logits, _ = network.apply(theta, block.images, start[1], train=True)",
-        "logits, _ = network.apply(theta, block.images, start[1], train=False)",
+        "logits, _ = network.apply(theta, block.images, start.stats, train=True)",
+        "logits, _ = network.apply(theta, block.images, start.stats, train=False)",
         "the bilevel family measures real batches in evaluation mode",
     ),
 }

@@ -45,7 +45,7 @@ def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, c
     module = module_of(path)
     config = configs.plain(module.get_config(chosen) if chosen else module.get_config())
     section = config["data"]
-    if chosen in ("cpu", "fc", "fixed", "random", None):
+    if chosen in ("cpu", "fc", "fixed", "random", "smoke", None):
         assert section["validation"] == 0.1 and section["transform"] == "standardize"
         return
     assert section["validation"] == 0.0
@@ -58,6 +58,13 @@ def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, c
         assert section["name"] in data.PUBLISHED
     if "cifar10" in section["name"] and path.stem in ("dc", "dsa", "dm", "cafe", "idc", "ncfm", "datadam", "linba"):
         assert section["transform"].startswith("published")
+
+
+@pytest.mark.parametrize("name", methods.available())
+def test_every_method_has_a_small_example_on_the_embedded_digits(name):
+    config = preset_of(name, "smoke")
+    assert config["method"]["name"] == name and config["data"]["name"] == "mnist_5k"
+    assert 5 <= config["run"]["steps"] <= 50 and config["evaluation"]["networks"] == 2
 
 
 def preset_of(name, chosen):

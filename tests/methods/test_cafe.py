@@ -12,7 +12,6 @@ from matching_by_hand import (
     assert_distils,
     assert_falls,
     assert_first_images_are_noise,
-    assert_sees,
     by_class,
     cross_entropy,
     keys_of,
@@ -23,19 +22,22 @@ from matching_by_hand import (
 from toys import updates
 
 from jaxdd import methods
+from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.methods import CAFE
 
-RATE, QUERY, WINDOW = 0.1, 32, 3
-# Accuracies on 32 examples, and what these say, are exact.
+RATE, QUERY, DRAWS, WINDOW = 0.1, 8, 3, 3
+# Accuracies on 8 examples of each of 4 classes, and what these say, are exact.
 OPTIONS = {
     "learning_rate": RATE,
     "early_weight": 0.3,
     "discrimination_weight": 0.02,
     "query": QUERY,
+    "query_draws": DRAWS,
+    "augmentation": "cutout",
     "window": WINDOW,
     "renewal": 2 / 32,
-    "change": 1 / 32,
+    "change": 3 / 32,
     "max_epochs": 6,
     "network_learning_rate": 0.4,
 }
@@ -49,14 +51,22 @@ def ran(digits):
 def test_two_updates_of_the_images_by_hand(ran, digits):
     method, found, network = ran
 
+    augment = augmentation.named("cutout")
+
     @jax.jit
     def loss_and_slope(update):
         start = update.before.networks.theta, update.before.networks.stats
-        real = by_class(update.batch.images)
+        key_draw = jax.random.split(keys_of(update)[1])[0]
+        draws = [augment.draw(key, 1) for key in jax.random.split(key_draw, CLASSES)]
+
+        def seen(images):
+            return jnp.stack([augment.apply(each, drawn) for each, drawn in zip(by_class(images), draws, strict=True)])
+
+        real = seen(update.batch.images)
 
         def loss(stored):
             theirs = jax.lax.map(lambda images: tuple(real_layers(network, start, images)), real)
-            ours = jax.lax.map(lambda images: layers(network, start, images), by_class(stored))
+            ours = jax.lax.map(lambda images: layers(network, start, images), seen(stored))
             # Of two nonlinearities the first counts less; the features count again in what tells classes apart.
             weighted = zip(theirs[:3], ours[:3], (0.3, 1.0, 1.0 + 1.0), strict=True)
             total = sum(weight * ((a.mean(1) - b.mean(1)) ** 2).sum() for a, b, weight in weighted)
@@ -67,7 +77,10 @@ def test_two_updates_of_the_images_by_hand(ran, digits):
         return jax.value_and_grad(loss)(update.before.params["images"])
 
     assert_descends(found, loss_and_slope, RATE)
-    assert_sees(method, digits, rest=QUERY)
+    rows = jax.jit(method.sample)(jax.random.key(5), digits.labels)["examples/further"]
+    assert rows.shape == (CLASSES * QUERY, DRAWS) and len(np.unique(rows)) > CLASSES * QUERY
+    labels = np.repeat(np.arange(CLASSES), QUERY)[:, None]
+    np.testing.assert_array_equal(np.asarray(digits.labels.values)[rows], np.broadcast_to(labels, rows.shape))
     assert_first_images_are_noise(found[0].before.params["images"])
 
 
@@ -75,25 +88,31 @@ def test_the_network_is_trained_while_that_changes_it_slowly_and_renewed_once_it
     _, found, network = ran
     labels = np.repeat(np.arange(CLASSES), IPC)
 
-    def right(theta, stats, query):
-        images, labels = query.tables["examples/further"]
+    augment = augmentation.named("cutout")
+
+    def right(theta, stats, update, draw):
+        images, labels = (leaf[:, draw % DRAWS] for leaf in update.batch.tables["examples/further"])
         return (network.apply(theta, images, stats)[0].argmax(1) == labels).mean()
 
     @jax.jit
     def before(update):
         """The accuracy of the network that was matched, and what a new one would begin with."""
         networks = update.before.networks
-        return right(networks.theta, networks.stats, update.batch), network.init(keys_of(update)[2])
+        begun = network.init(jax.random.split(keys_of(update)[2])[0])
+        return right(networks.theta, networks.stats, update, 0), begun
 
     @jax.jit
-    def epoch(theta, stats, update):
+    def epoch(theta, stats, update, count):
+        key = jax.random.fold_in(jax.random.split(keys_of(update)[2])[1], count)
+        images = augment.apply(update.after.params["images"], augment.draw(key, len(labels)))
+
         def loss(theta):
-            logits, after = network.apply(theta, update.after.params["images"], stats, train=True)
+            logits, after = network.apply(theta, images, stats, train=True)
             return cross_entropy(logits, labels), after
 
         grads, after = jax.grad(loss, has_aux=True)(theta)
         theta = jax.tree.map(lambda leaf, g: leaf - 0.4 * g, theta, grads)
-        return theta, after, right(theta, after, update.batch)
+        return theta, after, right(theta, after, update, count + 1)
 
     lengths, seen = [], []
     for update in found:
@@ -103,8 +122,8 @@ def test_the_network_is_trained_while_that_changes_it_slowly_and_renewed_once_it
             seen, within = [], []
         else:
             theta, stats, within = update.before.networks.theta, update.before.networks.stats, []
-            while len(within) < 6 and not (len(within) >= WINDOW and np.ptp(within[-WINDOW:]) > 1 / 32):
-                theta, stats, accuracy = epoch(theta, stats, update)
+            while len(within) < 6 and not (len(within) >= WINDOW and np.ptp(within[-WINDOW:]) > 3 / 32):
+                theta, stats, accuracy = epoch(theta, stats, update, len(within))
                 within.append(float(accuracy))
         lengths.append(len(within))
         assert_close((update.after.networks.theta, update.after.networks.stats), (theta, stats))
@@ -129,7 +148,7 @@ def test_what_it_minimises_falls(ran):
 def test_published_settings():
     images = {"init": "noise", "augmentation": "none", "target_per_class": 256, "learning_rate": 0.1}
     loss = {"early_weight": 0.1, "discrimination_weight": 0.01}
-    networks = {"renewal": 0.04, "change": 0.03, "window": 10, "network_learning_rate": 0.01}
+    networks = {"query": 128, "renewal": 0.04, "change": 0.03, "window": 10, "network_learning_rate": 0.01}
     assert {**images, **loss, **networks}.items() <= vars(CAFE()).items()
 
 
@@ -139,6 +158,7 @@ def test_published_settings():
         ({"early_weight": -0.1}, "early_weight of CAFE must be at least 0"),
         ({"discrimination_weight": -0.1}, "discrimination_weight of CAFE must be at least 0"),
         ({"query": 0}, "query of CAFE must be at least 1"),
+        ({"query_draws": 0}, "query_draws of CAFE must be at least 1"),
         ({"renewal": -0.1}, "renewal of CAFE must be at least 0"),
         ({"change": -0.1}, "change of CAFE must be at least 0"),
         ({"window": 1}, "window of CAFE must be at least 2"),

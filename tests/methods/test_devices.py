@@ -25,7 +25,7 @@ TINY = {
              "inner_steps": 5, "hessian_steps": 5},
     "dm": {"model": CONVNET, "target_per_class": 8, "target_block": 4},
     "dc": {"model": MLP, "target_per_class": 8, "target_block": 4, "matching_steps": 2, "epochs": 2},
-    "cafe": {"model": MLP, "target_per_class": 8, "target_block": 4, "query": 8, "max_epochs": 3},
+    "cafe": {"model": MLP, "target_per_class": 8, "target_block": 4, "query": 4, "max_epochs": 3},
 }  # fmt: skip
 STEPS = 3
 COUNT = 32 * CLASSES

@@ -17,6 +17,7 @@ from jaxdd import losses, methods, models
 from jaxdd.data import class_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.methods import Classes, Matching, match_gradients, match_layers
+from jaxdd.types import NetworkState
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def start(network):
-    return jax.jit(network.init)(jax.random.key(0))
+    return NetworkState(*jax.jit(network.init)(jax.random.key(0)))
 
 
 def by_loop(of_class, classes):
@@ -104,7 +105,7 @@ def test_only_real_examples_are_seen_in_less_precision(by, classes):
         "gradients": match_gradients(config, losses.gradient_matching),
         "layers": match_layers(config, lambda layers: layers[-2], lambda real, ours, key: real.sum() * ours.sum()),
     }[by]
-    jax.eval_shape(lambda key: match(plain, plain.init(key), classes, key), jax.random.key(0))
+    jax.eval_shape(lambda key: match(plain, NetworkState(*plain.init(key)), classes, key), jax.random.key(0))
     assert seen == {6: {"bfloat16"}, 3: {None}}
 
 

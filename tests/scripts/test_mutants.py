@@ -192,7 +192,8 @@ def test_a_draw_repeats_itself_and_goes_on(parts, everything):
 def test_rooms_and_operators_have_their_turns(parts, everything):
     hundred = parts("draw").drawn(everything, 100, seed=1)
     rooms = [mutant.room for mutant in hundred]
-    assert {rooms.count(room) for room in parts("draw").ROOMS} <= {12, 13}
+    assert {rooms.count(room) for room in parts("draw").ROOMS if room != "training"} <= {11, 12, 13}
+    assert rooms.count("training") >= 5  # a small one, whose mutants run out
     counts = [[m.operator for m in hundred].count(name) for name in parts("registry").OPERATORS]
     assert min(counts) >= 3 and max(counts) <= 7
 

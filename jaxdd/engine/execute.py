@@ -1,0 +1,275 @@
+"""The loop of a run: compiled chunks of steps, and between them the log, checkpoints, signals, rows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd.engine.chunk import CHUNK_SECONDS, Program
+from jaxdd.engine.log import MetricsLog, progress_bar
+from jaxdd.engine.placement import replicated
+from jaxdd.engine.processes import gather, is_first, local, together
+from jaxdd.engine.store import Best, Validate, opened
+from jaxdd.errors import JaxddError, RunInterrupted
+from jaxdd.types import Metrics, State
+
+Callback = Callable[[int, Mapping[str, float], State], None]
+
+
+class Recorder(Protocol):
+    """Where a stage's rows go."""
+
+    every: int
+
+    def __call__(self, part: int, step: int, state: State) -> None:
+        """Write down the row of a step of a part."""
+
+    def flush(self) -> None:
+        """Until what was written is on disk."""
+
+
+class Executed(NamedTuple):
+    """What a run ends in."""
+
+    state: State
+    """The last one, as this process has it."""
+    history: list[dict[str, Any]]
+    resumed_from: int
+    seconds: float
+    best: tuple[Any, int, float] | None
+
+
+def execute(
+    program: Program,
+    *,
+    steps: int,
+    parts: int = 1,
+    name: str = "",
+    directory: pathlib.Path | None,
+    identity: Mapping[str, Any],
+    resume: bool,
+    log_every: int,
+    validate_every: int,
+    checkpoint_seconds: float,
+    progress: bool,
+    validate: Validate | None = None,
+    callback: Callback | None = None,
+    tensorboard: bool = False,
+    recorder: Recorder | None = None,
+) -> Executed:
+    """All steps of a compiled program that are not done yet.
+
+    Args:
+      steps, parts: updates of a part, and parts one after the other; steps are counted through all of them.
+      name: what the bar calls it.
+      recorder: where the states of some steps go.
+
+    Raises:
+      JaxddError, RunInterrupted: as `run`.
+    """
+    method, mesh, keys, supply, chunk, _ = program
+    total = steps * parts
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_signals())
+        stack.enter_context(one_blas_thread())
+        stack.callback(supply.close)
+        store = stack.enter_context(
+            opened(directory, identity, resume=resume, every=checkpoint_seconds, keep_best=validate is not None)
+        )
+        everywhere = replicated(mesh)
+        state, resumed_from = store.restore(supply.state, everywhere) or (None, 0)
+        if resumed_from > total:
+            raise JaxddError(f"{directory} is already at step {resumed_from}; ask for at least so many, not {total}.")
+        log = MetricsLog(directory, resumed_from=resumed_from, tensorboard=tensorboard)
+        stack.callback(log.close)
+        watch = _Watch(
+            steps=steps,
+            total=total,
+            log_every=log_every,
+            validate_every=validate_every,
+            log=log,
+            bar=stack.enter_context(progress_bar(total, resumed_from, progress and is_first(), name)),
+            callback=callback,
+            best=Best(method, store.best, validate) if validate else None,
+            recorder=recorder,
+        )
+        began = time.perf_counter()
+        step, length = resumed_from, 1
+        failure, begun = None, -1
+
+        def save() -> None:
+            if recorder is not None:
+                recorder.flush()  # no checkpoint is ahead of the rows on the way to it
+            if state is not None:
+                store.save(step, state)
+
+        while True:
+            if step % steps == 0 and step < total and begun < (part := step // steps):
+                begun = part
+                state = supply.init(keys.init if parts == 1 else jax.random.fold_in(keys.init, part))
+                if recorder is not None:
+                    recorder(part, 0, state)
+            supplied = None
+            if step < total and failure is None:
+                try:
+                    supplied = supply.source(step, total, timeout=CHUNK_SECONDS)
+                except TimeoutError:
+                    pass  # so that signals are answered
+                except Exception as error:
+                    failure = error
+            ready = supplied is not None or step == total
+            notice = _consult(_Notice(length, store.due(), stop[0] if stop else 0, failure is not None, ready))
+            if step == total or notice.due or notice.stop or notice.failed:
+                save()
+            what = f"{name}: " if name else ""
+            if notice.stop:
+                raise RunInterrupted(f"{what}stopped at step {step} of {total}; {store.settle()}.", notice.stop)
+            if notice.failed:
+                reason = "another process cannot go on" if failure is None else _sentence(failure)
+                raise JaxddError(f"{what}{reason}; stopped at step {step} of {total}, {store.settle()}.") from failure
+            if step == total:
+                break
+            if supplied is None or not notice.ready:
+                continue
+            source, until = supplied
+            last = min(step + notice.length, watch.next_event(step), until)
+            tick = time.perf_counter()
+            with together():
+                state, reached, metrics, finite = chunk(state, np.int32(step), np.int32(last), keys, source)
+                done = int(reached) - step  # waits for the chunk
+            length = max(1, int(CHUNK_SECONDS * done / (time.perf_counter() - tick)))
+            watch.bar.update(done)
+            step += done
+            if step < last:
+                save()
+                raise JaxddError(
+                    f"{what}step {step + 1} gave values that are not finite in {_bad(finite)}; {store.settle()}. "
+                    "A smaller learning rate or a larger ridge usually helps."
+                )
+            try:
+                watch(step, state, metrics)
+            except JaxddError as error:
+                failure = error
+        seconds = time.perf_counter() - began
+        store.settle()
+        best = watch.best.result(supply.state, everywhere) if watch.best else None
+        if state is None:
+            raise JaxddError(f"{directory} has no state of its last step.")  # not reached: it was restored
+        return Executed(local(state), log.rows, resumed_from, seconds, best)
+
+
+class _Notice(NamedTuple):
+    """What the processes of a run tell each other between chunks."""
+
+    length: int
+    """Steps of the next chunk; the first process says."""
+    due: bool
+    """Whether a checkpoint is due; the first process says."""
+    stop: int
+    """A signal that any of them was sent, or 0."""
+    failed: bool
+    """Whether any of them cannot go on."""
+    ready: bool
+    """Whether all of them have the next examples."""
+
+
+def _consult(mine: _Notice) -> _Notice:
+    said = gather(mine)
+    return _Notice(
+        int(said[0, 0]), bool(said[0, 1]), int(said[:, 2].max()), bool(said[:, 3].any()), bool(said[:, 4].all())
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watch:
+    """What happens between chunks: the log, the bar, the callback, validation, rows."""
+
+    steps: int
+    total: int
+    log_every: int
+    validate_every: int
+    log: MetricsLog
+    bar: Any
+    callback: Callback | None
+    best: Best | None
+    recorder: Recorder | None
+
+    def next_event(self, step: int) -> int:
+        """The next step after `step` at which something has to be seen."""
+        looked_at = (self.log_every, self.steps, *(() if self.best is None else (self.validate_every,)))
+        events = [(step // every + 1) * every for every in looked_at]
+        if self.recorder is not None:
+            part, within = divmod(step, self.steps)
+            events.append(part * self.steps + (within // self.recorder.every + 1) * self.recorder.every)
+        return min(events)
+
+    def __call__(self, step: int, state: State, metrics: Metrics) -> None:
+        if step % self.log_every == 0 or step == self.total:
+            values = {name: float(value) for name, value in metrics.items()}
+            self.log.write(step, "train", values)
+            self.bar.set_postfix({"loss": f"{values['loss']:.4g}"} if "loss" in values else {})
+            if self.callback is not None:
+                self.callback(step, values, jax.tree.map(jnp.copy, local(state)))
+        if self.best is not None and (step % self.validate_every == 0 or step == self.total):
+            self.log.write(step, "validation", self.best(step, state))
+        if self.recorder is not None:
+            part, within = divmod(step - 1, self.steps)
+            if (within + 1) % self.recorder.every == 0:
+                self.recorder(part, within + 1, state)
+
+
+def _sentence(error: Exception) -> str:
+    said = " ".join(str(error).split()).rstrip(".")
+    return said if isinstance(error, JaxddError) else f"{type(error).__name__}: {said}"
+
+
+def _bad(finite: Mapping[str, Any]) -> str:
+    """The leaves that are not finite, those that a person knows first."""
+    bad = sorted(
+        (name for name, good in finite.items() if not bool(good)), key=lambda name: ("opt_state" in name, name)
+    )
+    return ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager:
+    """On CPU, XLA hands factorisations to SciPy's OpenBLAS, whose waiting threads spin on the cores XLA's need.
+
+    Measured on two busy cores, n = 500: Cholesky 268 ms with two threads, 5 ms with one.
+    """
+    if jax.default_backend() != "cpu":
+        return contextlib.nullcontext()
+    import scipy.linalg  # noqa: F401  (only libraries that are loaded can be limited)
+    import threadpoolctl
+
+    return threadpoolctl.threadpool_limits(1, user_api="blas")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that SIGINT or SIGTERM appends to; a second SIGINT interrupts at once. Only the main thread can listen."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(signum, frame):
+        if signum == signal.SIGINT and caught:
+            raise KeyboardInterrupt
+        caught.append(signum)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

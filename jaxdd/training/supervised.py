@@ -1,0 +1,76 @@
+"""A network that is trained on real examples, an update at a time: what a stage runs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import optax
+
+from jaxdd import losses, models
+from jaxdd.data import augmentation, epoch_sampler
+from jaxdd.types import (
+    Array,
+    Batch,
+    Key,
+    Method,
+    Metrics,
+    Network,
+    NetworkState,
+    PyTree,
+    RealData,
+    Recipe,
+    Spec,
+)
+
+
+class TrainingState(NamedTuple):
+    network: NetworkState
+    opt_state: optax.OptState
+
+
+def supervised(
+    model: str | Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    augment: str = "none",
+) -> Recipe:
+    """Cross-entropy on batches of real examples, epoch after epoch; its product is the trained `NetworkState`.
+
+    Args:
+      model: see `models.build`.
+      optimizer: with its schedule.
+      batch_size: a last batch of an epoch that is not whole is left out.
+      augment: of every image by itself, see `data.augmentation.named`.
+    """
+    chosen = augmentation.named(augment)
+
+    def bind(spec: Spec) -> Method:
+        network = models.build(model, spec.image_shape, spec.num_classes)
+
+        def init(key: Key, data: RealData) -> TrainingState:
+            state = NetworkState(*network.init(key))
+            return TrainingState(state, optimizer.init(state.theta))
+
+        def update(
+            key: Key, state: TrainingState, batch: Batch, *, axis_name: str | None = None
+        ) -> tuple[TrainingState, Metrics]:
+            theta, stats = state.network
+            images = batch.images if augment == "none" else chosen.apply(batch.images, chosen.draw(key, batch_size))
+
+            def loss(theta: PyTree) -> tuple[Array, tuple[PyTree, Array]]:
+                logits, after = network.apply(theta, images, stats, train=True)
+                right = (logits.argmax(1) == batch.labels).mean()
+                return losses.cross_entropy(logits, batch.labels).mean(), (after, right)
+
+            (value, (stats, accuracy)), grads = jax.value_and_grad(loss, has_aux=True)(theta)
+            if axis_name is not None:
+                value, accuracy, grads, stats = jax.lax.pmean((value, accuracy, grads, stats), axis_name)
+            updates, opt_state = optimizer.update(grads, state.opt_state, theta)
+            trained = NetworkState(optax.apply_updates(theta, updates), stats)
+            return TrainingState(trained, opt_state), {"loss": value, "batch_accuracy": accuracy}
+
+        return Method(init, epoch_sampler(batch_size), update, lambda state: state.network)
+
+    return Recipe(bind)
