@@ -22,9 +22,9 @@ PRESETS = {
         "method": {
             "ipc": 10,
             "model": "convnet(width=32)",
-            "experts": 6,
-            "expert_epochs": 6,
-            "max_start": 4,
+            "experts": 4,
+            "expert_epochs": 4,
+            "max_start": 2,
             "steps": 10,
             "inner_learning_rate": 0.01,
         },
