@@ -166,7 +166,8 @@ class Checkpoints:
         state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         with self._failures():
             saved = self._manager.save(
-                step, args=args.Composite(state=args.StandardSave(state), meta=args.JsonSave(_record(state, score)))
+                step,
+                args=args.Composite(state=args.StandardSave(_tree(state)), meta=args.JsonSave(_record(state, score))),
             )
         if not saved:  # what orbax answers instead of saving a step older than one that is there
             raise JaxddError(self._not_saved(f"step {step} is older than what is there"))
@@ -291,7 +292,8 @@ class Checkpoints:
         if self._reader is not self._manager:  # where only this process reads
             sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
-        state = self._attempt(step, state=self._ocp.args.StandardRestore(abstract))["state"]
+        state = self._attempt(step, state=self._ocp.args.StandardRestore(_tree(abstract)))["state"]
+        state = state["state"] if _is_leaf(abstract) else state
         if saved:
             for path, leaf in _leaves(state).items():
                 if _checksum(leaf) != saved[path][1]:
@@ -367,6 +369,15 @@ def _hushed() -> Iterator[None]:
         yield
     finally:
         log.disabled, sys.unraisablehook = before
+
+
+def _is_leaf(state: State) -> bool:
+    return jax.tree_util.all_leaves([state])
+
+
+def _tree(state: State) -> State:
+    """What orbax takes: a state that is a single array, in a dict."""
+    return {"state": state} if _is_leaf(state) else state
 
 
 def _leaves(state: State) -> dict[str, Any]:
