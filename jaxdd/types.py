@@ -62,6 +62,13 @@ class Labels:
         return np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.int32)
 
 
+def _of_rows(function: Callable[[Array], Array], found: Array, ndim: int) -> Array:
+    """`function` of rows `(b, ..)`, each of so many axes, where there are several axes of rows, or one."""
+    rows = found.shape[: found.ndim - ndim]
+    made = function(found.reshape(-1, *found.shape[len(rows) :]))
+    return made.reshape(*rows, *made.shape[1:])
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class HostArray:
     """An array that stays on the host, or on its disk, because it is more than a device holds.
@@ -104,8 +111,8 @@ class HostArray:
         return self.decoded(found)
 
     def decoded(self, found: Array) -> Array:
-        """What is made of rows that were read, on a device."""
-        return found if self.decode is None else self.decode(found)
+        """What is made of rows that were read, of rows of any shape, on a device."""
+        return found if self.decode is None else _of_rows(self.decode, found, self.ndim - 1)
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
         """What is stored in rows of any shape, `(*rows.shape, ..)`."""
@@ -213,9 +220,9 @@ class Batch(NamedTuple):
         return _images_of(self.tables).labels
 
     def map_images(self, function: Callable[[Array], Array]) -> Batch:
-        """The same rows with `function` of their images, in every draw of images."""
+        """The same rows with `function` of their images `(b, h, w, c)`, in every draw of images."""
         changed = {
-            name: table._replace(images=function(table.images)) if isinstance(table, Examples) else table
+            name: table._replace(images=_of_rows(function, table.images, 3)) if isinstance(table, Examples) else table
             for name, table in self.tables.items()
         }
         return self._replace(tables=changed)

@@ -109,6 +109,26 @@ def test_several_draws_pairs_and_draws_of_nothing(text, count):
     assert found[0] == found[1] > 6 * 28
 
 
+def test_images_are_decoded_whatever_the_shape_of_their_rows(rng):
+    stored, labels = rng.integers(0, 256, (30, 4, 4, 1), np.uint8), np.arange(30) % 3
+    rows = jnp.arange(12).reshape(6, 2) % 30
+
+    def decode(images):
+        assert images.ndim == 4
+        return images / jnp.float32(255)
+
+    def update(key, state, batch):
+        assert batch.images.shape == (6, 2, 4, 4, 1)
+        return state + batch.images, {"loss": jnp.zeros(())}
+
+    method = Method(lambda key, data: jnp.zeros((6, 2, 4, 4, 1)), lambda key, labels: rows, update, lambda state: state)
+    hosted = HostArray(stored.shape, stored.dtype, lambda at: stored[at], digest([stored]), decode)
+    resident = run(engine.decoding(method, decode), RealData.of(jnp.asarray(stored), Labels.index(labels)), steps=1)
+    streamed = run(method, RealData.of(hosted, Labels.index(labels)), steps=1)
+    for result in (resident, streamed):
+        np.testing.assert_allclose(result.product, stored[np.asarray(rows)] / 255, rtol=1e-6)
+
+
 def test_a_sample_that_knows_the_step_has_epochs(text):
     def sample(key, labels, step):
         return jax.random.permutation(jax.random.fold_in(key, step // 5), 40)[step % 5 * 8 + jnp.arange(8)]
