@@ -24,7 +24,7 @@ from jaxdd import engine, evaluation, inner, losses, methods, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks
 from jaxdd.evaluation.train import Trained, accuracy, count_correct, train
-from jaxdd.types import Array, Examples, Key, Network, PyTree
+from jaxdd.types import Array, Examples, Key, Network, PyTree, bound
 
 PEERS = pathlib.Path(__file__).with_name("peers.py")
 IMAGE, CLASSES = (28, 28, 1), 10
@@ -344,7 +344,8 @@ def matching_update(name: str, config: methods.Matching, repeats: int, *, width:
     key, real = jax.random.key(0), real_images()[1]
     network = models.build("convnet", IMAGE, CLASSES, width=width)
     theta, stats = network.init(jax.random.key(1))
-    plain = getattr(methods, kind)(dataclasses.replace(config, model=held(network, theta, stats), augmentation="none"))
+    config = dataclasses.replace(config, model=held(network, theta, stats), augmentation="none")
+    plain = bound(getattr(methods, kind)(config), real)
     state = jax.jit(plain.init)(key, real)
     batch = engine.draw(plain, real, key)
     before = state.params["images"]
@@ -366,17 +367,15 @@ def network_update(repeats: int, *, width: int = 128, ipc: int = 10, steps: int 
     network = models.build("convnet", IMAGE, CLASSES, width=width)
     images, labels = synthetic(CLASSES * ipc)
     rate = methods.DC().network_learning_rate
-    pool = inner.pool(network, optax.sgd(rate), size=1)
 
-    def loss(theta: PyTree, stats: PyTree, images: Array) -> tuple[Array, PyTree]:
-        logits, stats = network.apply(theta, images, stats, train=True)
+    def loss(theta: PyTree, stats: PyTree, shown: Array, step: Array, key: Key) -> tuple[Array, PyTree]:
+        logits, stats = network.apply(theta, shown, stats, train=True)
         return losses.cross_entropy(logits, labels).mean(), stats
 
-    def grown(slots: inner.Slots, images: Array) -> inner.Slots:
-        def on_set(theta: PyTree, stats: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
-            return loss(theta, stats, images)
+    pool = inner.pool(network, optax.sgd(rate), loss, size=1, max_age=steps, steps=steps)
 
-        return pool.advance(slots, jnp.zeros(1, jnp.int32), jax.random.key(0), on_set, steps=steps)
+    def grown(slots: inner.Slots, images: Array) -> inner.Slots:
+        return pool.advance(slots, jnp.zeros(1, jnp.int32), jax.random.key(0), images)
 
     slots = pool.init(jax.random.key(0))
     step = jax.jit(grown).lower(slots, images).compile()

@@ -15,7 +15,7 @@ from jaxdd import data, engine
 from jaxdd.data import load
 from jaxdd.engine.placement import make_mesh, split_along
 from jaxdd.errors import JaxddError
-from jaxdd.types import Array, Method, RealData
+from jaxdd.types import Array, Method, RealData, Recipe, bound
 
 Row = dict[str, Any]
 Suite = Iterator[tuple[str, Callable[[], Row]]]
@@ -89,10 +89,10 @@ def stored_images() -> tuple[str, RealData, Callable[[Array], Array] | None]:
     return dataset.name, *data.compact_data(dataset.train, transform, dataset.num_classes)
 
 
-def update(name: str, method: Method, repeats: int, **facts: Any) -> Row:
+def update(name: str, method: Method | Recipe, repeats: int, **facts: Any) -> Row:
     """What an update of a method costs."""
     data_name, real = real_images()
-    key = jax.random.key(0)
+    key, method = jax.random.key(0), bound(method, real)
     state = jax.jit(method.init)(key, real)
     batch = engine.draw(method, real, key)
     step = jax.jit(method.update).lower(key, state, batch).compile()
