@@ -36,6 +36,11 @@ def disk_errors(path: os.PathLike | str):
         raise JaxddError(f"{path}: {reasons.get(error.errno or 0, error.strerror or str(error))}.") from error
 
 
+def cache_folder() -> pathlib.Path:
+    """What can be computed again lies below it: `JAXDD_CACHE_DIR`, by default `~/.cache/jaxdd`."""
+    return pathlib.Path(os.environ.get("JAXDD_CACHE_DIR") or "~/.cache/jaxdd").expanduser()
+
+
 def write_atomically(path: os.PathLike | str, content: bytes | str) -> None:
     """Write `path` so that a reader sees the old file or the new one, whole, whatever happens in between.
 

@@ -120,7 +120,7 @@ class HostArray:
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise JaxddError(
-            f"{len(self)} images that stay on the host cannot be taken as one array; index them by rows, or load the "
+            f"{len(self)} rows that stay on the host cannot be taken as one array; index them by rows, or load the "
             "data without streaming."
         )
 
@@ -316,10 +316,10 @@ class Method(_Method):
         *,
         distilled: Callable[[State], Distilled] | None = None,
     ) -> Method:
-        last = product if product is not None else distilled
-        if last is None:
-            raise TypeError("a Method needs product, what a state leaves")
-        return super().__new__(cls, init, sample, update, last)
+        given = [leaves for leaves in (product, distilled) if leaves is not None]
+        if len(given) != 1:
+            raise TypeError("a Method needs product, what a state leaves (or distilled, its older name), and not both")
+        return super().__new__(cls, init, sample, update, *given)
 
     def _replace(self, **fields: Any) -> Method:
         if "distilled" in fields:
@@ -337,22 +337,24 @@ class Spec:
     """What is known of real data before they are read: shapes, dtypes, lengths, examples of each class.
 
     Attributes:
-      tables: as those of `RealData`, of `jax.ShapeDtypeStruct`.
+      tables, assets: as those of `RealData`, of `jax.ShapeDtypeStruct`.
       counts: examples of each class.
     """
 
     tables: Mapping[str, PyTree]
     counts: tuple[int, ...]
+    assets: Mapping[str, PyTree] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, data: RealData) -> Spec:
         def shape(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
-        return cls(jax.tree.map(shape, dict(data.tables)), data.labels.counts)
+        tables, assets = jax.tree.map(shape, (dict(data.tables), dict(data.assets)))
+        return cls(tables, data.labels.counts, assets)
 
     def __hash__(self) -> int:
-        leaves, structure = jax.tree.flatten(self.tables)
+        leaves, structure = jax.tree.flatten((self.tables, self.assets))
         return hash((structure, tuple(leaves), self.counts))
 
     @property
@@ -501,8 +503,7 @@ class Networks(NamedTuple):
     init: Callable[[Key], PyTree]
     """`init(key) -> kept`."""
     choose: Callable[..., PyTree]
-    """`choose(key, count, batch=None) -> tickets`, leaves `(count, ..)`; the count is static. Those that are rows of a
-    table are in the batch."""
+    """`choose(key, count) -> tickets`, leaves `(count, ..)`; the count is static."""
     start: Callable[[PyTree, PyTree], Any]
     """`start(kept, ticket) -> NetworkState`, or several of them for a method that wants more than one."""
     advance: Callable[[PyTree, PyTree, Key, PyTree], PyTree] = _unchanged

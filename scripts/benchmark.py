@@ -172,6 +172,8 @@ def method(
     libraries = {"jaxdd_onednn": "onednn", "cudnn$conv": "cudnn"}
     called = [of for call, of in libraries.items() if call in " ".join(plan.custom_calls)]
     convolution = [*called, conv or "xla"][0] if "model" in hyper else "none"
+    foretold = engine.foretold(build, real)
+    drawn = jax.eval_shape(lambda key: engine.draw(build, foretold, key), jax.random.key(0))
     row = {
         "name": label,
         "data": data_name,
@@ -179,7 +181,7 @@ def method(
         **{field: hyper[field] for field in ("ipc", "model") if field in hyper},
         **options,
         "precision": precision if precision != "default" else hyper.get("precision", precision),
-        "batch": sum(len(rows) for rows in engine.rows_of(build, engine.foretold(build, real)).values()),
+        "batch": sum(map(len, drawn.rows.values())),
         "compile_seconds": plan.compile_seconds,
         "seconds": plan.seconds_per_step,
         "steps_per_second": 1 / plan.seconds_per_step,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -82,6 +83,7 @@ class MeanState(NamedTuple):
     key: jax.Array  # a typed key in the state must survive a checkpoint
 
 
+@functools.cache  # equal methods share compiled programs
 def class_means(rate: float = 0.1, explode_at: float = np.inf, sampler=None) -> Method:
     """Follows the class means of noisy batches, and counts in `size` so that a test can make it explode."""
 

@@ -2,7 +2,7 @@
 
 from jaxdd.engine.chunk import decoding
 from jaxdd.engine.execute import one_blas_thread
-from jaxdd.engine.feed import draw, rows_of
+from jaxdd.engine.feed import draw
 from jaxdd.engine.plan import Plan, plan
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, run
@@ -19,6 +19,5 @@ __all__ = [
     "on_first",
     "one_blas_thread",
     "plan",
-    "rows_of",
     "run",
 ]

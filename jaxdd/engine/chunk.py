@@ -116,7 +116,7 @@ def _decoded(spec: Spec, decode: Callable[[Array], Array]) -> Spec:
     """What the data are once they are decoded."""
     examples = spec.tables[EXAMPLES]
     images = jax.eval_shape(decode, examples.images)
-    return Spec({**spec.tables, EXAMPLES: examples._replace(images=images)}, spec.counts)
+    return dataclasses.replace(spec, tables={**spec.tables, EXAMPLES: examples._replace(images=images)})
 
 
 def compile_program(
@@ -146,8 +146,17 @@ def compile_program(
 
 def _flags() -> tuple[Any, ...]:
     """JAX's settings that a program depends on."""
-    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
-    return tuple(getattr(jax.config, name) for name in names)
+    names = (
+        "enable_x64",
+        "default_matmul_precision",
+        "default_prng_impl",
+        "threefry_partitionable",
+        "numpy_dtype_promotion",
+        "numpy_rank_promotion",
+        "debug_nans",
+        "debug_infs",
+    )
+    return tuple(getattr(jax.config, f"jax_{name}") for name in names)
 
 
 def _hashable(name: Any) -> bool:

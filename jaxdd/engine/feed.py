@@ -91,12 +91,6 @@ def sampling(method: Method) -> Callable[[Key, Labels, Any], dict[str, Indices]]
     return sample
 
 
-def rows_of(method: Method | Recipe, data: RealData) -> dict[str, Any]:
-    """Shapes and dtypes of the rows that an update draws, by the name of the draw."""
-    draws = sampling(bound(method, data))
-    return jax.eval_shape(lambda: draws(jax.random.key(0), data.labels, 0))
-
-
 def table_of(draw: str) -> str:
     """The table of a draw, "examples" for "examples/query"."""
     return draw.partition("/")[0]

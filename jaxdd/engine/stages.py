@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._files import disk_errors, write_atomically
+from jaxdd._files import cache_folder, disk_errors, write_atomically
 from jaxdd.engine.chunk import compile_program
 from jaxdd.engine.execute import execute
 from jaxdd.engine.feed import fingerprint
@@ -43,10 +43,8 @@ class How(NamedTuple):
 
 
 def cache() -> pathlib.Path:
-    """Where stages lie: JAXDD_CACHE_DIR, by default `jaxdd` in the user's cache folder."""
-    named = os.environ.get("JAXDD_CACHE_DIR")
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return (pathlib.Path(named) if named else pathlib.Path(home) / "jaxdd") / "stages"
+    """Where stages lie."""
+    return cache_folder() / "stages"
 
 
 def limit_of_cache() -> float:
@@ -146,7 +144,7 @@ def _make(stage: Stage, data: RealData, key: str, directory: pathlib.Path, how: 
     rows = None
     if stage.record is not None:
         rows = _Rows(directory / _ROWS, stage, jax.eval_shape(stage.record.of, program.feed.state))
-    on_first(lambda: make_room(_bytes_needed(rows), keep=directory))
+    on_first(lambda: make_room(0.0 if rows is None else rows.num_bytes, keep=directory))
     done = execute(
         program,
         steps=stage.steps,
@@ -185,10 +183,6 @@ def _make(stage: Stage, data: RealData, key: str, directory: pathlib.Path, how: 
     on_first(finish)
 
 
-def _bytes_needed(rows: _Rows | None) -> float:
-    return 0.0 if rows is None else rows.num_bytes
-
-
 def _files(directory: pathlib.Path) -> list[pathlib.Path]:
     return sorted([*directory.glob(f"{_ROWS}/*.npy"), *directory.glob(_PRODUCT)])
 
@@ -210,11 +204,7 @@ def _whole(directory: pathlib.Path) -> bool:
         content = path.read_bytes()
     try:
         files = json.loads(content)["files"]
-        bad = [
-            name
-            for name, seal in files.items()
-            if not (directory / name).exists() or _digest_of(directory / name) != seal
-        ]
+        bad = [name for name, seal in files.items() if not _is(directory / name, seal)]
     except (ValueError, KeyError, TypeError, AttributeError):
         bad = [_SUMMARY]
     if not bad:

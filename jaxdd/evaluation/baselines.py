@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxdd import __version__, inner
-from jaxdd._files import write_atomically
+from jaxdd._files import cache_folder, write_atomically
 from jaxdd.data import balanced_choice, herding
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
@@ -217,7 +217,7 @@ def full_data_reference(
     }
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     if cache_dir is None:
-        cache_dir = pathlib.Path(os.environ.get("JAXDD_CACHE_DIR") or "~/.cache/jaxdd").expanduser() / "references"
+        cache_dir = cache_folder() / "references"
     path = pathlib.Path(cache_dir) / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(path.read_text())["score"]

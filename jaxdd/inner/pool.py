@@ -11,7 +11,7 @@ import optax
 
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import each_network
-from jaxdd.types import Array, Batch, Indices, Key, Network, Networks, NetworkState, PyTree
+from jaxdd.types import Array, Indices, Key, Network, Networks, NetworkState, PyTree
 
 Loss = Callable[[PyTree, PyTree, PyTree, Array, Key], tuple[Array, PyTree]]
 """`loss(theta, stats, shown, step, key) -> (scalar, stats)`, in training mode; `shown` is what `Networks.advance` is
@@ -70,7 +70,7 @@ def pool(
         theta, stats, opt_state = jax.lax.map(fresh, jax.random.split(key, size))
         return Slots(theta, stats, opt_state, jnp.arange(size, dtype=jnp.int32) * max_age // size)
 
-    def choose(key: Key, count: int, batch: Batch | None = None) -> Indices:
+    def choose(key: Key, count: int) -> Indices:
         if not 1 <= count <= size:
             raise JaxddError(f"an update cannot use {count} networks of a pool of {size}.")
         if count == 1:  # without sorting

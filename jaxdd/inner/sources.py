@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import jax
 
-from jaxdd.types import Batch, Key, Network, Networks, NetworkState, PyTree
+from jaxdd.types import Key, Network, Networks, NetworkState, PyTree
 
 
-def tickets(key: Key, count: int, batch: Batch | None = None) -> Key:
+def tickets(key: Key, count: int) -> Key:
     """Tickets of networks that begin from a key of their own, `(count,)`."""
     return key[None] if count == 1 else jax.random.split(key, count)
 

@@ -35,9 +35,8 @@ def method(
                 raise TypeError(f"{builder.__name__} takes a {hyper.__name__} or its fields, not both")
             config = _make(hyper, fields) if config is None else config
             made = builder(config)
-            identity = (builder.__module__, builder.__name__, config)
             stages = {"stages": made.stages} if isinstance(made, Recipe) else {}
-            return Recipe(functools.partial(bound, made), identity=identity, **stages)
+            return Recipe(functools.partial(bound, made), identity=(builder, config), **stages)
 
         vars(call)["__signature__"] = inspect.signature(hyper)  # what completion and help show
         vars(call)["revisions"] = dict(revisions or {})

@@ -122,7 +122,7 @@ def one_network(
 
     pool = inner.pool(network, optimizer, loss, size=1, max_age=(matching_steps - 1) * steps, steps=steps)
 
-    def choose(key: Key, count: int, batch: Batch | None = None) -> Indices:
+    def choose(key: Key, count: int) -> Indices:
         return jnp.zeros(count, jnp.int32)
 
     def advance(slots: inner.Slots, chosen: Indices, key: Key, shown: Shown) -> inner.Slots:

@@ -188,6 +188,6 @@ def experts(config: MTT, spec: Spec) -> Stage:
         ),
         steps=config.expert_epochs * batches,
         parts=config.experts,
-        config={"model": str(config.model), **facts},
+        config={"model": models.identity(config.model, spec.image_shape), **facts},
         record=Record(batches, lambda state: state.network),
     )

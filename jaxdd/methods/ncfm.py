@@ -175,16 +175,13 @@ def ncfm(config: NCFM) -> Recipe:
 
         return Method(init, sample, update, lambda state: render(synthetic, state.params))
 
-    def stages(spec: Spec) -> tuple[Stage, ...]:
-        return (networks(config),)
-
-    return Recipe(bind, stages=stages)
+    return Recipe(bind, stages=lambda spec: (networks(config, spec),))
 
 
 _DECAY = 5e-4  # AdamW's; the authors' images are pixels in [0, 1], so that it pulls towards black
 
 
-def networks(config: NCFM) -> Stage:
+def networks(config: NCFM, spec: Spec) -> Stage:
     """The stage that trains them: two rows for each, of its initialisation and of its end."""
     steps = config.network_steps
     schedule = optax.piecewise_constant_schedule(
@@ -197,7 +194,7 @@ def networks(config: NCFM) -> Stage:
         training.supervised(config.model, optimizer, batch_size=config.network_batch),
         steps=steps,
         parts=config.networks,
-        config={"model": str(config.model), **facts},
+        config={"model": models.identity(config.model, spec.image_shape), **facts},
         record=Record(steps, lambda state: state.network),
     )
 

@@ -4,7 +4,7 @@ from jaxdd.models.adapters import from_functions, from_linen, from_nnx
 from jaxdd.models.conv import conv2d
 from jaxdd.models.dense import dot_general
 from jaxdd.models.precision import PRECISIONS, matmul_precision
-from jaxdd.models.registry import available, build
+from jaxdd.models.registry import available, build, identity
 from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, WideConvNet
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "identity",
     "matmul_precision",
 ]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 from typing import Any
 
 import flax.linen as nn
+import jax
+import numpy as np
 
 from jaxdd._dotted import is_dotted, resolve
+from jaxdd._files import digest
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.adapters import as_network
 from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, WideConvNet
@@ -83,6 +87,28 @@ def build(model: str | Network, image_shape: tuple[int, ...], num_classes: int, 
             f"got {type(made).__name__}; if that is a flax.nnx module, wrap it with jaxdd.models.from_nnx."
         )
     return network
+
+
+def identity(model: str | Network, image_shape: tuple[int, ...]) -> str:
+    """What tells a network from others, the same in every process: its name, or a digest of what a `Network` computes.
+
+    Of one at its first weights and in training mode, by JAX's own notation, so that another release may change it.
+
+    Args:
+      model: as `build` takes it.
+      image_shape: `(h, w, c)`.
+    """
+    if not isinstance(model, Network):
+        return model
+    key = jax.random.key(0)
+    theta, stats = jax.eval_shape(model.init, key)
+    images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+    traced = jax.make_jaxpr(lambda key, *args: (model.init(key), model.apply(*args, train=True, key=key)))(
+        key, theta, images, stats
+    )
+    # Functions that an equation calls are printed with their addresses.
+    text = re.sub(r"0x[0-9a-f]+", "0x", str(traced))
+    return f"network-{digest([np.frombuffer(text.encode(), np.uint8), *traced.consts])}"
 
 
 def _parse(model: str) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from jaxdd import engine
 from jaxdd.data import epoch_sampler
 from jaxdd.engine import stages
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import Distilled, Labels, Method, RealData, Recipe, Record, Spec, Stage
+from jaxdd.types import Distilled, Labels, Method, RealData, Recipe, Record, Spec, Stage, bound
 
 STEPS, PARTS, EVERY = 6, 3, 2
 ROWS = STEPS // EVERY + 1
@@ -34,24 +34,32 @@ def data(rng):
     return RealData.of(jnp.asarray(images), Labels.index(labels))
 
 
+def product_of(state):
+    return state.params["images"]
+
+
+def row_of(state):
+    return {"images": state.params["images"]}
+
+
 def means(rate=0.3, seen=None):
-    """A stage that follows class means; the list hears of every trace of its first state."""
-    method = class_means(rate)
+    """A stage that follows class means; the list hears of every trace of its first state. Equal ones compile once."""
+    follow = class_means(rate)
 
     def init(key, data):
         if seen is not None:
             seen.append(1)
-        state = method.init(key, data)
+        state = follow.init(key, data)
         return state._replace(params={**state.params, "images": jax.random.normal(key, state.params["images"].shape)})
 
-    product = lambda state: state.params["images"]  # noqa: E731
+    method = follow._replace(init=init, product=product_of)
     return Stage(
         "means",
-        Method(init, method.sample, method.update, product),
+        Recipe(lambda spec: method, identity=("means", rate) if seen is None else None),
         steps=STEPS,
         parts=PARTS,
         config={"rate": rate},
-        record=Record(EVERY, lambda state: {"images": state.params["images"]}),
+        record=Record(EVERY, row_of),
     )
 
 
@@ -76,7 +84,7 @@ def after(stage):
 
         return Method(init, sample, update, lambda state: Distilled(state["images"], jnp.arange(3)))
 
-    return Recipe(bind, stages=lambda spec: (stage,))
+    return Recipe(bind, identity=("after",), stages=lambda spec: (stage,))
 
 
 def rows_of(cache):
@@ -90,18 +98,22 @@ def test_rows_are_the_states_of_every_part_and_the_product_is_the_last(cache, da
     rows = rows_of(cache)
     assert rows.shape == (PARTS * ROWS, 3, 4, 4, 1)
     keys = jax.random.split(jax.random.key(0), 3)
-    update, method = jax.jit(stage.recipe.update), stage.recipe
+    method = bound(stage.recipe, data)
+    init, update = jax.jit(method.init), jax.jit(method.update)
+
+    @jax.jit
+    def draw(key):
+        return engine.draw(method._replace(sample=lambda same, labels: method.sample(key, labels)), data, key)
+
     for part in range(PARTS):
-        state = method.init(jax.random.fold_in(keys[0], part), data)
+        state = init(jax.random.fold_in(keys[0], part), data)
         for step in range(STEPS + 1):
             if step % EVERY == 0:
                 np.testing.assert_allclose(
                     rows[part * ROWS + step // EVERY], state.params["images"], rtol=1e-5, atol=1e-6
                 )
             count = part * STEPS + step
-            chosen = method.sample(jax.random.fold_in(keys[1], count), data.labels)
-            batch = engine.draw(method._replace(sample=lambda key, labels, chosen=chosen: chosen), data, keys[1])
-            state, _ = update(jax.random.fold_in(keys[2], count), state, batch)
+            state, _ = update(jax.random.fold_in(keys[2], count), state, draw(jax.random.fold_in(keys[1], count)))
     made, contents = stages.provided(after(stage), data, {}, stages.How(0, "default", None, 30.0, progress=False))
     np.testing.assert_array_equal(made.assets["means"], rows[-1])
     assert result.step == 5 and len(contents["means"]) == 64

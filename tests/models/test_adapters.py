@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -135,3 +137,17 @@ def test_random_streams_of_an_nnx_module_are_independent():
     network = models.from_nnx(lambda rngs: Noisy(nnx.Rngs(default=rngs(), dropout=rngs())))
     first, second = network.apply(*swap(network), train=True, key=jax.random.key(5))[0]
     assert np.abs(first - second).max() > 0.1
+
+
+def test_a_network_is_known_by_what_it_computes():
+    """Not by where its functions lie; a name stands for itself."""
+
+    def scaled(scale):
+        table = np.full((16, 3), scale, np.float32)
+        return models.from_functions(linear_init, lambda theta, images: linear_apply(theta, images) @ (table.T @ table))
+
+    of = functools.partial(models.identity, image_shape=SHAPE)
+    assert of("mlp(width=8)") == "mlp(width=8)"
+    assert of(scaled(1.0)) == of(scaled(1.0)) != of(scaled(2.0))  # they differ in a constant alone
+    assert of(models.from_linen(Linen(), SHAPE)) == of(models.from_linen(Linen(), SHAPE))
+    assert of(models.build("mlp(width=8)", SHAPE, 3)) != of(models.build("mlp(width=9)", SHAPE, 3))
