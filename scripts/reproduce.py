@@ -234,7 +234,7 @@ TABLES = {
         {
             **{
                 f"{method}_fashion_mnist_100": [f"--config={method}", "--evaluate=full"]
-                for method in ("dc", "dsa", "idc", "dm", "cafe", "datadam", "ncfm")
+                for method in ("dc", "dsa", "idc", "dm", "cafe", "datadam", "ncfm", "mtt")
             },
             "dm_cifar10_100": [
                 "--config=dm",

@@ -35,7 +35,7 @@ EXPERTS = "experts"
 
 @dataclasses.dataclass(frozen=True)
 class MTT:
-    """Hyper-parameters of MTT; by default the authors' for 10 images per class of CIFAR-10, without ZCA.
+    """Hyper-parameters of MTT; by default the authors' for 10 images per class of CIFAR-10, whitened.
 
     Attributes:
       ipc: images per class.

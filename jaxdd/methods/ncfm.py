@@ -61,8 +61,8 @@ class NCFM(Matching):
     amplitude_weight: float = 0.5
     calibration_weight: float = 1.0
     networks: int = 20
-    network_steps: int = 11_700
-    network_batch: int = 256
+    network_steps: int = 23_460
+    network_batch: int = 128
     network_learning_rate: float = 0.01
 
     def __post_init__(self):
