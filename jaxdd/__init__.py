@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from jaxdd._version import __version__
 
 __all__ = [
     "DistilledDataset",
@@ -30,6 +30,7 @@ __all__ = [
     "report",
     "run",
     "synthetic",
+    "training",
     "types",
 ]
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         models,
         report,
         synthetic,
+        training,
         types,
     )
     from jaxdd.engine import run

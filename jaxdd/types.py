@@ -373,10 +373,10 @@ class Spec:
 
 
 class Record(NamedTuple):
-    """What a stage writes down on its way: rows of a table that the run after it draws from."""
+    """What training writes down on its way: a stage, as rows of a table that the run after it draws from."""
 
     every: int
-    """Steps between two rows. The first row of each part is of its first state, before any step."""
+    """Steps between two rows. The first row, of each part of a stage, is of its first state, before any step."""
     of: Callable[[State], PyTree]
     """A row, from a state; pure."""
 

@@ -22,8 +22,9 @@ from measuring import Row, Suite, convolution_of, matmul_rate, peak_bytes, real_
 
 from jaxdd import engine, evaluation, inner, losses, methods, models
 from jaxdd.errors import JaxddError
+from jaxdd.evaluation.accuracy import accuracy, count_correct
 from jaxdd.evaluation.arrays import blocks
-from jaxdd.evaluation.train import Trained, accuracy, count_correct, train
+from jaxdd.training import Fitted, fit
 from jaxdd.types import Array, Examples, Key, Network, PyTree, bound
 
 PEERS = pathlib.Path(__file__).with_name("peers.py")
@@ -404,8 +405,8 @@ def evaluation_epoch(repeats: int, *, width: int = 128, ipc: int = 10, steps: in
     protocol = dataclasses.replace(evaluation.protocols.get("dsa"), epochs=steps, schedule="constant", milestones=())
     (rate,) = protocol.learning_rates
 
-    def trained(network: Network, protocol: evaluation.Protocol, images: Array) -> Trained:
-        return train(network, images[None], labels[None], protocol, [rate], keys, label_convention="hard")
+    def trained(network: Network, protocol: evaluation.Protocol, images: Array) -> Fitted:
+        return fit(network, images[None], labels[None], protocol, [rate], keys)
 
     step = jax.jit(functools.partial(trained, network, protocol)).lower(images).compile()
     seconds, cpu = timed(step, images, repeats=repeats)
@@ -426,7 +427,7 @@ def test_pass(repeats: int, *, width: int = 128, count: int = 10_000) -> Row:
     """The accuracy of one network on real images."""
     network = models.build("convnet", IMAGE, CLASSES, width=width)
     theta, stats = network.init(jax.random.key(0))
-    trained = Trained(*jax.tree.map(lambda leaf: leaf[None], (theta, stats)))
+    trained = Fitted(*jax.tree.map(lambda leaf: leaf[None], (theta, stats)))
     test = Examples(*map(np.asarray, real_batch(count)))
     seconds, cpu = timed(accuracy, network, trained, test, repeats=repeats)
     program = count_correct.lower(trained, *next(blocks(test)), network=network).compile()

@@ -22,8 +22,7 @@ import numpy as np
 import jaxdd
 from jaxdd import audit, data, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import Protocol
-from jaxdd.evaluation.train import train
+from jaxdd.training import Protocol, fit
 from jaxdd.types import PyTree
 
 HELD_OUT = 10
@@ -34,14 +33,13 @@ NETWORKS = Protocol("networks to attack", "Adam at 1e-3, cosine", (1e-3,), steps
 def trained(network, real, count: int, key) -> PyTree:
     """`(theta, stats)` of so many networks, stacked, one trained after the other."""
     one = [
-        train(
+        fit(
             network,
             real.images[None],
             real.labels.values[None],
             NETWORKS,
             np.array(NETWORKS.learning_rates),
             jax.random.fold_in(key, i)[None],
-            label_convention="hard",
         )
         for i in range(count)
     ]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jax.experimental.key_reuse._core import check_key_reuse
 
-from jaxdd import data, engine, evaluation, inner, methods, models, synthetic
+from jaxdd import data, engine, inner, methods, models, synthetic, training
 from jaxdd.data import augmentation
 from jaxdd.engine import foretold
-from jaxdd.evaluation.train import _train
+from jaxdd.training.fit import _fit
 from jaxdd.types import Labels, RealData, bound
 
 CLASSES, KEY = 4, jax.random.key(0)
@@ -82,12 +82,12 @@ def test_networks_on_the_way(real):
 
 @pytest.mark.parametrize("name", ["dc", "dsa", "idc", "frepo", "rat"])
 def test_protocols(real, name):
-    network, protocol = models.build("mlp", (8, 8, 1), CLASSES, width=4), evaluation.protocols.get(name)
+    network, protocol = models.build("mlp", (8, 8, 1), CLASSES, width=4), training.protocols.get(name)
 
     def trained(key):
         sets = real.images[None], real.labels.values[None]
         options = {"network": network, "protocol": protocol, "convention": "hard"}
-        return _train(*sets, jnp.ones(1), jax.random.split(key, 1), jnp.zeros(1, int), **options)
+        return _fit(*sets, jnp.ones(1), jax.random.split(key, 1), jnp.zeros(1, int), **options)
 
     check_key_reuse(trained, KEY)
 

@@ -1,14 +1,12 @@
 """What a distilled set is worth: fresh networks trained on it, kernel accuracy, and fair baselines beside it."""
 
-from jaxdd.evaluation import protocols
 from jaxdd.evaluation.baselines import full_data_reference, random_real
 from jaxdd.evaluation.comparison import Row, compare
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.measurable import Baseline, Measurable, measurable
-from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
-from jaxdd.evaluation.train import check_trainable
 from jaxdd.evaluation.verification import Verification, check_fits, verify
+from jaxdd.training import Protocol, check_trainable, protocols
 
 __all__ = [
     "Baseline",

@@ -1,4 +1,4 @@
-"""Label conventions, and test sets in blocks."""
+"""Test sets in blocks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,12 @@ from typing import Any
 import numpy as np
 
 from jaxdd.errors import JaxddError
-from jaxdd.losses import centred_one_hot
-from jaxdd.types import Array, Examples, HostArray
+from jaxdd.types import Examples, HostArray
 
 # Test images a forward pass: bounds memory at any size of network (a ConvNet map of 32x32x128 takes 0.26 GB).
 BLOCK = 500
 # Of them in one pass through a network on CPUs: what divides them compiles once.
 CPU_BLOCK = 20
-
-
-def centred(labels: Array, convention: str, num_classes: int) -> Array:
-    """Labels of any convention as float32 `(n, num_classes)` around zero, where a class is one-hot minus 1/classes."""
-    if convention == "hard":
-        return centred_one_hot(labels, num_classes)
-    return labels if convention == "centred" else labels - 1 / num_classes
 
 
 def blocks(data: Examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -15,17 +15,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdd import __version__, inner
+from jaxdd import inner
 from jaxdd._files import cache_folder, write_atomically
+from jaxdd._version import __version__
 from jaxdd.data import balanced_choice, herding
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import protocols
-from jaxdd.evaluation.arrays import centred, check_in_memory
+from jaxdd.evaluation.arrays import check_in_memory
 from jaxdd.evaluation.kernel import Predictor
-from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
-from jaxdd.evaluation.train import train as fit
 from jaxdd.kernels import label_solve
+from jaxdd.losses import centred_one_hot
+from jaxdd.training import Protocol, fit, protocols
 from jaxdd.types import Array, Distilled, Examples, Key, Network, RealData
 
 # Real examples to which the labels of a baseline are fitted.
@@ -70,7 +70,7 @@ def random_real(
     if learned and predictor and kernel:
         targets = min(min(data.labels.counts), max(2 * per_class, NUM_TARGETS // classes))
         target = balanced_choice(key_targets, data.labels, targets)
-        goal = centred(data.labels.values[target], "hard", classes)
+        goal = centred_one_hot(data.labels.values[target], classes)
         labels = _solved(images, data.images[target], goal, predictor.ridge, kernel=kernel)
     elif learned and teacher is not None:
         labels = teacher(images) - (1 / classes if like.label_convention == "centred" else 0)
@@ -158,7 +158,7 @@ def teach(
         key[None],
         label_convention="hard",
     )
-    theta, stats = jax.tree.map(lambda leaf: leaf[0], trained)
+    theta, stats, _ = jax.tree.map(lambda leaf: leaf[0], trained)
     return jax.jit(lambda images: jax.nn.softmax(network.apply(theta, images, stats)[0]))
 
 

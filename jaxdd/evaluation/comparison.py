@@ -12,8 +12,8 @@ from jaxdd.errors import JaxddError
 from jaxdd.evaluation.baselines import herded, random_real, teach
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.measurable import measurable
-from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
+from jaxdd.training import Protocol
 from jaxdd.types import Distilled, Examples, Key, Network, RealData
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxdd import inner, kernels, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.arrays import blocks, centred
+from jaxdd.evaluation.arrays import blocks
 from jaxdd.kernels import kernel_ridge_solve
+from jaxdd.losses import centred_labels
 from jaxdd.types import RANDOM_FEATURES, TRAINED_FEATURES, Array, Distilled, Examples, Key
 
 _FEATURE_BLOCK = 64  # images whose features are computed at once: bounds memory at any size of network
@@ -75,7 +76,7 @@ def kernel_accuracy(predictor: Predictor, distilled: Distilled, test: Examples) 
     labels = jnp.asarray(distilled.labels)
     num_classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), np.max(test.labels))) + 1
     support = jnp.asarray(distilled.images, jnp.float32)
-    labels = centred(labels, distilled.label_convention, num_classes)
+    labels = centred_labels(labels, distilled.label_convention, num_classes)
     coefficients = _solve(support, labels, ridge, kernel=kernel, float64=float64)
     if not jnp.isfinite(coefficients).all():
         precision, remedy = ("float64", "") if float64 else ("float32", " or float64")

@@ -8,10 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxdd.evaluation import protocols
 from jaxdd.evaluation.kernel import Predictor
-from jaxdd.evaluation.protocols import Protocol
-from jaxdd.evaluation.train import check_trainable
+from jaxdd.training import Protocol, check_trainable, protocols
 from jaxdd.types import Distilled, Examples, HostArray, Network, RealData
 
 

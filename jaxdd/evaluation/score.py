@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import protocols
-from jaxdd.evaluation.arrays import centred, every
+from jaxdd.evaluation.accuracy import accuracy, feature_regression
+from jaxdd.evaluation.arrays import every
 from jaxdd.evaluation.kernel import Predictor
-from jaxdd.evaluation.protocols import Protocol
-from jaxdd.evaluation.train import accuracy, feature_regression, train, train_as_distilled
+from jaxdd.losses import centred_labels
+from jaxdd.training import Protocol, fit, fit_as_distilled, protocols
 from jaxdd.types import Distilled, Examples, Key, Network
 
 # Enough to tell learning rates apart (standard error 1 % and shared by all of them), a third of a usual split.
@@ -111,9 +111,9 @@ def evaluate(
             members = np.minimum(np.arange(start, start + per_batch), len(keys) - 1)
             rates, chosen = np.full(per_batch, rate), members % len(sets)
             if protocol.as_distilled:
-                trained = train_as_distilled(network, sets, rates, keys[members], members=chosen)
+                trained = fit_as_distilled(network, sets, rates, keys[members], members=chosen)
             else:
-                trained = train(
+                trained = fit(
                     network,
                     images,
                     labels,
@@ -125,7 +125,7 @@ def evaluate(
                 )
             accuracies.append(accuracy(network, trained, data))
             if predictor is not None and predictor.kernel is None:
-                fitted = centred(labels[chosen], sets[0].label_convention, num_classes)
+                fitted = centred_labels(labels[chosen], sets[0].label_convention, num_classes)
                 solver = {"ridge": predictor.ridge, "float64": predictor.float64}
                 found = feature_regression(network, trained, images[chosen], fitted, data, **solver)
                 regressed.append(found)

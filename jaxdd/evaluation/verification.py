@@ -15,9 +15,9 @@ from jaxdd import models
 from jaxdd.data import Dataset, Split, real_data
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
-from jaxdd.evaluation.protocols import Protocol
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.synthetic import DistilledDataset
+from jaxdd.training import Protocol
 from jaxdd.types import Examples
 
 TOLERANCE = 1e-3

@@ -5,7 +5,7 @@ from jaxdd.losses.attention import attention_map, attention_matching
 from jaxdd.losses.characteristic import FrequencySampler, characteristic_function_matching, frequency_sampler
 from jaxdd.losses.distribution import cafe_discrimination, maximum_mean_discrepancy, mean_feature_matching
 from jaxdd.losses.gradient import convolutions, gradient_matching, matrices
-from jaxdd.losses.label import centred_one_hot, cross_entropy, margin_loss, squared_error
+from jaxdd.losses.label import centred_labels, centred_one_hot, cross_entropy, margin_loss, squared_error
 from jaxdd.losses.trajectory import trajectory_matching
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "attention_map",
     "attention_matching",
     "cafe_discrimination",
+    "centred_labels",
     "centred_one_hot",
     "characteristic_function_matching",
     "convolutions",

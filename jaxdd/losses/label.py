@@ -70,6 +70,22 @@ def centred_one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
     return jax.nn.one_hot(class_numbers(labels), num_classes) - 1 / num_classes
 
 
+def centred_labels(labels: jax.Array, convention: str, num_classes: int) -> jax.Array:
+    """Labels of any convention as vectors around zero, for squared error.
+
+    Args:
+      labels: class numbers `(...)` or vectors `(..., classes)`.
+      convention: "hard" for class numbers, "centred" for vectors that are so already; of any other 1/classes is taken
+        from each entry.
+
+    Returns:
+      float32 `(..., classes)`.
+    """
+    if convention == "hard":
+        return centred_one_hot(labels, num_classes)
+    return labels if convention == "centred" else labels - 1 / num_classes
+
+
 def margin_loss(labels: jax.Array, bound: float) -> jax.Array:
     """`-min(largest - second largest, bound)`: keeps learned labels from losing their class.
 

@@ -12,8 +12,8 @@ import numpy as np
 
 import jaxdd
 from jaxdd.data import Chain, Standardize, Transform
-from jaxdd.evaluation import protocols
 from jaxdd.synthetic import DistilledDataset
+from jaxdd.training import protocols
 
 _CONVENTIONS = {
     "raw": "vectors that cross-entropy uses as they are",

@@ -1,5 +1,24 @@
-"""Training that is not differentiated: networks on real data, as stages of what needs them."""
+"""Training that is not differentiated: of fresh networks on sets in memory and, as stages, of networks on real data."""
 
-from jaxdd.training.supervised import TrainingState, supervised
+from jaxdd.training import protocols
+from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled
+from jaxdd.training.fit import Fitted, check_trainable, fit
+from jaxdd.training.protocols import Protocol
+from jaxdd.training.schedules import optimizer_of, schedule_of
+from jaxdd.training.step import TrainingState, descend
+from jaxdd.training.supervised import supervised
 
-__all__ = ["TrainingState", "supervised"]
+__all__ = [
+    "Fitted",
+    "Protocol",
+    "TrainingState",
+    "check_as_distilled",
+    "check_trainable",
+    "descend",
+    "fit",
+    "fit_as_distilled",
+    "optimizer_of",
+    "protocols",
+    "schedule_of",
+    "supervised",
+]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import jax
 import optax
 
 from jaxdd import losses, models
 from jaxdd.data import augmentation, epoch_sampler
+from jaxdd.training.step import TrainingState, descend
 from jaxdd.types import (
     Array,
     Batch,
@@ -22,11 +20,6 @@ from jaxdd.types import (
     Recipe,
     Spec,
 )
-
-
-class TrainingState(NamedTuple):
-    network: NetworkState
-    opt_state: optax.OptState
 
 
 def supervised(
@@ -50,26 +43,20 @@ def supervised(
         network = models.build(model, spec.image_shape, spec.num_classes)
 
         def init(key: Key, data: RealData) -> TrainingState:
-            state = NetworkState(*network.init(key))
-            return TrainingState(state, optimizer.init(state.theta))
+            return TrainingState.first(NetworkState(*network.init(key)), optimizer)
 
         def update(
             key: Key, state: TrainingState, batch: Batch, *, axis_name: str | None = None
         ) -> tuple[TrainingState, Metrics]:
-            theta, stats = state.network
             images = batch.images if augment == "none" else chosen.apply(batch.images, chosen.draw(key, batch_size))
 
-            def loss(theta: PyTree) -> tuple[Array, tuple[PyTree, Array]]:
-                logits, after = network.apply(theta, images, stats, train=True)
+            def loss(theta: PyTree, stats: PyTree) -> tuple[Array, tuple[PyTree, Array]]:
+                logits, stats = network.apply(theta, images, stats, train=True)
                 right = (logits.argmax(1) == batch.labels).mean()
-                return losses.cross_entropy(logits, batch.labels).mean(), (after, right)
+                return losses.cross_entropy(logits, batch.labels).mean(), (stats, right)
 
-            (value, (stats, accuracy)), grads = jax.value_and_grad(loss, has_aux=True)(theta)
-            if axis_name is not None:
-                value, accuracy, grads, stats = jax.lax.pmean((value, accuracy, grads, stats), axis_name)
-            updates, opt_state = optimizer.update(grads, state.opt_state, theta)
-            trained = NetworkState(optax.apply_updates(theta, updates), stats)
-            return TrainingState(trained, opt_state), {"loss": value, "batch_accuracy": accuracy}
+            state, (value, accuracy) = descend(loss, optimizer, state, axis_name=axis_name)
+            return state, {"loss": value, "batch_accuracy": accuracy}
 
         return Method(init, epoch_sampler(batch_size), update, lambda state: state.network)
 

@@ -6,8 +6,7 @@ import pytest
 import jaxdd
 from jaxdd import audit, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import protocols
-from jaxdd.evaluation.train import train
+from jaxdd.training import fit, protocols
 from jaxdd.types import bound
 
 
@@ -17,7 +16,7 @@ def setting(mnist):
     network = models.build("mlp(width=32, depth=1)", (14, 14, 1), 10)
     protocol = protocols.Protocol("short", "", (1e-3,), steps=150)
     keys = jax.random.split(jax.random.key(0), 10)
-    trained = train(
+    trained = fit(
         network,
         real.images[None],
         real.labels.values[None],

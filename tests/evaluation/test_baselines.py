@@ -171,7 +171,7 @@ def test_no_key_serves_two_purposes(mnist, mlp, key, monkeypatch):
         return call
 
     monkeypatch.setattr(comparison, "random_real", recorded(random_real, draws, 0))
-    monkeypatch.setattr(score, "train", recorded(score.train, networks, 5))
+    monkeypatch.setattr(score, "fit", recorded(score.fit, networks, 5))
     protocol = Protocol("two", "", (1e-3, 3e-3), steps=2)
     compare(mlp, random_real(key, train, 1, like=like()), train, validation, test, protocol, key=key, num_networks=3)
     assert len(draws) == 3

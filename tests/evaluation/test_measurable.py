@@ -9,8 +9,9 @@ import pytest
 
 from jaxdd import data, evaluation, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import Predictor, Protocol, Score, measurable, protocols
+from jaxdd.evaluation import Predictor, Score, measurable
 from jaxdd.kernels import ntk
+from jaxdd.training import Protocol, protocols
 from jaxdd.types import Distilled, Examples
 
 ONE = Protocol("one", "", (1e-2,), steps=2)

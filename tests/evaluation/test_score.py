@@ -8,9 +8,10 @@ import pytest
 
 from jaxdd import data, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import Predictor, Protocol, Score, arrays, evaluate, kernel_accuracy
-from jaxdd.evaluation.train import Trained, accuracy, train
+from jaxdd.evaluation import Predictor, Score, arrays, evaluate, kernel_accuracy
+from jaxdd.evaluation.accuracy import accuracy
 from jaxdd.kernels import conjugate_kernel, kernel_ridge_predict, ntk
+from jaxdd.training import Fitted, Protocol, fit
 from jaxdd.types import Distilled, Examples
 
 SHORT = Protocol("short", "", (3e-3,), steps=60)
@@ -86,7 +87,7 @@ def test_networks_per_batch_changes_nothing(mnist, model, options, rates, key):
 
 def test_accuracy_in_blocks(mnist, mlp, monkeypatch):
     _, _, test = mnist
-    trained = Trained(*jax.jit(jax.vmap(mlp.init))(jax.random.split(jax.random.key(3), 2)))
+    trained = Fitted(*jax.jit(jax.vmap(mlp.init))(jax.random.split(jax.random.key(3), 2)))
     part = Examples(test.images[::3], test.labels[::3])
     expected = [
         np.mean(np.argmax(jax.jit(mlp.apply)(theta, part.images, {})[0], 1) == np.asarray(part.labels))
@@ -171,7 +172,7 @@ def test_every_example_once_an_epoch():
     n, batch = 12, 3
     labels = jax.nn.one_hot(jnp.arange(n) % 4, 4) - 0.25
     protocol = Protocol("p", "", (1.0,), epochs=1, batch_size=batch, optimizer="sgd", schedule="constant")
-    trained = train(
+    trained = fit(
         linear(n, 4), jnp.eye(n).reshape(1, n, n, 1, 1), labels[None], protocol, np.ones(2),
         jax.random.split(jax.random.key(0), 2), label_convention="centred",
     )  # fmt: skip
@@ -202,7 +203,7 @@ def test_optimisers_are_their_formulas(optimizer, schedule, warmup):
             first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
             direction = first / (1 - 0.9 ** (t + 1)) / (np.sqrt(second / (1 - 0.999 ** (t + 1))) + 1e-8)
             w = w - lr * (direction + decay * w)
-    trained = train(
+    trained = fit(
         linear(5, 3), jnp.asarray(x, jnp.float32).reshape(1, 6, 5, 1, 1), jnp.asarray(y, jnp.float32)[None], protocol,
         [rate], jax.random.split(jax.random.key(0), 1), label_convention="centred",
     )  # fmt: skip

@@ -10,7 +10,7 @@ from jaxdd import data, evaluation, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import arrays
 from jaxdd.evaluation.baselines import full_data_reference, herded, teach
-from jaxdd.evaluation.protocols import Protocol
+from jaxdd.training import Protocol
 from jaxdd.types import Distilled
 
 PROTOCOL = Protocol("short", "for these tests", (0.003, 0.01), steps=10, selection_networks=1)

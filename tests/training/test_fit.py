@@ -10,9 +10,9 @@ import pytest
 
 from jaxdd import data, models
 from jaxdd.data.augmentation import named
-from jaxdd.evaluation import Protocol, evaluate, protocols
-from jaxdd.evaluation.train import train
-from jaxdd.types import Distilled, Examples
+from jaxdd.evaluation import evaluate
+from jaxdd.training import Protocol, fit, protocols
+from jaxdd.types import Distilled, Examples, Record
 
 SGD = Protocol(
     "sgd", "", (0.5,), epochs=3, batch_size=2, optimizer="sgd", momentum=0.9, weight_decay=0.1, schedule="multistep",
@@ -67,8 +67,9 @@ def seen(protocol, images, labels, keys):
 
 
 def by_hand(protocol, theta, batches, rates):
-    """The weights of a linear classifier after these steps of gradient descent with momentum, or of AdamW."""
-    trace = first = second = np.zeros_like(theta)
+    """The weights of a linear classifier before and after each of these steps of gradient descent, or of AdamW."""
+    path, trace = [theta], np.zeros_like(theta)
+    first = second = trace
     for t, (images, labels, rate) in enumerate(zip(*batches, rates, strict=True), 1):
         x = images.reshape(len(images), -1)
         likely = np.exp(x @ theta)
@@ -80,7 +81,8 @@ def by_hand(protocol, theta, batches, rates):
             first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
             direction = first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
             theta = theta - rate * (direction + protocol.weight_decay * theta)
-    return theta
+        path.append(theta)
+    return np.stack(path)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def by_hand(protocol, theta, batches, rates):
     ids=["sgd", "adam"],
 )
 def test_training_is_the_loop_written_out(protocol, labels, rates, networks, key):
-    """Of each network by itself, also where several are trained side by side."""
+    """Of each network by itself, also where several are trained side by side; so are the rows on the way."""
     images = np.random.default_rng(0).normal(size=(5, 6, 6, 1)).astype(np.float32)
     classes = np.arange(5) % 3
     soft = np.eye(3, dtype=np.float32)[classes]
@@ -101,12 +103,16 @@ def test_training_is_the_loop_written_out(protocol, labels, rates, networks, key
     )
     keys = jax.random.split(key, networks)
     given = jnp.asarray(classes if labels == "hard" else soft)[None]
-    found = train(
-        linear, jnp.asarray(images)[None], given, protocol, [rates[0]] * networks, keys, label_convention=labels
-    ).theta
+    record = Record(2, lambda state: state.network.theta)
+    sets = jnp.asarray(images)[None], given
+    found = fit(linear, *sets, protocol, [rates[0]] * networks, keys, label_convention=labels, record=record)
     starts = jax.jit(jax.vmap(lambda key: linear.init(jax.random.split(key, 3)[0])[0]))(keys)
     changed, mixed, rows = jax.device_get(seen(protocol, images, soft, keys))
     assert np.abs(changed - images[rows]).max() > 0.5
     assert (np.abs(mixed - soft[rows]).max() > 0.1) == (protocol.cutmix > 0)
-    for theta, start, *batches in zip(found, np.asarray(starts, float), changed, mixed, strict=True):
-        np.testing.assert_allclose(theta, by_hand(protocol, start, batches, rates), atol=1e-5)
+    for theta, recorded, start, *batches in zip(
+        found.theta, found.rows, np.asarray(starts, float), changed, mixed, strict=True
+    ):
+        path = by_hand(protocol, start, batches, rates)
+        np.testing.assert_allclose(theta, path[-1], atol=1e-5)
+        np.testing.assert_allclose(recorded, path[::2], atol=1e-5)

@@ -9,9 +9,10 @@ import pytest
 
 from jaxdd import data, evaluation, inner, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import Protocol, random_real
+from jaxdd.evaluation import random_real
 from jaxdd.evaluation.baselines import teach
 from jaxdd.synthetic import DistilledDataset
+from jaxdd.training import Protocol
 from jaxdd.types import Distilled, leaves_by_path
 
 ONE_RATE = Protocol("one", "", (1.0,), as_distilled=True)

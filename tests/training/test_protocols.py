@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import Protocol, protocols
-from jaxdd.evaluation.train import schedule_of
+from jaxdd.training import Protocol, protocols, schedule_of
 
 
 def test_lookup():

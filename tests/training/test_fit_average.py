@@ -8,8 +8,8 @@ import pytest
 
 from jaxdd import models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation import Predictor, Protocol, evaluate, protocols
-from jaxdd.evaluation.train import train
+from jaxdd.evaluation import Predictor, evaluate
+from jaxdd.training import Protocol, fit, protocols
 from jaxdd.types import Distilled, Examples
 
 NORMED = models.from_linen(by_hand.Normed(), (14, 14, 1))
@@ -40,7 +40,7 @@ def trained(digits):
 
     def networks(weight_average):
         protocol = Protocol("short", "", (0.1,), **STEPS, weight_average=weight_average)
-        return train(NORMED, images[None], labels[None], protocol, rates, keys, label_convention="hard")
+        return fit(NORMED, images[None], labels[None], protocol, rates, keys)
 
     expected = [by_steps(*given) for given in zip(keys, rates, strict=True)]
     return expected, networks(0.0), networks(0.7)
@@ -70,7 +70,7 @@ def test_it_is_what_is_scored_by_its_features_too(digits):
     rest = Examples(digits.images[100:], digits.labels.values[100:])
     options = {"num_networks": 2, "key": jax.random.key(0), "predictor": Predictor(None, 1e-2)}
     score = evaluate(network, support, None, rest, protocol, **options)
-    thetas = train(
+    thetas = fit(
         network, support.images[None], labels[None], protocol, [0.02] * 2,
         jax.random.split(jax.random.split(options["key"])[1], 2), label_convention="centred",
     ).theta  # fmt: skip

@@ -1,0 +1,196 @@
+"""Fresh networks trained on sets that lie in memory, several at once: the one loop that no gradient goes through."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxdd import inner, losses
+from jaxdd.data import augmentation
+from jaxdd.errors import JaxddError
+from jaxdd.training import protocols
+from jaxdd.training.as_distilled import check_as_distilled
+from jaxdd.training.protocols import Protocol
+from jaxdd.training.schedules import optimizer_of
+from jaxdd.training.step import TrainingState, descend
+from jaxdd.types import Array, Distilled, Key, Network, NetworkState, PyTree, Record
+
+
+class Fitted(NamedTuple):
+    """Trained networks, stacked along a first axis."""
+
+    theta: PyTree
+    """At the last step, or the average of the weights if the protocol says so."""
+    stats: PyTree
+    """Of the last step."""
+    rows: PyTree = None
+    """What was recorded, `(networks, rows, ..)`."""
+
+
+def fit(
+    network: Network,
+    images: Array,
+    labels: Array,
+    protocol: str | Protocol,
+    learning_rates: ArrayLike,
+    keys: Key,
+    *,
+    label_convention: str = "hard",
+    sets: ArrayLike | None = None,
+    record: Record | None = None,
+) -> Fitted:
+    """Train fresh networks side by side; the i-th starts from `keys[i]`, with peak rate `learning_rates[i]`.
+
+    One compiled program for one (network, protocol, shapes, record), whatever the rates and keys. A run that is to show
+    progress, stop and go on is a stage instead, `supervised`.
+
+        key = jax.random.key(0)
+        last = Record(10, lambda state: state.network.theta)
+        fitted = fit(network, images[None], labels[None], "dc", [0.01], key[None], record=last)
+
+    Args:
+      images: `(s, m, h, w, c)`, one or more sets of equal size.
+      labels: `(s, m)` or `(s, m, classes)`.
+      protocol: a name or one of one's own; its `learning_rates` play no part.
+      learning_rates: `(k,)`.
+      keys: `(k,)`.
+      label_convention: of the labels, see `types.Distilled`.
+      sets: int `(k,)`, the set of each network; the first for all by default.
+      record: rows of a `TrainingState` to keep of each network, the first before any step.
+
+    Raises:
+      JaxddError: for an unknown protocol, or one whose loss cannot use labels of this convention.
+    """
+    protocol = protocols.get(protocol)
+    _check_loss(protocol, label_convention)
+    indices = np.zeros(len(keys), np.int32) if sets is None else np.asarray(sets, np.int32)
+    rates = np.asarray(learning_rates, np.float32)
+    return _fit(
+        images,
+        labels,
+        rates,
+        keys,
+        indices,
+        network=network,
+        protocol=protocol,
+        convention=label_convention,
+        record=record,
+    )
+
+
+def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) -> None:
+    """Check, by shapes alone, that a network can be trained on a set by a protocol.
+
+    Args:
+      distilled: a set, or its shapes.
+
+    Raises:
+      JaxddError: if it cannot, or as the network itself says.
+    """
+    theta, stats = jax.eval_shape(network.init, jax.random.key(0))
+    jax.eval_shape(lambda theta, images, stats: network.apply(theta, images, stats), theta, distilled.images, stats)
+    if protocol.as_distilled:
+        check_as_distilled(network, distilled)
+    else:
+        _check_loss(protocol, distilled.label_convention)
+
+
+def _check_loss(protocol: Protocol, label_convention: str) -> None:
+    if protocol.loss == "cross_entropy" and label_convention == "centred":
+        raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use centred labels.")
+
+
+@functools.partial(jax.jit, static_argnames=("network", "protocol", "convention", "record"))
+def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, convention, record=None):
+    num_examples = images.shape[1]
+    num_steps = protocol.num_steps(num_examples)
+    batch_size = min(protocol.batch_size, num_examples)
+    batches = num_examples // batch_size
+    squared = protocol.loss == "squared_error" or (protocol.loss == "auto" and convention == "centred")
+    augment = None if protocol.augmentation == "none" else augmentation.named(protocol.augmentation)
+    decay = protocol.weight_average
+    if protocol.cutmix and convention == "hard":
+        theta, stats = jax.eval_shape(network.init, keys[0])
+        logits, _ = jax.eval_shape(network.apply, theta, images[0], stats)
+        labels, convention = jax.nn.one_hot(labels, logits.shape[-1]), "probability"
+
+    def changed(key, images, labels):
+        """A batch as networks see it."""
+        key_augment, key_mix = jax.random.split(key)
+        if augment is not None:
+            images = augment.apply(images, augment.draw(key_augment, len(images)))
+        if protocol.cutmix:
+            images, labels = augmentation.cutmix(key_mix, images, labels, probability=protocol.cutmix)
+        return images, labels
+
+    def objective(images, labels, key):
+        def loss(theta, stats):
+            logits, stats = network.apply(theta, images, stats, train=True, key=key)
+            if squared:
+                goal = losses.centred_labels(labels, convention, logits.shape[-1])
+                per_example = losses.squared_error(logits, goal)
+            else:
+                per_example = losses.cross_entropy(logits, labels)
+            return per_example.mean(), (stats, ())
+
+        return loss
+
+    def fit_one(arguments):
+        index, learning_rate, key = arguments
+        key_init, key_order, key_apply = jax.random.split(key, 3)
+        optimizer = optimizer_of(protocol, learning_rate, num_examples)
+        whole = (images[index], labels[index]) if batch_size == num_examples else None
+
+        def step(carry, t):
+            state, average, order = carry
+            if whole is None:
+                position = t % batches
+                # A new order at the start of an epoch only: sorting a large set costs more than a step.
+                order = lax.cond(
+                    position == 0,
+                    lambda: jax.random.permutation(jax.random.fold_in(key_order, t), num_examples),
+                    lambda: order,
+                )
+                chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
+                batch = images[index, chosen], labels[index, chosen]
+            else:
+                batch = whole
+            key_step = jax.random.fold_in(key_apply, t)
+            if augment is not None or protocol.cutmix:
+                key_step, key_change = jax.random.split(key_step)
+                batch = changed(key_change, *batch)
+            state, _ = descend(objective(*batch, key_step), optimizer, state)
+            theta = state.network.theta
+            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, theta) if decay else ()
+            return (state, average, order), None
+
+        state = TrainingState.first(NetworkState(*network.init(key_init)), optimizer)
+        average = jax.tree.map(jnp.zeros_like, state.network.theta) if decay else ()
+        (state, average, _), rows = _scan(step, (state, average, jnp.arange(num_examples)), num_steps, record)
+        theta, stats = state.network
+        if decay:
+            theta = jax.tree.map(lambda a: a / (1 - decay**num_steps), average)
+        return Fitted(theta, stats, rows)
+
+    return inner.each_network(fit_one, (sets, learning_rates, keys))
+
+
+def _scan(step, start, num_steps: int, record: Record | None):
+    """The carry after all steps, and the rows of its first part, the state, at multiples of `record.every`."""
+    if record is None:
+        return lax.scan(step, start, jnp.arange(num_steps))
+    whole = num_steps // record.every
+
+    def window(carry, number):
+        carry, _ = lax.scan(step, carry, number * record.every + jnp.arange(record.every))
+        return carry, record.of(carry[0])
+
+    carry, rows = lax.scan(window, start, jnp.arange(whole))
+    carry, _ = lax.scan(step, carry, jnp.arange(whole * record.every, num_steps))
+    return carry, jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), record.of(start[0]), rows)
