@@ -175,6 +175,11 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
+def told(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What the section `data` of a config says of the data, wherever they lie."""
+    return {field: value for field, value in section.items() if field not in _WHEREABOUTS}
+
+
 def check_seed(seed: Any, name: str = "seed") -> int:
     """A seed that JAX takes."""
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
@@ -233,7 +238,7 @@ def distill(
         engine.on_first(lambda: _foretell(network, kept, real, protocol, predictor))
     # The data's content is part of every run's identity, wherever it lies.
     identity = {
-        "data": {field: value for field, value in chosen.items() if field not in _WHEREABOUTS},
+        "data": told(chosen),
         "method": {"name": name, **full["method"]},
         **_revision(name),
     }

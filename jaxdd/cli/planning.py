@@ -44,6 +44,7 @@ class Planned:
     Attributes:
       title: the method and its data.
       settings: from the one that should be fastest to the leanest.
+      stages: what is run first.
       chosen: the first that fits, with seconds a step; None if none does.
       flags: what to append to the command for it; empty if the config has it already.
       edits: what no flag can say (the config file lacks the field, or holds None), as lines of the config.
@@ -53,6 +54,7 @@ class Planned:
 
     title: str
     settings: tuple[Setting, ...]
+    stages: tuple[engine.StagePlan, ...]
     chosen: Setting | None
     flags: tuple[str, ...]
     edits: tuple[str, ...]
@@ -89,6 +91,7 @@ class Planned:
             "steps": self.steps,
             "run_seconds": None if seconds is None else self.steps * seconds,
             "chosen": self.chosen and self.settings.index(self.chosen),
+            "stages": [{**dataclasses.asdict(stage), "seconds": _seconds(stage)} for stage in self.stages],
             "flags": list(self.flags),
             "edits": list(self.edits),
             "settings": [
@@ -117,12 +120,23 @@ class Planned:
         for setting in self.settings:
             cells = (setting.name, _mib(setting.plan.peak_bytes), "yes" if setting.fits else "no")
             settings.add_row(*map(Text, cells), style="bold" if setting is self.chosen else None)
+        tables = [settings]
+        if self.stages:
+            tables.append(stages := Table(title="stages, run first", title_justify="left", box=box.SIMPLE_HEAD))
+            stages.add_column("stage")
+            for heading in ("steps", "peak MiB", "rows MiB", "time"):
+                stages.add_column(heading, justify="right")
+            for stage in self.stages:
+                peak = "–" if stage.plan is None else _mib(stage.plan.peak_bytes)
+                seconds = _seconds(stage)
+                took = "in the cache" if stage.made else "does not fit" if seconds is None else duration(seconds)
+                stages.add_row(*map(Text, (stage.name, f"{stage.steps:,}", peak, _mib(stage.num_bytes), took)))
         if self.chosen is None:
-            return Group(settings)
+            return Group(*tables)
         facts = Table(box=box.SIMPLE, show_header=False, title=Text(self.chosen.name), title_justify="left")
         for name, value in _facts(self.chosen.plan, self.steps).items():
             facts.add_row(Text(name), Text(value))
-        return Group(settings, facts)
+        return Group(*tables, facts)
 
 
 def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
@@ -146,6 +160,14 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     budget = _memory() if budget is None else budget
     real = pipeline.Real.of_config(chosen)
     own = {**methods.fields(name), **hyper}
+    stages = engine.plan_stages(
+        real.method(name, hyper),
+        real.stored,
+        seed=full["seed"],
+        precision=full["run"]["precision"],
+        config={"data": pipeline.told(chosen)},
+        budget=budget,
+    )
     settings: list[Setting] = []
     recommended = None
     for options in _candidates(own):
@@ -164,6 +186,7 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     return Planned(
         title=f"{name} on {real.dataset.name}",
         settings=tuple(settings),
+        stages=stages,
         chosen=recommended,
         flags=tuple(f"--config.method.{option}={value}" for option, value in changes.items() if by_flag[option]),
         edits=tuple(f"method.{option} = {value!r}" for option, value in changes.items() if not by_flag[option]),
@@ -230,6 +253,14 @@ def _free() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         raise JaxddError("this system does not say how much memory it has: give --budget=4GiB.") from None
+
+
+def _seconds(stage: engine.StagePlan) -> float | None:
+    """That a stage will take; None if it does not fit the budget."""
+    if stage.plan is None:
+        return 0.0
+    each = stage.plan.seconds_per_step
+    return None if each is None else stage.plan.compile_seconds + stage.steps * each
 
 
 def _facts(cost: engine.Plan, steps: int) -> dict[str, str]:

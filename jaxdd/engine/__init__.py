@@ -3,7 +3,7 @@
 from jaxdd.engine.chunk import decoding
 from jaxdd.engine.execute import one_blas_thread
 from jaxdd.engine.feed import draw
-from jaxdd.engine.plan import Plan, plan
+from jaxdd.engine.plan import Plan, StagePlan, plan, plan_stages
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, run
 from jaxdd.engine.stages import foretold
@@ -11,6 +11,7 @@ from jaxdd.engine.stages import foretold
 __all__ = [
     "Plan",
     "RunResult",
+    "StagePlan",
     "connect",
     "decoding",
     "draw",
@@ -19,5 +20,6 @@ __all__ = [
     "on_first",
     "one_blas_thread",
     "plan",
+    "plan_stages",
     "run",
 ]

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +17,10 @@ import numpy as np
 from jaxdd.engine.chunk import CHUNK_SECONDS, Program, compile_program
 from jaxdd.engine.execute import one_blas_thread
 from jaxdd.engine.flops import count_flops, executed_flops
-from jaxdd.engine.stages import foretold
+from jaxdd.engine.stages import How, expected, foretold
 from jaxdd.errors import JaxddError
 from jaxdd.models import matmul_precision
-from jaxdd.types import Array, Method, Metrics, PyTree, RealData, Recipe, State
+from jaxdd.types import Array, Distilled, Method, Metrics, PyTree, RealData, Recipe, State
 
 _MEASURED_STEPS = 2
 _ENDLESS = 2**31 - 1  # steps
@@ -31,7 +31,7 @@ class Plan:
     """The cost of a method on some data; bytes are those of each device.
 
     Attributes:
-      parameters: numbers that the synthetic set stores.
+      parameters: numbers that the synthetic set stores; 0 of a run that leaves none.
       num_bits: what storing them costs.
       state_parameters: floating-point numbers in the method's state: the set, optimisers, networks.
       temp_bytes: what the compiled steps use beside their arguments and results.
@@ -71,6 +71,49 @@ class Plan:
         return self.temp_bytes + self.argument_bytes + self.output_bytes - self.aliased_bytes
 
 
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """What a stage will cost.
+
+    Attributes:
+      name: of the stage.
+      steps: of all its parts.
+      num_bytes: of its rows, on disk.
+      made: whether it lies in the cache, and costs nothing.
+      plan: None if it does.
+    """
+
+    name: str
+    steps: int
+    num_bytes: int
+    made: bool
+    plan: Plan | None
+
+
+def plan_stages(
+    method: Method | Recipe,
+    data: RealData,
+    *,
+    seed: int = 0,
+    precision: str = "default",
+    devices: Sequence[Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    budget: float = math.inf,
+) -> tuple[StagePlan, ...]:
+    """What the stages of a method will cost, each as `plan` tells it. Writes nothing.
+
+    Args:
+      method, data, seed, precision, devices, config: as for `run`.
+      budget: as for `plan`.
+    """
+    found = []
+    for stage, seen, made, num_bytes in expected(method, data, config or {}, How(seed, precision, devices)):
+        options = {"seed": seed, "precision": precision, "devices": devices, "budget": budget}
+        cost = None if made else plan(stage.recipe, seen, **options)
+        found.append(StagePlan(stage.name, stage.parts * stage.steps, num_bytes, made, cost))
+    return tuple(found)
+
+
 def plan(
     method: Method | Recipe,
     data: RealData,
@@ -97,13 +140,14 @@ def plan(
     data = foretold(method, data)  # what stages will leave is some other numbers as yet
     program = compile_program(method, data, seed=seed, precision=precision, devices=devices)
     method, mesh, supply = program.method, program.mesh, program.feed
-    state, distilled = supply.state, jax.eval_shape(method.product, supply.state)
+    state, product = supply.state, jax.eval_shape(method.product, supply.state)
+    parameters, num_bits = (_count(product.params), product.num_bits) if isinstance(product, Distilled) else (0, 0)
     memory, device = program.chunk.memory_analysis(), mesh.devices.flat[0].device_kind
     if memory is None:
         raise JaxddError(f"devices of the kind {device!r} do not say what a compiled program needs.")
     compiled = Plan(
-        parameters=_count(distilled.params),
-        num_bits=distilled.num_bits,
+        parameters=parameters,
+        num_bits=num_bits,
         state_parameters=_count([leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]),
         temp_bytes=memory.temp_size_in_bytes,
         argument_bytes=memory.argument_size_in_bytes,

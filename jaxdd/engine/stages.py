@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 import shutil
@@ -38,8 +39,8 @@ class How(NamedTuple):
     seed: int
     precision: str
     devices: Sequence[Any] | None
-    checkpoint_seconds: float
-    progress: bool
+    checkpoint_seconds: float = 30.0
+    progress: bool = True
 
 
 def cache() -> pathlib.Path:
@@ -50,10 +51,10 @@ def cache() -> pathlib.Path:
 def limit_of_cache() -> float:
     """Bytes that it may have: JAXDD_CACHE_GB, by default 50."""
     said = os.environ.get("JAXDD_CACHE_GB", "50")
-    try:
-        return float(said) * _GIB
-    except ValueError:
-        raise JaxddError(f"JAXDD_CACHE_GB must be a number of GiB, got {said!r}.") from None
+    with contextlib.suppress(ValueError):
+        if float(said) >= 0:
+            return float(said) * _GIB
+    raise JaxddError(f"JAXDD_CACHE_GB must be a number of GiB, got {said!r}.")
 
 
 def provided(method: Any, data: RealData, config: Mapping[str, Any], how: How) -> tuple[RealData, dict[str, str]]:
@@ -63,12 +64,52 @@ def provided(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
       JaxddError, RunInterrupted: as `run`; what a stage has done is kept.
     """
     contents: dict[str, str] = {}
-    for stage in stages_of(method, data):
-        made = _provide(stage, data, config, how)
+    stages = stages_of(method, data)
+    if stages:
+        limit_of_cache()  # a bad one is said before anything is computed
+    for stage in stages:
+        directory = _directory(stage, data, config, how)
+        if not on_first(lambda directory=directory: _whole(directory)):
+            _make(stage, data, key_of(stage, data, config, how), directory, how)
+        on_first(lambda directory=directory: _touch(directory))
+        made = _read(stage, data, directory)
         contents[stage.name] = made.content
-        tables = {stage.name: made.rows} if stage.record is not None else {}
-        data = RealData({**data.tables, **tables}, data.labels, {**data.assets, stage.name: made.product})
+        data = _with(data, stage, made.rows, made.product)
     return data, contents
+
+
+def _with(data: RealData, stage: Stage, rows: PyTree, product: PyTree) -> RealData:
+    tables = {stage.name: rows} if stage.record is not None else {}
+    return RealData({**data.tables, **tables}, data.labels, {**data.assets, stage.name: product})
+
+
+class Foretold(NamedTuple):
+    """A stage before a run."""
+
+    stage: Stage
+    data: RealData
+    """What it sees."""
+    made: bool
+    """Whether it lies in the cache."""
+    num_bytes: int
+    """Of its rows."""
+
+
+def expected(method: Any, data: RealData, config: Mapping[str, Any], how: How) -> list[Foretold]:
+    """The stages of a method, in their order, without making any."""
+    found = []
+    for stage in stages_of(method, data):
+        directory = _directory(stage, data, config, how)
+        made = on_first(lambda directory=directory: (directory / _SUMMARY).exists())
+        if made:
+            artefact = _read(stage, data, directory)
+            rows, product = artefact.rows, artefact.product
+        else:
+            rows, product = _unmade(stage, data)
+        size = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(rows))
+        found.append(Foretold(stage, data, made, size))
+        data = _with(data, stage, rows, product)
+    return found
 
 
 def stages_of(method: Any, data: RealData) -> tuple[Stage, ...]:
@@ -79,15 +120,20 @@ def stages_of(method: Any, data: RealData) -> tuple[Stage, ...]:
 def foretold(method: Any, data: RealData) -> RealData:
     """Data as they will be once all stages are done, by shapes: their tables hold noise, their assets zeros."""
     for stage in stages_of(method, data):
-        inner = bound(stage.recipe, data)
-        state = jax.eval_shape(inner.init, jax.random.key(0), data)
-        tables = {}
-        if stage.record is not None:
-            row = jax.eval_shape(stage.record.of, state)
-            tables[stage.name] = jax.tree.map(lambda leaf, stage=stage: _unread(stage, leaf), row)
-        product = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(inner.product, state))
-        data = RealData({**data.tables, **tables}, data.labels, {**data.assets, stage.name: product})
+        data = _with(data, stage, *_unmade(stage, data))
     return data
+
+
+def _unmade(stage: Stage, data: RealData) -> tuple[PyTree, PyTree]:
+    """Rows of noise and a product of zeros."""
+    inner = bound(stage.recipe, data)
+    state = jax.eval_shape(inner.init, jax.random.key(0), data)
+    row = {} if stage.record is None else jax.eval_shape(stage.record.of, state)
+    product = jax.eval_shape(inner.product, state)
+    return (
+        jax.tree.map(lambda leaf: _unread(stage, leaf), row),
+        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), product),
+    )
 
 
 def _unread(stage: Stage, leaf: Any) -> HostArray:
@@ -124,13 +170,8 @@ def key_of(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) ->
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _provide(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) -> Artefact:
-    key = key_of(stage, data, config, how)
-    directory = cache() / f"{stage.name}-{key[:24]}"
-    if not on_first(lambda: _whole(directory)):
-        _make(stage, data, key, directory, how)
-    on_first(lambda: _touch(directory))
-    return _read(stage, data, directory)
+def _directory(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) -> pathlib.Path:
+    return cache() / f"{stage.name}-{key_of(stage, data, config, how)[:24]}"
 
 
 def _touch(directory: pathlib.Path) -> None:
@@ -265,7 +306,20 @@ class _Rows:
             path, (shape, dtype) = self._directory / f"{name.replace('/', '.')}.npy", self._shapes[name]
             new = not path.exists() or path.stat().st_size < np.prod(shape) * dtype.itemsize
             self._open[name] = np.lib.format.open_memmap(path, "w+" if new else "r+", dtype, shape)
+            if new:
+                _allocate(path)
         return self._open[name]
+
+
+def _allocate(path: pathlib.Path) -> None:
+    """Take the disk's space for a file now: a process that writes a mapped one on a full disk is killed."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def _read(stage: Stage, data: RealData, directory: pathlib.Path) -> Artefact:

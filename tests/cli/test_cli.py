@@ -104,6 +104,8 @@ def test_show_export_and_list(finished, tmp_path, capsys):
     assert main(["list"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("kip", "tiny", "mnist_5k", "convnet", "quick"))
+    assert main(["list", "--methods"]) == 0
+    assert capsys.readouterr().out.split() == sorted(methods.available())
     assert main(["--help"]) == 0 and main(["distill", "--help"]) == 0
 
 

@@ -1,6 +1,7 @@
 """Stages: runs that another one needs, made once and kept."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -215,6 +216,17 @@ def test_images_that_are_decoded_on_the_way_are_decoded_for_stages_too(cache, da
     plain = run(after(means()), data.with_images(decode(data.images)), steps=3)
     decoded = run(engine.decoding(after(means()), decode), data, steps=3)
     np.testing.assert_allclose(decoded.distilled.images, plain.distilled.images, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_a_disk_cannot_hold_are_said_before_any_is_written(cache, data, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(JaxddError, match="disk is full"):
+        patched.setattr(os, "posix_fallocate", full, raising=False)
+        run(after(means()), data, steps=5)
+    assert not list(cache.rglob("*.npy"))
+    assert run(after(means()), data, steps=5).step == 5
 
 
 def test_the_cache_has_a_bound_and_the_oldest_go_first(cache, data, monkeypatch):
