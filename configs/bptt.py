@@ -35,6 +35,8 @@ PRESETS = {
     ),
 }
 
+PUBLISHED_PRESET = "paper"  # the preset that accelerators are measured with
+
 
 def get_config(name: str = "cpu"):
     return template("bptt", **preset(PRESETS, name))

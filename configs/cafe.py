@@ -38,6 +38,8 @@ PRESETS = {
     ),
 }
 
+PUBLISHED_PRESET = "fashion_mnist"  # the preset that accelerators are measured with
+
 
 def get_config(name: str = "cpu"):
     return template("cafe", **preset(PRESETS, name))

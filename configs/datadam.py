@@ -37,6 +37,8 @@ PRESETS = {
     "smoke": smoke(20, model="convnet(width=8, depth=2)", target_per_class=32),
 }
 
+PUBLISHED_PRESET = "cifar10"  # the preset that accelerators are measured with
+
 
 def get_config(name: str = "cpu"):
     return template("datadam", **preset(PRESETS, name))

@@ -65,6 +65,8 @@ PRESETS = {
     "smoke": smoke(20, model="wide_convnet(width=8)", pool=2, max_age=10, target_batch=128),
 }
 
+PUBLISHED_PRESET = "fashion_mnist_10"  # the preset that accelerators are measured with
+
 
 def get_config(name: str = "cpu"):
     return template("frepo", **preset(PRESETS, name))

@@ -67,6 +67,8 @@ PRESETS = {
     ),
 }
 
+PUBLISHED_PRESET = "fashion_mnist"  # the preset that accelerators are measured with
+
 
 def get_config(name: str = "cpu"):
     return template("idc", **preset(PRESETS, name))

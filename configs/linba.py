@@ -42,6 +42,8 @@ PRESETS = {
     ),
 }
 
+PUBLISHED_PRESET = "paper"  # the preset that accelerators are measured with
+
 
 def get_config(name: str = "cpu"):
     return template("linba", **preset(PRESETS, name))

@@ -51,6 +51,8 @@ PRESETS = {
     ),
 }
 
+PUBLISHED_PRESET = "cifar10"  # the preset that accelerators are measured with
+
 
 def get_config(name: str = "cpu"):
     return template("mtt", **preset(PRESETS, name))

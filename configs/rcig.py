@@ -60,6 +60,8 @@ PRESETS = {
     ),
 }
 
+PUBLISHED_PRESET = "fashion_mnist_10"  # the preset that accelerators are measured with
+
 
 def get_config(name: str = "cpu"):
     return template("rcig", **preset(PRESETS, name))

@@ -22,7 +22,6 @@ import json
 import math
 import os
 import pathlib
-import runpy
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -99,48 +98,21 @@ def step_of_run(size: int, repeats: int, *, steps: int = 10) -> Row:
     return {"name": f"frepo_pool{size}", "data": data_name, "seconds": float(seconds), "cpu_seconds": float(cpu)}
 
 
-# The presets of configs that accelerators are measured with, the published settings; CPUs have the first of each.
-PUBLISHED = {
-    **dict.fromkeys(("bptt", "linba", "rat_bptt"), "paper"),
-    **dict.fromkeys(("cafe", "dc", "dm", "dsa", "idc"), "fashion_mnist"),
-    **dict.fromkeys(("datadam", "mtt", "ncfm"), "cifar10"),
-    **dict.fromkeys(("frepo", "rcig", "rfad"), "fashion_mnist_10"),
-    "dd": "random",
-}
-# Of those that a method has; what is computed is the same, only small.
-SMOKE = {
-    "ipc": 2,
-    "model": "convnet(width=4, depth=2)",
-    "target_batch": 20,
-    "target_per_class": 2,
-    "target_block": None,
-    "steps": 2,
-    "window": 2,
-    "epochs": 1,
-    "max_epochs": 2,
-    "query": 2,
-    "matching_steps": 2,
-    "networks": 2,
-    "network_examples": 20,
-    "network_batch": 10,
-    "frequencies": 8,
-    "pool": 2,
-    "pool_steps": 2,
-    "inner_steps": 2,
-    "hessian_steps": 2,
-}
 POSITIVE = (
     *("batch", "compile_seconds", "seconds", "steps_per_second", "cpu_seconds", "steps"),
     *("flops", "flops_per_second", "matmul_flops_per_second", "matmul_share", "peak_bytes", "devices"),
 )
 
 
-def shipped(name: str) -> tuple[str, dict[str, Any]]:
-    """The preset of a method's config that is measured here, and the hyper-parameters that it has."""
-    config = runpy.run_path(str(configs.shipped()[name]))
-    preset = PUBLISHED.get(name) if jax.default_backend() != "cpu" else None
-    hyper = configs.plain(config["get_config"](*([preset] if preset else [])))["method"]
-    return preset or next(iter(config.get("PRESETS", ["default"]))), hyper
+def shipped(name: str, *, smoke: bool = False) -> tuple[str, dict[str, Any]]:
+    """The preset of a method's config that is measured here, and the hyper-parameters that it has.
+
+    On accelerators the published settings, as the config names them; on CPUs the first of its presets.
+    """
+    config = configs.module_of(configs.shipped()[name])
+    published = getattr(config, "PUBLISHED_PRESET", None) if jax.default_backend() != "cpu" else None
+    preset = "smoke" if smoke else published or next(iter(config.PRESETS))
+    return preset, configs.read(name, preset)["method"]
 
 
 def method(
@@ -155,10 +127,8 @@ def method(
     Raises:
       JaxddError: if a figure is missing.
     """
-    preset, hyper = shipped(name)
-    kind, preset = hyper.pop("name"), "smoke" if smoke else preset
-    reduced = SMOKE if smoke else {}
-    hyper |= {field: value for field, value in reduced.items() if field in hyper}
+    preset, hyper = shipped(name, smoke=smoke)
+    kind = hyper.pop("name")
     conv = options.pop("conv", None)
     if conv is not None:
         options["model"] = with_convolution(hyper["model"], conv)

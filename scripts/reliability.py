@@ -38,6 +38,7 @@ import numpy as np
 import jaxdd
 from jaxdd import data, methods
 from jaxdd._files import digest
+from jaxdd.cli import config as configs
 from jaxdd.cli.main import main as command_line
 from jaxdd.cli.pipeline import Real
 from jaxdd.engine import checkpoints
@@ -46,40 +47,13 @@ from jaxdd.errors import JaxddError
 from jaxdd.report import curves_svg
 from jaxdd.synthetic import DistilledDataset
 
-# Every method, so small that a step takes milliseconds on a CPU.
-_NET, _MLP = "convnet(width=4, depth=1)", "mlp(width=8, depth=1)"
-_MATCHING = {"ipc": 2, "model": _NET, "target_per_class": 8, "target_block": None}
-_BILEVEL = {"model": _MLP, "networks": 1, "target_batch": 40, "target_block": None}
-TINY: dict[str, dict[str, Any]] = {
-    "bptt": {**_BILEVEL, "steps": 4},
-    "cafe": {**_MATCHING, "query": 2, "max_epochs": 3, "window": 2},
-    "datadam": {**_MATCHING, "model": "convnet(width=4, depth=2)"},
-    "dc": {**_MATCHING, "epochs": 2, "matching_steps": 2, "network_batch": 8},
-    "dd": {**_BILEVEL, "ipc": 2, "steps": 2, "epochs": 2},
-    "dm": _MATCHING,
-    "dsa": {**_MATCHING, "epochs": 2, "matching_steps": 2},
-    "frepo": {"model": "wide_convnet(width=4, depth=1)", "pool": 3, "target_batch": 50},
-    "idc": {**_MATCHING, "network_examples": 20, "network_batch": 10, "matching_steps": 2},
-    "kip": {"ipc": 1, "target_batch": 50},
-    "linba": {**_BILEVEL, "steps": 4, "per_class": 3, "bases": 8},
-    "mtt": {
-        "ipc": 1,
-        "model": _MLP,
-        "steps": 2,
-        "span": 1,
-        "max_start": 1,
-        "experts": 2,
-        "expert_epochs": 1,
-        "expert_batch": 500,
-    },
-    "ncfm": {**_MATCHING, "networks": 2, "network_steps": 5, "network_batch": 16, "frequencies": 64},
-    "rat_bptt": {**_BILEVEL, "ipc": 2, "steps": 6, "window": 3, "per_class": 1},
-    "rcig": {"model": _MLP, "pool": 3, "pool_steps": 5, "target_batch": 50},
-    "rfad": {"model": "convnet(width=4, depth=1, norm='none')", "networks": 2, "target_batch": 50},
-    "soft_label_dd": {**_BILEVEL, "ipc": 1, "steps": 1, "classes": 4},
-}
 FILE = "distilled.safetensors"
 ROOT = pathlib.Path(jaxdd.__file__).parents[1]
+
+
+def smoke(method: str) -> dict[str, Any]:
+    """A method's name and hyper-parameters in its smallest example."""
+    return configs.read(method, "smoke")["method"]
 
 
 class Lost(Exception):
@@ -143,7 +117,7 @@ class Bench:
         """Arguments of `jaxdd` that distil with a tiny method; every step is logged and every chunk is saved."""
         options = {"steps": 40, "log_every": 1, "checkpoint_seconds": 0, **run}
         config = self.folder / f"{method}.py"
-        fields = {"data": {"name": str(self.data)}, "method": {"name": method, **TINY[method]}, "run": options}
+        fields = {"data": {"name": str(self.data)}, "method": smoke(method), "run": options}
         config.write_text(f"from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({fields!r})\n")
         return ["distill", f"--config={config}", f"--workdir={workdir}", "--evaluate=none"] + [
             f"--config.run.{name}={value}" for name, value in options.items()
@@ -168,8 +142,9 @@ class Bench:
         """KIP in this process, resumed where it can be; a digest of the state that it ends in."""
         chosen = {"transform": "standardize", "zca_ridge": 0.1}
         real = Real.load(str(stream or self.data), chosen, validation=0.1, seed=0, stream=stream is not None)
+        hyper = smoke("kip")
         result = jaxdd.run(
-            real.method("kip", TINY["kip"]),
+            real.method(hyper.pop("name"), hyper),
             real.stored,
             **{"log_every": 1, "checkpoint_seconds": 0, "progress": False, **options},
             steps=steps,
@@ -720,7 +695,7 @@ def changed_data_file(bench: Bench) -> tuple[str, str]:
 def changed_run_json(bench: Bench) -> tuple[str, str]:
     """200 random changes of `run.json`"""
     workdir = bench.folder / "run"
-    bench.run(workdir, 2, config={"method": {"name": "kip", **TINY["kip"]}})
+    bench.run(workdir, 2, config={"method": smoke("kip")})
     path = workdir / "run.json"
     content = path.read_bytes()
     identity = {name: value for name, value in json.loads(content).items() if name != "format_version"}
@@ -817,7 +792,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     killing = commands.add_parser("kills", help="SIGKILLs at random moments")
-    killing.add_argument("methods", nargs="*", metavar="METHOD", choices=[*TINY, []])
+    killing.add_argument("methods", nargs="*", metavar="METHOD", choices=[*methods.available(), []])
     killing.add_argument("--count", type=int, default=200, help="over all methods")
     killing.add_argument("--jobs", type=int, default=1, help="methods at a time")
     breaking = commands.add_parser("faults", help="everything else")

@@ -9,32 +9,24 @@ import pytest
 from jax.experimental.key_reuse._core import check_key_reuse
 
 from jaxdd import data, engine, inner, methods, models, synthetic, training
+from jaxdd.cli import config as configs
 from jaxdd.data import augmentation
 from jaxdd.engine import foretold
 from jaxdd.training.fit import _fit
 from jaxdd.types import Labels, RealData, bound
 
-CLASSES, KEY = 4, jax.random.key(0)
-MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=2)"
-OPTIONS = {
-    **{name: {"model": CONVNET, "target_per_class": 4} for name in ("dc", "dsa", "dm", "cafe", "datadam")},
-    "ncfm": {"model": CONVNET, "target_per_class": 4, "ipc": 2, "networks": 2},
-    "idc": {"model": CONVNET, "target_per_class": 4, "ipc": 2},
-    "kip": {},
-    "rfad": {"model": "wide_convnet(width=4, depth=1)"},
-    "linba": {"model": MLP, "ipc": 2, "bases": 2},
-}
+CLASSES, KEY = 10, jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
 def real():
-    images = np.random.default_rng(0).normal(size=(16 * CLASSES, 8, 8, 1))
-    return RealData.of(jnp.asarray(images, jnp.float32), Labels.index(np.arange(16 * CLASSES) % CLASSES))
+    images = np.random.default_rng(0).normal(size=(64 * CLASSES, 28, 28, 1))
+    return RealData.of(jnp.asarray(images, jnp.float32), Labels.index(np.arange(64 * CLASSES) % CLASSES))
 
 
 @pytest.mark.parametrize("name", methods.available())
 def test_methods(real, name):
-    recipe = methods.build(name, **OPTIONS.get(name, {"model": MLP}))
+    recipe = methods.build(**configs.read(name, "smoke")["method"])
     real = foretold(recipe, real)
     method = bound(recipe, real)
     check_key_reuse(lambda key: method.init(key, real), KEY)
@@ -73,7 +65,7 @@ def test_samplers_and_plans(real):
 
 
 def test_networks_on_the_way(real):
-    network = models.build("mlp", (8, 8, 1), CLASSES, width=4)
+    network = models.build("mlp", (28, 28, 1), CLASSES, width=4)
     fresh = inner.fresh(network)
     for source in (fresh, inner.fixed(network), inner.interpolated(fresh, inner.fixed(network))):
         check_key_reuse(source.init, KEY)
@@ -82,7 +74,7 @@ def test_networks_on_the_way(real):
 
 @pytest.mark.parametrize("name", ["dc", "dsa", "idc", "frepo", "rat"])
 def test_protocols(real, name):
-    network, protocol = models.build("mlp", (8, 8, 1), CLASSES, width=4), training.protocols.get(name)
+    network, protocol = models.build("mlp", (28, 28, 1), CLASSES, width=4), training.protocols.get(name)
 
     def trained(key):
         sets = real.images[None], real.labels.values[None]

@@ -7,6 +7,7 @@ import importlib.util
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from absl import flags
@@ -25,13 +26,24 @@ def shipped() -> dict[str, pathlib.Path]:
     return {}
 
 
-def describe(path: pathlib.Path) -> str:
-    """First line of a config's docstring."""
+def module_of(path: pathlib.Path) -> ModuleType:
+    """A config file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return (module.__doc__ or "").strip().splitlines()[0]
+    return module
+
+
+def describe(path: pathlib.Path) -> str:
+    """First line of a config's docstring."""
+    return (module_of(path).__doc__ or "").strip().splitlines()[0]
+
+
+def read(name: str, preset: str | None = None) -> dict[str, Any]:
+    """A shipped config as nested plain dicts, in one of its presets or as it comes."""
+    config = module_of(shipped()[name])
+    return plain(config.get_config(*([] if preset is None else [preset])))
 
 
 def find(name: str) -> str:

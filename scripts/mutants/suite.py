@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-
-_MATCHING = ("dc", "idc", "dm", "cafe", "datadam", "ncfm")
-_BILEVEL = ("dd", "soft_label_dd", "bptt", "rat_bptt")
+import re
 
 # Beside a file's own tests (`tests/ROOM/test_NAME.py` or `tests/ROOM/test_ROOM_NAME.py`), in this order.
 _ALSO: dict[str, tuple[str, ...]] = {
-    **{f"methods/{name}": ("methods/test_matching",) for name in _MATCHING},
-    **{f"methods/{name}": ("methods/test_bilevel",) for name in _BILEVEL},
     "methods/matching": tuple(f"methods/test_{name}" for name in ("dc", "dm", "idc", "cafe", "ncfm")),
     "methods/bilevel": tuple(f"methods/test_{name}" for name in ("bptt", "dd", "rat_bptt", "soft_label_dd")),
-    "methods/dd": ("methods/test_soft_label_dd", "methods/test_bilevel"),
-    "methods/soft_label_dd": ("methods/test_dd", "methods/test_bilevel"),
+    "methods/dd": ("methods/test_soft_label_dd",),
+    "methods/soft_label_dd": ("methods/test_dd",),
     "methods/_registry": ("methods/test_bilevel", "methods/test_matching", "methods/test_kip"),
     "training/fit": ("training/test_fit_average", "evaluation/test_score"),
     "training/protocols": ("training/test_fit",),
@@ -67,6 +63,11 @@ _OF_OPERATORS = {
 }
 
 
+def _blocks(source: pathlib.Path) -> list[str]:
+    """What a method shares with others of its family: the files of its room that it imports."""
+    return re.findall(r"^from jaxdd\.methods\.(\w+) import", source.read_text(), re.MULTILINE)
+
+
 def tests_of(path: str, root: pathlib.Path, operator: str = "") -> tuple[str, ...]:
     """The test files for a source file, the most specific first; all of its room where it has none that exist.
 
@@ -78,7 +79,8 @@ def tests_of(path: str, root: pathlib.Path, operator: str = "") -> tuple[str, ..
     _, room, name = path.removesuffix(".py").split("/")
     own = name.lstrip("_")
     first = [f"{room}/test_{own}", f"{room}/test_{room}_{own}"]
-    files = [f"tests/{each}.py" for each in dict.fromkeys([*first, *_ALSO.get(f"{room}/{name}", ())])]
+    shared = [f"methods/test_{block}" for block in _blocks(root / path)] if room == "methods" else []
+    files = [f"tests/{each}.py" for each in dict.fromkeys([*first, *_ALSO.get(f"{room}/{name}", ()), *shared])]
     found = [file for file in files if (root / file).exists()]
     if not found:
         found = [file.relative_to(root).as_posix() for file in sorted((root / "tests" / room).glob("test_*.py"))]

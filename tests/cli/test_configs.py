@@ -1,7 +1,5 @@
 """Shipped configs: complete, buildable, and open to overrides from the command line."""
 
-import importlib.util
-
 import pytest
 
 from jaxdd import data, methods, models
@@ -12,23 +10,16 @@ from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
 
 
-def module_of(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def shipped():
     for name, path in configs.shipped().items():
-        presets = getattr(module_of(path), "PRESETS", None)
+        presets = getattr(configs.module_of(path), "PRESETS", None)
         for chosen in presets or [None]:
             yield pytest.param(path, chosen, id=f"{name}:{chosen}" if chosen else name)
 
 
 @pytest.mark.parametrize(("path", "chosen"), list(shipped()))
 def test_every_shipped_config_builds_and_names_what_there_is(path, chosen):
-    module = module_of(path)
+    module = configs.module_of(path)
     config = module.get_config(chosen) if chosen else module.get_config()
     plain = configs.plain(config)
     name = plain["method"].pop("name")
@@ -42,7 +33,7 @@ def test_every_shipped_config_builds_and_names_what_there_is(path, chosen):
 @pytest.mark.parametrize(("path", "chosen"), list(shipped()))
 def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, chosen):
     """And those for two cores hold a tenth out, on which a rate may be chosen."""
-    module = module_of(path)
+    module = configs.module_of(path)
     config = configs.plain(module.get_config(chosen) if chosen else module.get_config())
     section = config["data"]
     if chosen in ("cpu", "fc", "fixed", "random", "smoke", None):
@@ -62,18 +53,14 @@ def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, c
 
 @pytest.mark.parametrize("name", methods.available())
 def test_every_method_has_a_small_example_on_the_embedded_digits(name):
-    config = preset_of(name, "smoke")
+    config = configs.read(name, "smoke")
     assert config["method"]["name"] == name and config["data"]["name"] == "mnist_5k"
     assert 5 <= config["run"]["steps"] <= 50 and config["evaluation"]["networks"] == 2
 
 
-def preset_of(name, chosen):
-    return configs.plain(module_of(configs.shipped()[name]).get_config(chosen))
-
-
 def test_idc_has_the_published_settings():
     """Of the authors' code, whose rates are of pixels in [0, 1], before these are divided by a standard deviation."""
-    mnist, fashion, cifar10 = (preset_of("idc", name) for name in ("mnist", "fashion_mnist", "cifar10"))
+    mnist, fashion, cifar10 = (configs.read("idc", name) for name in ("mnist", "fashion_mnist", "cifar10"))
     for config, rate in ((mnist, 1.053e-3), (fashion, 6.14e-4), (cifar10, 0.1239)):
         assert config["method"]["learning_rate"] == pytest.approx(rate, rel=1e-3)
     for config, distance, examples, augmentation, cutmix in (
@@ -89,7 +76,7 @@ def test_idc_has_the_published_settings():
 
 def test_cafe_is_evaluated_with_600_epochs():
     for name in ("mnist", "fashion_mnist", "cifar10"):
-        protocol = protocols.get(preset_of("cafe", name)["evaluation"]["protocol"])
+        protocol = protocols.get(configs.read("cafe", name)["evaluation"]["protocol"])
         assert (protocol.name, protocol.epochs, protocol.augmentation) == ("cafe", 601, "none")
 
 

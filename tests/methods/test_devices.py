@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import toys
 
-from jaxdd import engine, methods
+from jaxdd import data, engine, methods
+from jaxdd.cli import config as configs
+from jaxdd.engine import stages
 from jaxdd.engine.placement import make_mesh, replicated, split_along
 from jaxdd.inner.networks import share_networks
-from jaxdd.types import EXAMPLES, Batch, Examples, Labels, RealData, Spec, bound
+from jaxdd.types import EXAMPLES, Batch, Labels, RealData, Spec, bound
 
 CLASSES = 5  # divides over no number of devices
 MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=1)"
@@ -26,41 +28,46 @@ TINY = {
     "dm": {"model": CONVNET, "target_per_class": 8, "target_block": 4},
     "dc": {"model": MLP, "target_per_class": 8, "target_block": 4, "matching_steps": 2, "epochs": 2},
     "cafe": {"model": MLP, "target_per_class": 8, "target_block": 4, "query": 4, "max_epochs": 3},
+    "ncfm": {"model": CONVNET, "ipc": 1, "target_per_class": 8, "networks": 2, "frequencies": 8,
+             "augmentation": "none"},  # it would be drawn for each real image
+    "mtt": {"model": MLP, "ipc": 2, "steps": 2, "span": 1, "max_start": 1, "experts": 4, "expert_epochs": 1,
+            "augmentation": "none"},  # it would be drawn for each expert
 }  # fmt: skip
 STEPS = 3
 COUNT = 32 * CLASSES
-SPEC = Spec(
-    {EXAMPLES: Examples(jax.ShapeDtypeStruct((COUNT, 8, 8, 1), "float32"), jax.ShapeDtypeStruct((COUNT,), "int32"))},
-    (32,) * CLASSES,
-)
 
 
-@pytest.fixture(scope="module")
-def real():
+def _real():
     rng = np.random.default_rng(0)
     labels = np.arange(COUNT) % CLASSES
     images = rng.normal(size=(CLASSES, 8, 8, 1))[labels] + rng.normal(size=(COUNT, 8, 8, 1))
     return RealData.of(jnp.asarray(images, jnp.float32), Labels.index(labels, CLASSES))
 
 
+REAL = _real()
+
+
 def of_four(name):
     """A method that sees in an update what four devices see: of those that match classes, as many of each."""
     sizes = {field: 4 * TINY[name][field] for field in ("target_per_class", "query") if field in TINY[name]}
-    return bound(methods.build(name, **{**TINY[name], **sizes}), SPEC)
+    sizes |= {"experts_per_update": 4} if name == "mtt" else {}
+    return bound(methods.build(name, **{**TINY[name], **sizes}), spec_of(name))
+
+
+def spec_of(name):
+    """With the tables of its stages."""
+    return Spec.of(engine.foretold(methods.build(name, **TINY[name]), REAL))
 
 
 @pytest.fixture(scope="module")
-def start(real):
+def start():
     """`start(name)`: the first state of a method, and batches for a few updates."""
 
     @functools.cache
     def of_method(name):
-        method = of_four(name)
-
-        draw = jax.jit(lambda key: engine.draw(method, real, key))
-        return jax.jit(method.init)(jax.random.key(0), real), list(
-            map(draw, jax.random.split(jax.random.key(2), STEPS))
-        )
+        method, real = of_four(name), engine.foretold(methods.build(name, **TINY[name]), REAL)
+        first = jax.jit(lambda key: method.init(key, real))(jax.random.key(0))
+        return first, [engine.draw(method, real, key) for key in jax.random.split(jax.random.key(2), STEPS)]
 
     return of_method
 
@@ -122,14 +129,14 @@ def test_updates_are_the_same_on_any_number_of_devices(name, count, start, alone
 
 @pytest.mark.endurance  # what four devices save goes on on two, and on one, in tests of the engine, too
 @pytest.mark.parametrize("counts", [(4, 1), (8, 4, 2, 1)])
-def test_a_pool_saved_on_several_devices_goes_on_on_fewer(counts, real, tmp_path):
-    method = bound(methods.frepo(**TINY["frepo"]), real)
+def test_a_pool_saved_on_several_devices_goes_on_on_fewer(counts, tmp_path):
+    method = bound(methods.frepo(**TINY["frepo"]), REAL)
     for done, count in enumerate(counts):
         options = {"workdir": tmp_path, "resume": True, "devices": jax.devices()[:count]}
-        resumed = toys.run(method, real, steps=done + 2, **options)
+        resumed = toys.run(method, REAL, steps=done + 2, **options)
         assert resumed.resumed_from == (done and done + 1)
-    first = jax.jit(method.init)(jax.random.split(jax.random.key(0), 3)[0], real)
-    expected = toys.run(method, real, steps=len(counts) + 1).state
+    first = jax.jit(method.init)(jax.random.split(jax.random.key(0), 3)[0], REAL)
+    expected = toys.run(method, REAL, steps=len(counts) + 1).state
     assert_learned_the_same(resumed.state, expected, first)
 
 
@@ -138,25 +145,31 @@ def dealt(batch, name, devices):
     per_class = TINY[name].get("target_per_class")
 
     def parts(draw, leaf):
+        if draw == "ncfm_networks":  # the same for all
+            return jnp.stack([leaf] * devices)
         if draw == EXAMPLES and per_class is not None:
             leaf = leaf.reshape(CLASSES, devices, per_class, *leaf.shape[1:]).swapaxes(0, 1)
             return leaf.reshape(devices, -1, *leaf.shape[3:])
         return leaf.reshape(devices, -1, *leaf.shape[1:])
 
-    return Batch(*({draw: jax.tree.map(functools.partial(parts, draw), of[draw]) for draw in of} for of in batch))
+    tables, rows = (
+        {draw: jax.tree.map(functools.partial(parts, draw), of[draw]) for draw in of}
+        for of in (batch.tables, batch.rows)
+    )
+    return Batch(tables, rows, jax.tree.map(lambda leaf: jnp.stack([leaf] * devices), batch.assets))
 
 
 @pytest.mark.parametrize(
     ("name", "mapped"),
     [(name, jax.pmap) for name in ("kip", "rcig", "cafe")]
     + [("dc", jax.vmap)]
-    + [pytest.param(name, jax.pmap, marks=pytest.mark.endurance) for name in ("rat_bptt", "frepo")],
+    + [pytest.param(name, jax.pmap, marks=pytest.mark.endurance) for name in ("rat_bptt", "frepo", "ncfm", "mtt")],
 )
 def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, mapped, start, alone):
     """And every device goes on with the same state."""
     state, (batch, *_) = start(name)
     expected, expected_metrics = alone(name)[0]
-    update = functools.partial(bound(methods.build(name, **TINY[name]), SPEC).update, axis_name="i")
+    update = functools.partial(bound(methods.build(name, **TINY[name]), spec_of(name)).update, axis_name="i")
     update = mapped(update, axis_name="i", in_axes=(None, None, 0))
     update = jax.jit(update) if mapped is jax.vmap else update
     states, metrics = update(jax.random.key(0), state, dealt(batch, name, 4))
@@ -165,3 +178,35 @@ def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, map
     found, found_metrics = jax.tree.map(lambda leaf: leaf[0], (states, metrics))
     assert_learned_the_same(found, expected, state)
     np.testing.assert_allclose(found_metrics["loss"], expected_metrics["loss"], rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def digits_of_ten():
+    mnist = data.load("mnist_5k")
+    return data.real_data(mnist.train, data.fit_transform("standardize", mnist.train.pixels()), mnist.num_classes)
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("name", methods.available())
+def test_every_example_is_the_same_on_four_devices_and_under_pmap(name, digits_of_ten):
+    """With its stages. Under `jax.pmap` all see one batch here, and find what one does, but for what is drawn for each
+    real example: theirs are twice as many."""
+    recipe = methods.build(**configs.read(name, "smoke")["method"])
+    real, _ = stages.provided(recipe, digits_of_ten, {}, stages.How(0, "default", None, progress=False))
+    method = bound(recipe, real)
+    first = jax.jit(method.init)(jax.random.split(jax.random.key(0), 3)[0], real)
+    one, four = (toys.run(recipe, digits_of_ten, steps=1, devices=jax.devices()[:count]) for count in (1, 4))
+    assert_learned_the_same(four.state, one.state, first)
+
+    key, batch = jax.random.key(1), jax.jit(lambda key: engine.draw(method, real, key))(jax.random.key(2))
+    expected, _ = jax.jit(method.update)(key, first, batch)
+    update = functools.partial(method.update, axis_name="i")
+    mapped = jax.pmap(update, axis_name="i", in_axes=(0, None, None), devices=jax.devices()[:2])
+    states, metrics = mapped(jnp.stack([key, key]), first, batch)
+    for leaf in jax.tree.leaves((states, metrics)):
+        np.testing.assert_array_equal(leaf[0], leaf[1])
+    learned, alone, before = (
+        jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(method.product(state).params)])
+        for state in (jax.tree.map(lambda leaf: leaf[0], states), expected, first)
+    )
+    assert jnp.linalg.norm(learned - alone) < 0.05 * jnp.linalg.norm(alone - before)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from jaxdd import methods, models
+from jaxdd.cli import config as configs
 from jaxdd.errors import JaxddError
 from jaxdd.types import Labels, RealData
 
@@ -122,10 +123,10 @@ def test_every_method_has_a_row_with_settings_that_it_takes(benchmark, monkeypat
     assert set(dict(benchmark.every_method(1.0))) == set(methods.available())
     for name in methods.available():
         preset, hyper = benchmark.shipped(name)
-        published = benchmark.PUBLISHED.get(name)
-        assert preset == published if backend == "gpu" and published else preset in ("cpu", "fc", "fixed", "default")
+        published = getattr(configs.module_of(configs.shipped()[name]), "PUBLISHED_PRESET", None)
+        assert preset == published if backend == "gpu" and published else preset in ("cpu", "fc", "fixed")
         assert hyper["name"] == name and methods.build(**hyper)
-        assert methods.build(**hyper | {field: value for field, value in benchmark.SMOKE.items() if field in hyper})
+        assert benchmark.shipped(name, smoke=True)[1] == configs.read(name, "smoke")["method"]
 
 
 def test_every_choice_is_one_that_its_method_has(benchmark):
@@ -154,11 +155,11 @@ def test_a_row_of_a_method_has_all_figures_and_they_are_the_tables(benchmark, tm
     options = {"precision": "bfloat16", "conv": "im2col", "classes_per_batch": None}
     dm = benchmark.method("dm", "dm_im2col", 0.0, smoke=True, **options)
     assert (kip["convolution"], dm["convolution"], dm["precision"]) == ("none", "im2col", "bfloat16")
-    assert kip["batch"] == 20 and kip["steps"] == 2 and kip["devices"] == jax.device_count() and kip["data"] == "noise"
+    assert kip["batch"] == 500 and kip["steps"] == 2 and kip["devices"] == jax.device_count() and kip["data"] == "noise"
     assert dm["matmul_share"] == pytest.approx(dm["flops"] * dm["steps_per_second"] / 1e9)
     assert dm["cpu_share"] == pytest.approx(dm["flops"] / dm["cpu_seconds"] / 5e8)
     # The kernel of targets forwards, and backwards in the support; that of the support, and both its sides.
-    assert kip["flops"] >= 2 * 784 * (2 * 20 * 20 + 3 * 20 * 20)
+    assert kip["flops"] >= 2 * 784 * (2 * 500 * 10 + 3 * 10 * 10)
 
     docs, earlier = tmp_path / "docs.md", tmp_path / "all.json"
     docs.write_text("before\n<!-- all -->\nold\n<!-- end of all -->\nafter\n")
