@@ -3,7 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd.kernels import kernel_ridge_predict, kernel_ridge_solve, label_solve, ntk
+from jaxdd import kernels
+
+ntk = jax.jit(kernels.ntk)
+kernel_ridge_predict = jax.jit(kernels.kernel_ridge_predict, static_argnames=("ridge", "float64"))
+kernel_ridge_solve = jax.jit(kernels.kernel_ridge_solve, static_argnames=("ridge", "float64"))
+label_solve = jax.jit(kernels.label_solve, static_argnums=0, static_argnames="ridge")
 
 
 @pytest.fixture
@@ -53,6 +58,7 @@ def test_gradients_equal_finite_differences(x64, problem, float64):
     with x64():
         x, t, y = (jnp.asarray(a, jnp.float64) for a in problem)
 
+        @jax.jit
         def loss(x, y):
             return jnp.sum(jnp.cos(kernel_ridge_predict(ntk(t, x), ntk(x), y, ridge=1e-2, float64=float64)))
 
@@ -69,11 +75,12 @@ def test_label_solve_is_the_minimum(problem, rng):
     x, t, _ = problem
     y_t = jnp.array(rng.normal(size=(40, 3)), jnp.float32)
 
+    @jax.jit
     def loss(y):
         return jnp.sum((kernel_ridge_predict(ntk(t, x), ntk(x), y, ridge=1e-3) - y_t) ** 2)
 
-    y = label_solve(ntk, x, t, y_t, ridge=1e-3)
-    assert jnp.abs(jax.grad(loss)(y)).max() < 1e-3 * jnp.abs(jax.grad(loss)(jnp.zeros_like(y))).max()
+    y, slope = label_solve(ntk, x, t, y_t, ridge=1e-3), jax.jit(jax.grad(loss))
+    assert jnp.abs(slope(y)).max() < 1e-3 * jnp.abs(slope(jnp.zeros_like(y))).max()
     assert all(loss(y) < loss(y + 0.1 * rng.normal(size=y.shape).astype(np.float32)) for _ in range(5))
 
 
@@ -85,7 +92,7 @@ def test_label_solve_keeps_every_direction_above_rounding_and_none_below(rng):
     support, targets = jnp.eye(20), k_ts
 
     def kernel(a, b=None):
-        return a if a is targets else jnp.eye(len(a))
+        return a if len(a) == 3000 else jnp.eye(len(a))
 
     coefficients = label_solve(kernel, support, targets, y_t, ridge=0.0)
     np.testing.assert_allclose(k_ts @ coefficients, y_t, atol=1e-4)

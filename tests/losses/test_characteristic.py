@@ -129,6 +129,7 @@ def test_ascent_finds_frequencies_that_tell_more(rng, key):
     sampler = frequency_sampler(scale=3.0)
     optimizer = optax.adam(0.01)
 
+    @jax.jit
     def loss(params, key):
         return characteristic_function_matching(real, synthetic, sampler.sample(params, key, 256))
 
