@@ -30,12 +30,14 @@ __all__ = [
     "ad",
     "batching",
     "called",
+    "constants",
     "evaluate",
     "live",
     "mlir",
     "needed",
     "of_constants",
     "one_equation",
+    "primitives",
     "scan_lengths",
 ]
 
@@ -72,6 +74,23 @@ def called(equation: JaxprEqn) -> list[Traced]:
                 found.append(function)
             elif isinstance(function, Jaxpr) and not function.constvars:
                 found.append(ClosedJaxpr(function, ()))
+    return found
+
+
+def constants(traced: Traced) -> list[Any]:
+    """Of a traced function and of all that it holds, in their order."""
+    found = list(traced.consts)
+    for equation in traced.jaxpr.eqns:
+        for function in called(equation):
+            found += constants(function)
+    return found
+
+
+def primitives(traced: Traced) -> set[str]:
+    """The names of all that a traced function and what it holds do."""
+    found = set()
+    for equation in traced.jaxpr.eqns:
+        found |= {equation.primitive.name, *(name for function in called(equation) for name in primitives(function))}
     return found
 
 

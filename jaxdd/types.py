@@ -348,6 +348,7 @@ class Spec:
     @classmethod
     def of(cls, data: RealData) -> Spec:
         def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+            leaf = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
         tables, assets = jax.tree.map(shape, (dict(data.tables), dict(data.assets)))
@@ -372,13 +373,29 @@ class Spec:
         return len(jax.tree.leaves(self.tables[table])[0])
 
 
-class Record(NamedTuple):
-    """What training writes down on its way: a stage, as rows of a table that the run after it draws from."""
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What training writes down on its way: a stage, as rows of a table that the run after it draws from.
+
+    Attributes:
+      every: steps between two rows, at least 1. The first row, of each part of a stage, is of its first state, before
+        any step.
+      of: a row, from a state; pure.
+
+    Raises:
+      JaxddError: if `every` is not a whole number of at least 1.
+    """
 
     every: int
-    """Steps between two rows. The first row, of each part of a stage, is of its first state, before any step."""
     of: Callable[[State], PyTree]
-    """A row, from a state; pure."""
+
+    def __post_init__(self):
+        _check_count("a record's every", self.every)
+
+
+def _check_count(what: str, count: Any) -> None:
+    if not isinstance(count, int) or count < 1:
+        raise JaxddError(f"{what} must be an integer of at least 1, got {count!r}.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -397,6 +414,9 @@ class Stage:
       parts: independent runs one after the other, each from a first state of its own.
       record: the rows, if any.
       revision: of its code: what an older one left is not used.
+
+    Raises:
+      JaxddError: if steps or parts are no whole numbers of at least 1.
     """
 
     name: str
@@ -406,6 +426,10 @@ class Stage:
     parts: int = 1
     record: Record | None = None
     revision: int = 1
+
+    def __post_init__(self):
+        _check_count(f"the steps of the stage {self.name!r}", self.steps)
+        _check_count(f"the parts of the stage {self.name!r}", self.parts)
 
     @property
     def rows_of_part(self) -> int:
@@ -424,7 +448,7 @@ class Recipe:
     So what depends on the data's shape, a network for one, is made once, and not at every trace.
 
     Attributes:
-      bind: the method for data of a `Spec`, in which the tables of its stages are.
+      bind: the method for data of a `Spec`, in which the tables and assets of its stages are.
       identity: something hashable, if there is any: recipes of equal identities are equal, and an engine that has
         compiled one for a spec need not do it again.
       stages: the runs that it needs first, for data of a `Spec` without their tables.

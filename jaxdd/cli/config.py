@@ -41,8 +41,15 @@ def describe(path: pathlib.Path) -> str:
 
 
 def read(name: str, preset: str | None = None) -> dict[str, Any]:
-    """A shipped config as nested plain dicts, in one of its presets or as it comes."""
-    config = module_of(shipped()[name])
+    """A shipped config as nested plain dicts, in one of its presets or as it comes.
+
+    Raises:
+      JaxddError: for an unknown config or preset.
+    """
+    known = shipped()
+    if name not in known:
+        raise unknown("config", name, known)
+    config = module_of(known[name])
     return plain(config.get_config(*([] if preset is None else [preset])))
 
 

@@ -293,15 +293,15 @@ def _stages(values: flags.FlagValues, positional: list[str], command: str) -> No
 
     jaxdd stages [--prune=GIB]
     """
-    from jaxdd.engine import stages
+    from jaxdd.engine import cache
     from jaxdd.report import stages_table
 
     _none(positional)
-    gone = [] if values.prune is None else stages.make_room(0.0, limit=values.prune * 2**30)
+    gone = [] if values.prune is None else cache.make_room(0, bound=values.prune * 2**30)
     for entry in gone:
         print(f"deleted {entry.directory}", file=sys.stderr)
-    there = stages.entries()
-    _show(stages_table(there, str(stages.cache())), to_stderr=values.json)
+    there = cache.entries()
+    _show(stages_table(there, str(cache.folder())), to_stderr=values.json)
     if values.json:
         print(json.dumps([{**entry._asdict(), "directory": str(entry.directory)} for entry in there]))
 

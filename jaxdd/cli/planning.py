@@ -65,8 +65,15 @@ class Planned:
         """One sentence: what to change, if anything.
 
         Raises:
-          JaxddError: if nothing fits.
+          JaxddError: if nothing fits, or a stage does not.
         """
+        for stage in self.stages:
+            if not _fits(stage, self.budget):
+                assert stage.plan is not None
+                raise JaxddError(
+                    f"the stage {stage.name!r}, which is run first, does not fit the budget of {_mib(self.budget)} MiB "
+                    f"on each device: it needs {_mib(stage.plan.peak_bytes)} MiB."
+                )
         if self.chosen is None:
             leanest = min(self.settings, key=lambda setting: setting.plan.peak_bytes)
             raise JaxddError(
@@ -91,7 +98,10 @@ class Planned:
             "steps": self.steps,
             "run_seconds": None if seconds is None else self.steps * seconds,
             "chosen": self.chosen and self.settings.index(self.chosen),
-            "stages": [{**dataclasses.asdict(stage), "seconds": _seconds(stage)} for stage in self.stages],
+            "stages": [
+                {**dataclasses.asdict(stage), "fits": _fits(stage, self.budget), "seconds": _seconds(stage)}
+                for stage in self.stages
+            ],
             "flags": list(self.flags),
             "edits": list(self.edits),
             "settings": [
@@ -253,6 +263,10 @@ def _free() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         raise JaxddError("this system does not say how much memory it has: give --budget=4GiB.") from None
+
+
+def _fits(stage: engine.StagePlan, budget: float) -> bool:
+    return stage.plan is None or stage.plan.peak_bytes <= budget
 
 
 def _seconds(stage: engine.StagePlan) -> float | None:

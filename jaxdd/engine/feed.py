@@ -63,9 +63,10 @@ class Feed(NamedTuple):
 
 def fingerprint(data: RealData) -> str:
     """Of what a run learns from (hex), the same whether it is streamed or not."""
-    if set(data.tables) == {EXAMPLES} and isinstance(data.examples, Examples):
+    if set(data.tables) == {EXAMPLES} and isinstance(data.examples, Examples) and not data.assets:
         return f"{_digest(data.images)[:32]}{digest([data.labels.values])[:32]}"
-    leaves = jax.tree_util.tree_leaves_with_path(data.tables)
+    held = (data.tables, data.assets) if data.assets else data.tables
+    leaves = jax.tree_util.tree_leaves_with_path(held)
     parts = [f"{jax.tree_util.keystr(path)}={_digest(leaf)}" for path, leaf in leaves]
     return digest([np.frombuffer("\n".join(parts).encode(), np.uint8), data.labels.values])
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd._files import digest
+from jaxdd._jax import constants, primitives
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.adapters import as_network
 from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, WideConvNet
-from jaxdd.types import Network
+from jaxdd.types import Array, Key, Network, PyTree, leaves_by_path
 
 _ZOO: dict[str, type[nn.Module]] = {
     "alexcifarnet": AlexCifarNet,
@@ -92,23 +94,43 @@ def build(model: str | Network, image_shape: tuple[int, ...], num_classes: int, 
 def identity(model: str | Network, image_shape: tuple[int, ...]) -> str:
     """What tells a network from others, the same in every process: its name, or a digest of what a `Network` computes.
 
-    Of one at its first weights and in training mode, by JAX's own notation, so that another release may change it.
+    That is its initialisation, its logits in training mode and their gradients, in JAX's own notation, so that another
+    release may change it, with all constants.
 
     Args:
       model: as `build` takes it.
       image_shape: `(h, w, c)`.
+
+    Raises:
+      JaxddError: for a network that calls back to the host, whose functions cannot be told apart.
     """
     if not isinstance(model, Network):
         return model
     key = jax.random.key(0)
     theta, stats = jax.eval_shape(model.init, key)
     images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
-    traced = jax.make_jaxpr(lambda key, *args: (model.init(key), model.apply(*args, train=True, key=key)))(
-        key, theta, images, stats
-    )
+
+    def everything(key: Key, theta: PyTree, images: Array, stats: PyTree) -> Any:
+        def total(theta: PyTree, images: Array) -> tuple[Array, Any]:
+            logits, after = model.apply(theta, images, stats, train=True, key=key)
+            return logits.sum(), (logits, after)
+
+        return model.init(key), jax.grad(total, (0, 1), has_aux=True, allow_int=True)(theta, images)
+
+    traced = jax.make_jaxpr(everything)(key, theta, images, stats)
+    if primitives(traced) & {"pure_callback", "io_callback"}:
+        raise JaxddError(
+            "a network that calls back to the host cannot be told from others of its kind, which a stage needs: pass "
+            "the dotted path of a function that makes it."
+        )
+    leaves = [
+        f"{name} {leaf.dtype}{leaf.shape}" for tree in (theta, stats) for name, leaf in leaves_by_path(tree).items()
+    ]
     # Functions that an equation calls are printed with their addresses.
-    text = re.sub(r"0x[0-9a-f]+", "0x", str(traced))
-    return f"network-{digest([np.frombuffer(text.encode(), np.uint8), *traced.consts])}"
+    text = "\n".join([*leaves, re.sub(r"0x[0-9a-f]+", "0x", str(traced))])
+    keys = jax.dtypes.prng_key
+    values = [jax.random.key_data(v) if jnp.issubdtype(v.dtype, keys) else v for v in constants(traced)]
+    return f"network-{digest([np.frombuffer(text.encode(), np.uint8), *values])}"
 
 
 def _parse(model: str) -> tuple[str, dict[str, Any]]:

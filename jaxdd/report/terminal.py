@@ -59,7 +59,7 @@ def describe(dataset: DistilledDataset) -> Group:
 
 
 def stages_table(entries: Sequence[Any], title: str) -> Table:
-    """What `jaxdd stages` prints, of `engine.stages.entries()`."""
+    """What `jaxdd stages` prints, of `engine.cache.entries()`."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -5,7 +5,7 @@ from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled
 from jaxdd.training.fit import Fitted, check_trainable, fit
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
-from jaxdd.training.step import TrainingState, descend
+from jaxdd.training.step import TrainingState, train_step
 from jaxdd.training.supervised import supervised
 
 __all__ = [
@@ -14,11 +14,11 @@ __all__ = [
     "TrainingState",
     "check_as_distilled",
     "check_trainable",
-    "descend",
     "fit",
     "fit_as_distilled",
     "optimizer_of",
     "protocols",
     "schedule_of",
     "supervised",
+    "train_step",
 ]

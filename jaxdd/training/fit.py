@@ -1,4 +1,4 @@
-"""Fresh networks trained on sets that lie in memory, several at once: the one loop that no gradient goes through."""
+"""Fresh networks trained on sets that lie in memory, several at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jax.typing import ArrayLike
 
 from jaxdd import inner, losses
 from jaxdd.data import augmentation
-from jaxdd.errors import JaxddError
+from jaxdd.errors import JaxddError, unknown
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of
-from jaxdd.training.step import TrainingState, descend
-from jaxdd.types import Array, Distilled, Key, Network, NetworkState, PyTree, Record
+from jaxdd.training.step import TrainingState, train_step
+from jaxdd.types import LABEL_CONVENTIONS, Array, Distilled, Key, Network, NetworkState, PyTree, Record
 
 
 class Fitted(NamedTuple):
@@ -41,7 +41,7 @@ def fit(
     learning_rates: ArrayLike,
     keys: Key,
     *,
-    label_convention: str = "hard",
+    label_convention: str | None = None,
     sets: ArrayLike | None = None,
     record: Record | None = None,
 ) -> Fitted:
@@ -51,8 +51,8 @@ def fit(
     progress, stop and go on is a stage instead, `supervised`.
 
         key = jax.random.key(0)
-        last = Record(10, lambda state: state.network.theta)
-        fitted = fit(network, images[None], labels[None], "dc", [0.01], key[None], record=last)
+        weights = Record(10, lambda state: state.network.theta)
+        fitted = fit(network, images[None], labels[None], "dc", [0.01], key[None], record=weights)
 
     Args:
       images: `(s, m, h, w, c)`, one or more sets of equal size.
@@ -60,17 +60,34 @@ def fit(
       protocol: a name or one of one's own; its `learning_rates` play no part.
       learning_rates: `(k,)`.
       keys: `(k,)`.
-      label_convention: of the labels, see `types.Distilled`.
+      label_convention: of the labels, see `types.Distilled`; "hard" or "probability" by default, as their shape says.
       sets: int `(k,)`, the set of each network; the first for all by default.
       record: rows of a `TrainingState` to keep of each network, the first before any step.
 
     Raises:
-      JaxddError: for an unknown protocol, or one whose loss cannot use labels of this convention.
+      JaxddError: for an unknown protocol, one that trains as a set was distilled for (`fit_as_distilled` does) or one
+        whose loss cannot use labels of this convention; for labels of another shape; for numbers of rates, keys and
+        sets that differ, and for sets that are none.
     """
     protocol = protocols.get(protocol)
-    _check_loss(protocol, label_convention)
+    if protocol.as_distilled:
+        raise JaxddError(f"protocol {protocol.name!r} trains as a set was distilled for: call `fit_as_distilled`.")
+    convention = label_convention or ("hard" if np.ndim(labels) == 2 else "probability")
+    if convention not in LABEL_CONVENTIONS:
+        raise unknown("label convention", convention, LABEL_CONVENTIONS)
+    _check_loss(protocol, convention)
+    if np.shape(labels)[:2] != np.shape(images)[:2] or np.ndim(labels) != (2 if convention == "hard" else 3):
+        expected = "(sets, images)" if convention == "hard" else "(sets, images, classes)"
+        raise JaxddError(
+            f"labels of the convention {convention!r} must be {expected} for images (sets, images, h, w, c), got "
+            f"{np.shape(labels)} for {np.shape(images)}."
+        )
     indices = np.zeros(len(keys), np.int32) if sets is None else np.asarray(sets, np.int32)
     rates = np.asarray(learning_rates, np.float32)
+    if not indices.shape == rates.shape == (len(keys),):
+        raise JaxddError(f"{len(keys)} keys need as many learning rates and sets, got {rates.shape}, {indices.shape}.")
+    if not ((indices >= 0) & (indices < len(images))).all():
+        raise JaxddError(f"networks are trained on sets 0 to {len(images) - 1}, got {indices.tolist()}.")
     return _fit(
         images,
         labels,
@@ -79,7 +96,7 @@ def fit(
         indices,
         network=network,
         protocol=protocol,
-        convention=label_convention,
+        convention=convention,
         record=record,
     )
 
@@ -165,7 +182,7 @@ def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, conve
             if augment is not None or protocol.cutmix:
                 key_step, key_change = jax.random.split(key_step)
                 batch = changed(key_change, *batch)
-            state, _ = descend(objective(*batch, key_step), optimizer, state)
+            state, _ = train_step(objective(*batch, key_step), optimizer, state)
             theta = state.network.theta
             average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, theta) if decay else ()
             return (state, average, order), None

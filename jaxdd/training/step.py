@@ -1,4 +1,4 @@
-"""One step of training a network: what every loop that is not differentiated repeats."""
+"""One step of training a network that is not differentiated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TrainingState(NamedTuple):
         return cls(network, optimizer.init(network.theta))
 
 
-def descend(
+def train_step(
     loss: Callable[[PyTree, PyTree], tuple[Array, tuple[PyTree, Any]]],
     optimizer: optax.GradientTransformation,
     state: TrainingState,

@@ -6,7 +6,7 @@ import optax
 
 from jaxdd import losses, models
 from jaxdd.data import augmentation, epoch_sampler
-from jaxdd.training.step import TrainingState, descend
+from jaxdd.training.step import TrainingState, train_step
 from jaxdd.types import (
     Array,
     Batch,
@@ -55,7 +55,7 @@ def supervised(
                 right = (logits.argmax(1) == batch.labels).mean()
                 return losses.cross_entropy(logits, batch.labels).mean(), (stats, right)
 
-            state, (value, accuracy) = descend(loss, optimizer, state, axis_name=axis_name)
+            state, (value, accuracy) = train_step(loss, optimizer, state, axis_name=axis_name)
             return state, {"loss": value, "batch_accuracy": accuracy}
 
         return Method(init, epoch_sampler(batch_size), update, lambda state: state.network)

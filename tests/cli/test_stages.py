@@ -66,12 +66,13 @@ def test_a_stage_is_planned_made_listed_and_deleted(flag, tmp_path, capsys):
     assert foretold["seconds"] == pytest.approx(foretold["plan"]["compile_seconds"] + 4 * each)
     weights = 784 * 4 + 4 + 4 * 4 + 4 + 4 * 10 + 10
     assert foretold["num_bytes"] == 3 * 4 * weights
-    assert main(["plan", flag, "--budget=1GiB"]) == 0
+    assert foretold["fits"] and main(["plan", flag, "--budget=1GiB"]) == 0
     assert "stages, run first" in capsys.readouterr().out
 
     said("distill", flag, "--workdir=run", "--evaluate=none")
     (made,) = said("plan", flag)["stages"]
-    assert made == {"name": "probe", "steps": 4, "num_bytes": 12 * weights, "made": True, "plan": None, "seconds": 0}
+    facts = {"name": "probe", "steps": 4, "num_bytes": 12 * weights, "made": True, "plan": None}
+    assert made == {**facts, "fits": True, "seconds": 0}
     (listed,) = said("stages")
     assert listed["name"] == "probe" and listed["whole"] and listed["num_bytes"] > 12 * weights
     assert main(["stages"]) == 0

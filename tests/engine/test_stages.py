@@ -14,6 +14,7 @@ from toys import assert_same, class_means, run
 
 from jaxdd import engine
 from jaxdd.data import epoch_sampler
+from jaxdd.engine import cache as cache_of
 from jaxdd.engine import stages
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import Distilled, Labels, Method, RealData, Recipe, Record, Spec, Stage, bound
@@ -140,7 +141,7 @@ def test_a_stage_that_is_stopped_goes_on_where_it_was_with_the_same_bytes(cache,
     rows, (directory,) = rows_of(cache), cache.iterdir()
     monkeypatch.setenv("JAXDD_CACHE_DIR", str(tmp_path / "other"))
     cache = tmp_path / "other" / "stages"
-    write, places = stages._Rows.__call__, {(0, 4), (1, 0), (2, 6)}
+    write, places = cache_of.Rows.__call__, {(0, 4), (1, 0), (2, 6)}
 
     def stop(self, part, step, state):
         write(self, part, step, state)
@@ -148,7 +149,7 @@ def test_a_stage_that_is_stopped_goes_on_where_it_was_with_the_same_bytes(cache,
             places.remove((part, step))
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(stages._Rows, "__call__", stop)
+    monkeypatch.setattr(cache_of.Rows, "__call__", stop)
     for _ in range(3):
         with pytest.raises(RunInterrupted, match=r"means: stopped at step \d+ of 18; step \d+ is saved in"):
             run(after(means()), data, workdir=tmp_path / "run", resume=True)
@@ -161,15 +162,19 @@ def test_a_stage_that_is_stopped_goes_on_where_it_was_with_the_same_bytes(cache,
     assert summaries[0]["content"] == summaries[1]["content"]
 
 
-@pytest.mark.parametrize("damage", ["rows", "product", "summary", "missing"])
+@pytest.mark.parametrize("damage", ["rows", "product", "summary", "missing", "empty"])
 def test_what_was_altered_is_set_aside_by_name_and_made_again(cache, data, caplog, damage):
+    """Only by a run: a plan takes it for what is not made, and touches nothing."""
     first = run(after(means()), data)
     (directory,) = cache.iterdir()
+    how = stages.How(0, "default", None)
+    assert [stage.made for stage in stages.expected(after(means()), data, {}, how)] == [True]
     file = {
         "rows": "rows/images.npy",
         "product": "product.npz",
         "summary": "artefact.json",
         "missing": "rows/images.npy",
+        "empty": "artefact.json",
     }
     path = directory / file[damage]
     if damage == "missing":
@@ -177,7 +182,9 @@ def test_what_was_altered_is_set_aside_by_name_and_made_again(cache, data, caplo
     else:
         content = bytearray(path.read_bytes())
         content[-9] ^= 1
-        path.write_bytes(b"{" if damage == "summary" else content)
+        path.write_bytes({"summary": b"{", "empty": b'{"files": {}}'}.get(damage, bytes(content)))
+    assert [stage.made for stage in stages.expected(after(means()), data, {}, how)] == [False]
+    assert list(cache.iterdir()) == [directory]
     again = run(after(means()), data)
     assert_same(again.state, first.state)
     assert f"the stage is now called damaged-{directory.name}, and made again" in caplog.text
@@ -193,7 +200,7 @@ def test_a_run_of_other_rows_is_not_gone_on_with(cache, data, tmp_path):
 
 def test_long_tables_stay_on_the_disk_and_give_the_same(cache, data, monkeypatch):
     resident = run(after(means()), data, steps=9)
-    monkeypatch.setattr(stages, "_SMALL", 0)
+    monkeypatch.setattr(cache_of, "_SMALL", 0)
     streamed = run(after(means()), data, steps=9)
     assert_same(streamed.state, resident.state)
     made = stages.provided(after(means()), data, {}, stages.How(0, "default", None, 30.0, progress=False))[0]
@@ -219,28 +226,84 @@ def test_images_that_are_decoded_on_the_way_are_decoded_for_stages_too(cache, da
 
 
 def test_rows_that_a_disk_cannot_hold_are_said_before_any_is_written(cache, data, monkeypatch):
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    allowed = []
 
-    with monkeypatch.context() as patched, pytest.raises(JaxddError, match="disk is full"):
+    def full(*arguments):
+        allowed.append(1)
+        if len(allowed) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    two = dataclasses.replace(means(), record=Record(EVERY, lambda state: {**row_of(state), "more": jnp.zeros(3)}))
+    with monkeypatch.context() as patched, pytest.raises(JaxddError, match=r"more\.npy: the disk is full"):
         patched.setattr(os, "posix_fallocate", full, raising=False)
-        run(after(means()), data, steps=5)
+        run(after(two), data, steps=5)
     assert not list(cache.rglob("*.npy"))
     assert run(after(means()), data, steps=5).step == 5
+
+
+def test_a_stage_that_sees_what_another_left_is_made_again_with_it(cache, data, monkeypatch):
+    """By the product alone, and neither makes room for the other."""
+    monkeypatch.setenv("JAXDD_CACHE_GB", "0")
+
+    def both(rate):
+        teacher = dataclasses.replace(means(rate), name="teacher", record=None)
+        student = Stage("means", Recipe(taught), STEPS, {}, record=Record(EVERY, row_of))
+        return dataclasses.replace(after(student), identity=None, stages=lambda spec: (teacher, student))
+
+    def taught(spec):
+        follow = class_means(0.3)
+
+        def init(key, data):
+            state = follow.init(key, data)
+            return state._replace(params={**state.params, "images": data.assets["teacher"]})
+
+        return follow._replace(init=init, product=product_of)
+
+    def bind(spec):
+        return Method(
+            lambda key, data: data.assets["means"],
+            lambda key, labels: jnp.arange(3),
+            lambda key, state, batch: (state, {}),
+            lambda state: state,
+        )
+
+    found = []
+    for rate in (0.3, 0.9, 0.3):
+        recipe = dataclasses.replace(both(rate), bind=bind)
+        found.append(run(recipe, data, steps=1).state)
+        assert len(list(cache.glob("teacher-*"))) == len(list(cache.glob("means-*"))) == 1
+    assert_same(found[0], found[2])
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Record(0, row_of), "a record's every must be an integer of at least 1, got 0"),
+        (
+            lambda: dataclasses.replace(means(), steps=0),
+            "the steps of the stage 'means' must be an integer of",
+        ),
+        (lambda: dataclasses.replace(means(), parts=1.5), "the parts of the stage 'means' must be an integer of at"),
+    ],
+)
+def test_stages_of_nothing_are_refused(make, sentence):
+    with pytest.raises(JaxddError, match=sentence):
+        make()
 
 
 def test_the_cache_has_a_bound_and_the_oldest_go_first(cache, data, monkeypatch):
     for seed in range(3):
         run(after(means()), data, steps=2, seed=seed)
-    sizes = {entry.directory.name: entry.num_bytes for entry in stages.entries()}
-    assert len(sizes) == 3 and all(entry.whole and entry.name == "means" for entry in stages.entries())
-    newest = stages.entries()[0].directory
+    sizes = {entry.directory.name: entry.num_bytes for entry in cache_of.entries()}
+    assert len(sizes) == 3 and all(entry.whole and entry.name == "means" for entry in cache_of.entries())
+    newest = cache_of.entries()[0].directory
     monkeypatch.setenv("JAXDD_CACHE_GB", str(1.5 * max(sizes.values()) / 2**30))
-    gone = stages.make_room(0)
-    assert [entry.directory for entry in stages.entries()] == [newest] and len(gone) == 2
+    gone = cache_of.make_room(0)
+    assert [entry.directory for entry in cache_of.entries()] == [newest] and len(gone) == 2
     monkeypatch.setenv("JAXDD_CACHE_GB", "much")
     with pytest.raises(JaxddError, match="JAXDD_CACHE_GB must be a number of GiB, got 'much'"):
-        stages.make_room(0)
+        cache_of.make_room(0)
 
 
 def test_what_stages_will_leave_is_known_by_shapes(cache, data):

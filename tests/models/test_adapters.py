@@ -146,8 +146,23 @@ def test_a_network_is_known_by_what_it_computes():
         table = np.full((16, 3), scale, np.float32)
         return models.from_functions(linear_init, lambda theta, images: linear_apply(theta, images) @ (table.T @ table))
 
+    def masked(scale, back=1.0, name="kernel"):
+        @jax.custom_vjp
+        def through(x):
+            return x
+
+        through.defvjp(lambda x: (x, ()), lambda _, slope: (back * slope,))
+        table = np.full((1, 3), scale, np.float32)
+        mask = jax.jit(lambda x: x * table)
+        return models.from_functions(
+            lambda key: {name: linear_init(key)}, lambda theta, images: mask(through(linear_apply(theta[name], images)))
+        )
+
     of = functools.partial(models.identity, image_shape=SHAPE)
     assert of("mlp(width=8)") == "mlp(width=8)"
     assert of(scaled(1.0)) == of(scaled(1.0)) != of(scaled(2.0))  # they differ in a constant alone
+    # In one of a function that they call, in their gradients, in the names of their parameters.
+    assert of(masked(1.0)) == of(masked(1.0))
+    assert len({of(masked(1.0)), of(masked(2.0)), of(masked(1.0, back=2.0)), of(masked(1.0, name="weights"))}) == 4
     assert of(models.from_linen(Linen(), SHAPE)) == of(models.from_linen(Linen(), SHAPE))
     assert of(models.build("mlp(width=8)", SHAPE, 3)) != of(models.build("mlp(width=9)", SHAPE, 3))

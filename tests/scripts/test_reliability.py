@@ -8,7 +8,8 @@ import sys
 import jax
 import pytest
 
-from jaxdd import methods
+from jaxdd import data, engine, methods
+from jaxdd.types import bound
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "reliability.py"
 
@@ -28,9 +29,17 @@ def bench(reliability, tmp_path):
     return reliability.Bench(tmp_path / "digits.npz", tmp_path, 0)
 
 
-def test_every_method_can_be_killed(reliability):
-    for name in methods.available():
-        assert methods.build(**reliability.smoke(name))
+@pytest.mark.parametrize("name", methods.available())
+def test_every_method_can_be_killed(reliability, tmp_path_factory, name):
+    """Its smallest example fits the digits there."""
+    path = tmp_path_factory.getbasetemp() / "digits.npz"
+    if not path.exists():
+        reliability.few_digits(path)
+    digits = data.load(str(path))
+    recipe = methods.build(**reliability.smoke(name))
+    real = engine.foretold(recipe, data.real_data(digits.train, data.Identity(), digits.num_classes))
+    method = bound(recipe, real)
+    jax.eval_shape(lambda key: (method.init(key, real), engine.draw(method, real, key)), jax.random.key(0))
 
 
 def test_mutations_change_something_and_repeat_themselves(reliability):

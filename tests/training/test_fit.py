@@ -10,6 +10,7 @@ import pytest
 
 from jaxdd import data, models
 from jaxdd.data.augmentation import named
+from jaxdd.errors import JaxddError
 from jaxdd.evaluation import evaluate
 from jaxdd.training import Protocol, fit, protocols
 from jaxdd.types import Distilled, Examples, Record
@@ -116,3 +117,22 @@ def test_training_is_the_loop_written_out(protocol, labels, rates, networks, key
         path = by_hand(protocol, start, batches, rates)
         np.testing.assert_allclose(theta, path[-1], atol=1e-5)
         np.testing.assert_allclose(recorded, path[::2], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"protocol": "as-distilled"}, "call `fit_as_distilled`"),
+        ({"protocol": "dcc"}, "unknown protocol 'dcc'; did you mean 'dc'"),
+        ({"label_convention": "hart"}, "unknown label convention 'hart'; did you mean 'hard'"),
+        ({"label_convention": "raw"}, r"labels of the convention 'raw' must be \(sets, images, classes\)"),
+        ({"labels": jnp.zeros((1, 4), int)}, r"got \(1, 4\) for \(1, 5, 6, 6, 1\)"),
+        ({"learning_rates": [0.1, 0.1]}, "1 keys need as many learning rates and sets"),
+        ({"sets": [1]}, r"networks are trained on sets 0 to 0, got \[1\]"),
+    ],
+)
+def test_what_cannot_be_fitted_says_so(change, sentence, key):
+    network = models.build("mlp(width=2)", (6, 6, 1), 3)
+    given = {"images": jnp.zeros((1, 5, 6, 6, 1)), "labels": jnp.zeros((1, 5), int), "protocol": SGD}
+    with pytest.raises(JaxddError, match=sentence):
+        fit(network, **{**given, "learning_rates": [0.1], "keys": key[None], **change})

@@ -1,0 +1,273 @@
+"""What stages leave on the disk, and the folder that holds it within a bound."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd._files import cache_folder, disk_errors, write_atomically
+from jaxdd.engine.processes import local, on_first
+from jaxdd.errors import JaxddError
+from jaxdd.types import HostArray, PyTree, Stage, State, leaves_by_path
+
+_SUMMARY = "artefact.json"
+_PRODUCT = "product.npz"
+_ROWS = "rows"
+_GIB = 2**30
+_SMALL = 2**26  # bytes of a table that lies on the devices
+
+
+def folder() -> pathlib.Path:
+    """Where stages lie."""
+    return cache_folder() / "stages"
+
+
+def limit() -> float:
+    """Bytes that it may have: JAXDD_CACHE_GB, by default 50."""
+    said = os.environ.get("JAXDD_CACHE_GB") or "50"
+    with contextlib.suppress(ValueError):
+        if float(said) >= 0:
+            return float(said) * _GIB
+    raise JaxddError(f"JAXDD_CACHE_GB must be a number of GiB, got {said!r}.")
+
+
+class Entry(NamedTuple):
+    """A stage in the cache."""
+
+    directory: pathlib.Path
+    name: str
+    num_bytes: int
+    used: float
+    """When it was used last, seconds since 1970."""
+    whole: bool
+    """Whether it is done."""
+
+
+def entries() -> list[Entry]:
+    """All stages in the cache, the one that was used last first."""
+    found = []
+    for directory in sorted(folder().glob("*")) if folder().exists() else []:
+        if directory.is_dir():
+            files = [file for file in directory.rglob("*") if file.is_file()]
+            summary = directory / _SUMMARY
+            used = max((file.stat().st_mtime for file in files), default=0.0)
+            size = sum(file.stat().st_size for file in files)
+            found.append(Entry(directory, directory.name.rpartition("-")[0], size, used, summary.exists()))
+    return sorted(found, key=lambda entry: -entry.used)
+
+
+def make_room(num_bytes: float, keep: Collection[pathlib.Path] = (), bound: float | None = None) -> list[Entry]:
+    """Delete the stages that were used longest ago, until so many bytes fit below the bound. Never one at work.
+
+    Args:
+      keep: never these.
+      bound: bytes; by default the cache's.
+    """
+    bound, gone = limit() if bound is None else bound, []
+    there = entries()
+    used = sum(entry.num_bytes for entry in there)
+    for entry in reversed(there):
+        if used + num_bytes <= bound:
+            break
+        if entry.directory in keep or not entry.whole:
+            continue
+        with contextlib.suppress(JaxddError, OSError):
+            shutil.rmtree(entry.directory)
+            used -= entry.num_bytes
+            gone.append(entry)
+    return gone
+
+
+def touch(directory: pathlib.Path) -> None:
+    """A stage is used now."""
+    with contextlib.suppress(OSError):
+        os.utime(directory / _SUMMARY)
+
+
+# One stage.
+
+
+def finish(directory: pathlib.Path, stage: Stage, product: PyTree, seconds: float) -> None:
+    """Write down what the last state leaves, and that all is done."""
+    path = directory / _PRODUCT
+    with disk_errors(path):
+        staged = directory / f".{_PRODUCT}"
+        with staged.open("wb") as file:
+            leaves = {name: np.asarray(leaf) for name, leaf in leaves_by_path(product).items()}
+            np.savez(file, **leaves)  # pyright: ignore[reportArgumentType]
+        os.replace(staged, path)
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    files = {name: _digest_of(directory / name) for name in _files(directory)}
+    summary = {
+        "name": stage.name,
+        "config": dict(stage.config),
+        "seconds": seconds,
+        "files": files,
+        "content": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+    }
+    write_atomically(directory / _SUMMARY, json.dumps(summary, indent=2, sort_keys=True) + "\n")
+
+
+def _files(directory: pathlib.Path) -> list[str]:
+    found = [*directory.glob(f"{_ROWS}/*.npy"), *directory.glob(_PRODUCT)]
+    return sorted(str(file.relative_to(directory)) for file in found)
+
+
+def _digest_of(file: pathlib.Path) -> str:
+    state = hashlib.blake2b(digest_size=32)
+    with disk_errors(file), file.open("rb") as stream:
+        while block := stream.read(2**24):
+            state.update(block)
+    return state.hexdigest()
+
+
+def fault(directory: pathlib.Path) -> str | None:
+    """The file of a stage that is not what was written; "" if all are, None if the stage is not done."""
+    path = directory / _SUMMARY
+    if not path.exists():
+        return None
+    with disk_errors(path):
+        content = path.read_bytes()
+    try:
+        summary = json.loads(content)
+        files = dict(summary["files"])
+        seal = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    except (ValueError, KeyError, TypeError):
+        return _SUMMARY
+    if summary.get("content") != seal or _PRODUCT not in files:
+        return _SUMMARY
+    there = _files(directory)
+    bad = [name for name, seal in files.items() if name not in there or _digest_of(directory / name) != seal]
+    return bad[0] if bad else ""
+
+
+def set_aside(directory: pathlib.Path, bad: str) -> None:
+    """Move a stage that was altered out of the way, and say so."""
+    aside = directory.with_name(f"damaged-{directory.name}")
+    count = 0
+    while aside.exists():
+        count += 1
+        aside = directory.with_name(f"damaged-{count}-{directory.name}")
+    with disk_errors(aside):
+        os.replace(directory, aside)
+    logging.getLogger("jaxdd").warning(
+        "%s: %s is not what was written; the stage is now called %s, and made again.", directory, bad, aside.name
+    )
+
+
+class Artefact(NamedTuple):
+    """What a stage has left."""
+
+    rows: PyTree
+    """Memory-mapped, `HostArray`, where they are many."""
+    product: PyTree
+    content: str
+    """A digest of all of it."""
+
+
+def read(directory: pathlib.Path, row: PyTree, product: PyTree) -> Artefact:
+    """A stage that is done, in which `fault` finds none.
+
+    Args:
+      row, product: by shapes; a row of None for a stage that records none.
+    """
+    with disk_errors(directory / _SUMMARY):
+        summary = json.loads((directory / _SUMMARY).read_text())
+    with disk_errors(directory / _PRODUCT), np.load(directory / _PRODUCT, allow_pickle=False) as stored:
+        leaves = {name: stored[name] for name in stored.files}
+    product = jax.tree.unflatten(jax.tree.structure(product), [leaves[name] for name in leaves_by_path(product)])
+    names = [_name(name) for name in leaves_by_path(row)]
+    small = sum((directory / name).stat().st_size for name in names) <= _SMALL
+    rows = [_mapped(directory / name, summary["files"][name], small) for name in names]
+    return Artefact(jax.tree.unflatten(jax.tree.structure(row), rows), product, summary["content"])
+
+
+def _name(leaf: str) -> str:
+    return f"{_ROWS}/{leaf.replace('/', '.')}.npy"
+
+
+def _mapped(path: pathlib.Path, seal: str, small: bool) -> Any:
+    with disk_errors(path):
+        array = np.load(path, mmap_mode=None if small else "r", allow_pickle=False)
+    return (
+        jnp.asarray(array) if small else HostArray(array.shape, array.dtype, lambda rows: np.asarray(array[rows]), seal)
+    )
+
+
+class Rows:
+    """Rows of a stage in memory-mapped files, one for each leaf; an `execute.Recorder`."""
+
+    def __init__(self, directory: pathlib.Path, stage: Stage, row: PyTree):
+        assert stage.record is not None
+        self.every, self._of = stage.record.every, jax.jit(stage.record.of)
+        self._rows_of_part = stage.rows_of_part
+        self._shapes = {
+            directory / _name(name): ((stage.parts * stage.rows_of_part, *leaf.shape), np.dtype(leaf.dtype))
+            for name, leaf in leaves_by_path(row).items()
+        }
+        self.num_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._shapes.values())
+        self._open: list[np.memmap] = []
+
+    def __call__(self, part: int, step: int, state: State) -> None:
+        row = list(leaves_by_path(self._of(local(state))).values())
+        index = part * self._rows_of_part + step // self.every
+
+        def write() -> None:
+            self._open = self._open or _mapped_files(self._shapes)
+            for file, leaf in zip(self._open, row, strict=True):
+                file[index] = np.asarray(leaf)
+
+        on_first(write)
+
+    def flush(self) -> None:
+        def sync() -> None:
+            for path, file in zip(self._shapes, self._open, strict=False):
+                with disk_errors(path):
+                    file.flush()
+
+        on_first(sync)
+
+
+def _mapped_files(shapes: Mapping[pathlib.Path, tuple[tuple[int, ...], np.dtype]]) -> list[np.memmap]:
+    """Files of these shapes to write rows in, those that are there as they are.
+
+    The disk's space is taken for all of them now, since a process that writes a mapped file on a full disk is killed.
+    """
+    found, new = [], []
+    try:
+        for path, (shape, dtype) in shapes.items():
+            with disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                whole = path.exists() and path.stat().st_size >= math.prod(shape) * dtype.itemsize
+                if not whole:
+                    new.append(path)
+                found.append(np.lib.format.open_memmap(path, "r+" if whole else "w+", dtype, shape))
+                _allocate(path)
+    except JaxddError:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+    return found
+
+
+def _allocate(path: pathlib.Path) -> None:
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                    raise  # any other says that this file system cannot
