@@ -178,6 +178,5 @@ def _make(
         recorder=rows,
     )
     product = jax.jit(program.method.product)(done.state)
-
     seconds = time.perf_counter() - began
     on_first(lambda: cache.finish(directory, stage, product, seconds))
