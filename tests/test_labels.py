@@ -7,7 +7,7 @@ import pytest
 
 from jaxdd import data, inner, kernels, losses, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.arrays import centred
+from jaxdd.losses import centred_labels
 
 RNG = np.random.default_rng(0)
 X, T = (RNG.normal(size=(size, 5)).astype(np.float32) for size in (6, 9))
@@ -32,7 +32,7 @@ VECTORS = {
 CLASSES = {
     "cafe_discrimination": lambda y: losses.cafe_discrimination(X, y, jnp.array(X[:3, None])),
     "centred_one_hot": lambda y: losses.centred_one_hot(y, 3),
-    "hard labels of a set": lambda y: centred(y, "hard", 3),
+    "hard labels of a set": lambda y: centred_labels(y, "hard", 3),
 }
 
 
