@@ -39,7 +39,10 @@ def test_every_method_can_be_killed(reliability, tmp_path_factory, name):
     recipe = methods.build(**reliability.smoke(name))
     real = engine.foretold(recipe, data.real_data(digits.train, data.Identity(), digits.num_classes))
     method = bound(recipe, real)
-    jax.eval_shape(lambda key: (method.init(key, real), engine.draw(method, real, key)), jax.random.key(0))
+    state, batch = jax.eval_shape(
+        lambda key: (method.init(key, real), engine.draw(method, real, key)), jax.random.key(0)
+    )
+    assert jax.tree.leaves(state) and batch.rows
 
 
 def test_mutations_change_something_and_repeat_themselves(reliability):
