@@ -59,6 +59,7 @@ PRESETS = {
     "cifar10": paper("cifar10", learning_rate=rate(5e-3, "cifar10")),
     "smoke": smoke(
         10,
+        ipc=2,
         model="convnet(width=8, depth=2)",
         target_per_class=32,
         matching_steps=5,
