@@ -218,7 +218,7 @@ TABLES = {
         },
     ),
     "matching": Table(
-        "Test accuracy in percent of the last iterate, each on two CPU cores within a quarter of an hour: mean over "
+        "Test accuracy in percent of the last iterate, on two CPU cores, most within a quarter of an hour: mean over "
         "networks, then mean ± std over seeds. Random real images and herded ones (of pixels) cost the same bits (IDC "
         "and NCFM render four images from each they store), have hard labels, and are trained on the same way. Seconds "
         "are of distilling, without compilation, on a shared machine.",
