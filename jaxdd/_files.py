@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import pathlib
 import tempfile
@@ -106,3 +107,17 @@ def digest(arrays: Iterable[Any]) -> str:
     for array in map(np.asarray, arrays):
         state.begin(array.dtype, array.shape).add(array)
     return state.hexdigest()
+
+
+def digest_of_facts(facts: Any) -> str:
+    """SHA-256 (hex) of something JSON-able, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Rename what is damaged to `damaged-NAME`, never delete it; with a number where that is taken. Its new path."""
+    taken = len(list(path.parent.glob(f"damaged-{path.name}*")))
+    aside = path.with_name(f"damaged-{path.name}" + (f"-{taken}" if taken else ""))
+    with disk_errors(aside):
+        os.replace(path, aside)
+    return aside

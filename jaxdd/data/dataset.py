@@ -35,6 +35,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Shapes alone: a notebook shows what its last line gives."""
+        shapes = (f"{name}={a.dtype}{list(a.shape)}" for name, a in (("images", self.images), ("labels", self.labels)))
+        return f"Split({', '.join(shapes)})"
+
     def pixels(self) -> Any:
         """The images in pixel space: float32, uint8 sources scaled by 1/255 into [0, 1], float sources as they are.
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import logging
 import math
 import os
 import pathlib
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._files import cache_folder, disk_errors, write_atomically
+from jaxdd._files import cache_folder, digest_of_facts, disk_errors, write_atomically
 from jaxdd.engine.processes import local, on_first
 from jaxdd.errors import JaxddError
 from jaxdd.types import HostArray, PyTree, Stage, State, leaves_by_path
@@ -62,10 +61,9 @@ def entries() -> list[Entry]:
     for directory in sorted(folder().glob("*")) if folder().exists() else []:
         if directory.is_dir():
             files = [file for file in directory.rglob("*") if file.is_file()]
-            summary = directory / _SUMMARY
             used = max((file.stat().st_mtime for file in files), default=0.0)
             size = sum(file.stat().st_size for file in files)
-            found.append(Entry(directory, directory.name.rpartition("-")[0], size, used, summary.exists()))
+            found.append(Entry(directory, directory.name.rpartition("-")[0], size, used, is_done(directory)))
     return sorted(found, key=lambda entry: -entry.used)
 
 
@@ -116,7 +114,7 @@ def finish(directory: pathlib.Path, stage: Stage, product: PyTree, seconds: floa
         "config": dict(stage.config),
         "seconds": seconds,
         "files": files,
-        "content": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+        "content": digest_of_facts(files),
     }
     write_atomically(directory / _SUMMARY, json.dumps(summary, indent=2, sort_keys=True) + "\n")
 
@@ -134,38 +132,26 @@ def _digest_of(file: pathlib.Path) -> str:
     return state.hexdigest()
 
 
+def is_done(directory: pathlib.Path) -> bool:
+    """Whether a stage has said that all of it is there."""
+    return (directory / _SUMMARY).exists()
+
+
 def fault(directory: pathlib.Path) -> str | None:
-    """The file of a stage that is not what was written; "" if all are, None if the stage is not done."""
+    """The file of a stage that is not what was written when it was done, if there is one."""
     path = directory / _SUMMARY
-    if not path.exists():
-        return None
     with disk_errors(path):
         content = path.read_bytes()
     try:
         summary = json.loads(content)
         files = dict(summary["files"])
-        seal = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        if summary["content"] != digest_of_facts(files) or _PRODUCT not in files:
+            return _SUMMARY
     except (ValueError, KeyError, TypeError):
         return _SUMMARY
-    if summary.get("content") != seal or _PRODUCT not in files:
-        return _SUMMARY
     there = _files(directory)
-    bad = [name for name, seal in files.items() if name not in there or _digest_of(directory / name) != seal]
-    return bad[0] if bad else ""
-
-
-def set_aside(directory: pathlib.Path, bad: str) -> None:
-    """Move a stage that was altered out of the way, and say so."""
-    aside = directory.with_name(f"damaged-{directory.name}")
-    count = 0
-    while aside.exists():
-        count += 1
-        aside = directory.with_name(f"damaged-{count}-{directory.name}")
-    with disk_errors(aside):
-        os.replace(directory, aside)
-    logging.getLogger("jaxdd").warning(
-        "%s: %s is not what was written; the stage is now called %s, and made again.", directory, bad, aside.name
-    )
+    bad = (name for name, seal in files.items() if name not in there or _digest_of(directory / name) != seal)
+    return next(bad, None)
 
 
 class Artefact(NamedTuple):

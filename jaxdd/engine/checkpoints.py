@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import json
 import logging
-import os
 import pathlib
 import shutil
 import sys
@@ -22,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdd._files import digest, disk_errors, write_atomically
+from jaxdd._files import digest, digest_of_facts, disk_errors, set_aside, write_atomically
 from jaxdd.engine import processes
 from jaxdd.errors import JaxddError
 from jaxdd.types import State
@@ -265,10 +263,7 @@ class Checkpoints:
     def _set_aside(self, damaged: Mapping[int, str], then: str) -> None:
         """Rename, never delete: orbax does not see such names."""
         for step, reason in damaged.items():
-            taken = len(list(self._directory.glob(f"damaged-{step}*")))
-            aside = f"damaged-{step}" + (f"-{taken}" if taken else "")
-            with disk_errors(self._directory / aside):
-                os.replace(self._directory / str(step), self._directory / aside)
+            aside = set_aside(self._directory / str(step)).name
             logging.getLogger("jaxdd").warning(
                 "%s: this checkpoint is damaged (%s) and now called %s; %s.",
                 self._directory / str(step),
@@ -402,4 +397,4 @@ def _record(state: State, score: float | None) -> dict[str, Any]:
 
 
 def _seal(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return digest_of_facts(record)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 import math
 import pathlib
 import time
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxdd._files import digest_of_facts, set_aside
 from jaxdd.engine import cache
 from jaxdd.engine.chunk import compile_program
 from jaxdd.engine.execute import execute
@@ -57,10 +57,14 @@ def provided(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
 
 def _is_whole(directory: pathlib.Path) -> bool:
     """Whether a stage is done and lies there to the byte. What was altered is set aside."""
-    bad = cache.fault(directory)
-    if bad:
-        cache.set_aside(directory, bad)
-    return bad == ""
+    if not cache.is_done(directory):
+        return False
+    if bad := cache.fault(directory):
+        aside = set_aside(directory).name
+        logging.getLogger("jaxdd").warning(
+            "%s: %s is not what was written; the stage is now called %s, and made again.", directory, bad, aside
+        )
+    return bad is None
 
 
 def _with(data: RealData, stage: Stage, rows: PyTree, product: PyTree) -> RealData:
@@ -88,12 +92,12 @@ def expected(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
         cache.limit()
     for stage in stages:
         directory = _directory(stage, key_of(stage, data, config, how))
-        made = on_first(lambda directory=directory: cache.fault(directory) == "")
+        made = on_first(lambda directory=directory: cache.is_done(directory) and cache.fault(directory) is None)
         row, product = _shapes(stage, data)
         size = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(row))
         found.append(Expected(stage, data, made, stage.parts * stage.rows_of_part * size))
-        there = cache.read(directory, row, product) if made else None
-        data = _with(data, stage, *(there[:2] if there else _unmade(stage, data)))
+        left = cache.read(directory, row, product) if made else _unmade(stage, row, product)
+        data = _with(data, stage, left.rows, left.product)
     return found
 
 
@@ -105,17 +109,15 @@ def stages_of(method: Any, data: RealData) -> tuple[Stage, ...]:
 def foretold(method: Any, data: RealData) -> RealData:
     """Data as they will be once all stages are done, by shapes: their tables hold noise, their assets zeros."""
     for stage in stages_of(method, data):
-        data = _with(data, stage, *_unmade(stage, data))
+        unmade = _unmade(stage, *_shapes(stage, data))
+        data = _with(data, stage, unmade.rows, unmade.product)
     return data
 
 
-def _unmade(stage: Stage, data: RealData) -> tuple[PyTree, PyTree]:
-    """Rows of noise and a product of zeros."""
-    row, product = _shapes(stage, data)
-    return (
-        jax.tree.map(lambda leaf: _unread(stage, leaf), row),
-        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), product),
-    )
+def _unmade(stage: Stage, row: PyTree, product: PyTree) -> cache.Artefact:
+    """Rows of noise and a product of zeros, of these shapes."""
+    rows = jax.tree.map(lambda leaf: _unread(stage, leaf), row)
+    return cache.Artefact(rows, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), product), "")
 
 
 def _shapes(stage: Stage, data: RealData) -> tuple[PyTree, PyTree]:
@@ -147,7 +149,7 @@ def key_of(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) ->
         "seed": how.seed,
         "precision": how.precision,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return digest_of_facts(facts)
 
 
 def _directory(stage: Stage, key: str) -> pathlib.Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxdd import inner
-from jaxdd._files import cache_folder, write_atomically
+from jaxdd._files import cache_folder, digest_of_facts, write_atomically
 from jaxdd._version import __version__
 from jaxdd.data import balanced_choice, herding
 from jaxdd.errors import JaxddError
@@ -215,7 +214,7 @@ def full_data_reference(
         "num_networks": num_networks,
         "seed": seed,
     }
-    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    name = digest_of_facts(facts)[:32]
     if cache_dir is None:
         cache_dir = cache_folder() / "references"
     path = pathlib.Path(cache_dir) / f"{name}.json"

@@ -29,8 +29,7 @@ def blocked(function: Callable[[Any, Any], Any], first: Any, second: Any = None,
     Raises:
       ValueError: if `block` is less than 1.
     """
-    if block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
+    check_block(block)
     symmetric = second is None
     (rows, n), (columns, m) = _split(first, block), _split(first if symmetric else second, block)
     shape = tuple(len(jax.tree.leaves(split)[0]) for split in (rows, columns))
@@ -45,6 +44,12 @@ def blocked(function: Callable[[Any, Any], Any], first: Any, second: Any = None,
     position = np.zeros(shape, np.int32)
     position[i, j] = np.arange(len(i))
     return jax.tree.map(lambda blocks: _assemble(blocks[position], n, m, symmetric), values)
+
+
+def check_block(block: int | None) -> None:
+    """Raises a ValueError if a block is less than 1; whoever computes before it is used asks first."""
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1, got {block}")
 
 
 def _split(tree, block):

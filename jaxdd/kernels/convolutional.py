@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.kernels.blocked import blocked
+from jaxdd.kernels.blocked import blocked, check_block
 from jaxdd.kernels.expectations import Expectations, expectations
 from jaxdd.kernels.fully_connected import Kernels
 
@@ -86,8 +86,7 @@ def conv_nngp_and_ntk(
     if x1.ndim != 4 or (x2 is not None and x1.shape[1:] != x2.shape[1:]):
         found = x1.shape if x2 is None else f"{x1.shape} and {x2.shape}"
         raise ValueError(f"convolutional kernels need images (n, h, w, c) of one shape, got {found}")
-    if block < 1:  # `blocked` says so too, after kernels are computed
-        raise ValueError(f"block must be at least 1, got {block}")
+    check_block(block)
     layers, readout = _layers(x1.shape[1:3], depth, stem, global_average_pooling)
     network = _Network(layers, readout, expectations(activation), w_std**2, b_std**2)
 

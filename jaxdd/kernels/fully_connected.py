@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdd.kernels.blocked import check_block
 from jaxdd.kernels.expectations import expectations
 
 
@@ -61,8 +62,7 @@ def nngp_and_ntk(
     x2 = x1 if x2 is None else x2.reshape(len(x2), -1)
     if x1.shape[1] != x2.shape[1]:
         raise ValueError(f"inputs must have the same size, got {x1.shape[1]} and {x2.shape[1]}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
+    check_block(block)
     w, b = w_std**2, b_std**2
 
     def scale(x):

@@ -54,7 +54,7 @@ def of_the_machine(module: Module, name: str) -> bool:
     """Whether a name is of what decides about time and memory, or about rounding, but not about results."""
     name = name.lower().lstrip("_")
     # Elsewhere it is how many networks, or rows of a kernel, are computed side by side.
-    if name == "batch_size" and "/evaluation/" not in module.path:
+    if name == "batch_size" and not ("/evaluation/" in module.path or "/training/" in module.path):
         return True
     return name in _NAMES or not _WORDS.isdisjoint(name.split("_"))
 

@@ -219,3 +219,9 @@ def test_bad_arrays_get_one_clear_sentence(change, sentence):
     with pytest.raises(JaxddError, match=sentence) as error:
         data.from_arrays(**arguments)
     assert "\n" not in str(error.value)
+
+
+def test_a_data_set_is_shown_by_its_shapes():
+    """As a notebook shows what its last line gives."""
+    text = repr(data.load("mnist_5k"))
+    assert "train=Split(images=uint8[3600, 28, 28, 1], labels=int32[3600])" in text and len(text) < 700

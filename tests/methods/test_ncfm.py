@@ -152,7 +152,7 @@ def test_updates_by_hand(ran, digits):
         # Where a slope is next to nothing its sign is rounding's, and a step of Adam is that of its sign.
         off = np.abs(update.after.params["images"] - np.clip(images, lowest, highest))
         assert (off < 1e-3).mean() > 0.99
-        assert np.median(off[images > lowest + 0.5]) < 2e-5, "the decay moves them by ten times that"
+        assert np.median(off[images > lowest + 0.5]) < 2e-5, "the decay moves each by three times that at least"
         np.testing.assert_array_equal(update.after.params["labels"], update.before.params["labels"])
         images = np.asarray(update.after.params["images"])
     assert (images == np.float32(lowest)).any()  # clipped, some
