@@ -74,6 +74,19 @@ def test_a_batch_that_does_not_divide_is_read_once_and_said_so(pixels, caplog):
     assert_same(result.state, run(starting_from_real(sampler=balanced_sampler(15)), resident, **options).state)
 
 
+def test_rows_of_other_tables_are_not_for_the_devices_to_share(pixels, caplog):
+    """Networks, for one: three of them are no batch that does not divide."""
+    real = RealData.of(jnp.asarray(pixels[0]), Labels.index(pixels[1]))
+    data = RealData({**real.tables, "networks": jnp.zeros((5, 2))}, real.labels)
+    base = starting_from_real()
+
+    def sample(key, labels):
+        return {"examples": base.sample(key, labels), "networks": jnp.arange(3)}
+
+    run(base._replace(sample=sample), data, steps=1, devices=jax.devices()[:4])
+    assert "does not divide" not in caplog.text
+
+
 def test_a_streamed_run_resumes_with_the_same_bits_even_resident(pixels, tmp_path):
     data, _ = streamed(pixels)
     whole = run(starting_from_real(), data)

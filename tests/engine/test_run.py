@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 
 import jax
@@ -15,7 +16,7 @@ from jaxdd import engine
 from jaxdd.data import Split, balanced_sampler, fit_transform, real_data
 from jaxdd.data.dataset import compact_data
 from jaxdd.engine.chunk import compile_program
-from jaxdd.engine.log import read_metrics
+from jaxdd.engine.log import progress_bar, read_metrics
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import Distilled, Labels, RealData
 
@@ -295,3 +296,11 @@ def test_precision_is_that_of_the_trace_and_part_of_the_run(data, tmp_path):
         run(method, data, steps=5, workdir=tmp_path, resume=True)
     with pytest.raises(JaxddError, match=r"bfloat16"):
         run(method, data, steps=5, precision="bfloat")
+
+
+@pytest.mark.parametrize("somebody", [True, False])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_bar_is_shown_where_it_is_wanted_and_there_is_somebody_to_see_it(monkeypatch, capsys, wanted, somebody):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: somebody, raising=False)
+    with progress_bar(3, 1, wanted) as bar:
+        assert bar.disable is not (wanted and somebody)

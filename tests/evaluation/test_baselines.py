@@ -278,6 +278,15 @@ def test_verification_solves_as_the_file_says(stored, dataset, monkeypatch):
     assert [how[1:] for how in asked] == [(1e-6, False), (1e-6, True)]
 
 
+@pytest.mark.parametrize(("away", "agrees"), [(0.27, True), (0.30, False)])
+def test_accuracies_agree_within_twice_their_standard_error(stored, dataset, monkeypatch, away, agrees):
+    """That of both means, each of two networks that are 0.2 apart: 0.1 and 0.1."""
+    score = evaluation.Score((0.6, 0.8), 1e-3, "quick")
+    monkeypatch.setattr(evaluation.verification, "evaluate", lambda *arguments, **options: score)
+    recorded = {"accuracy_mean": 0.7 + away, "accuracy_std": score.std, "networks": 2}
+    assert verify(stored, dataset, model="mlp", num_networks=2, recorded=recorded).agrees is agrees
+
+
 def test_what_was_not_measured_is_not_compared(stored, dataset):
     found = verify(stored, dataset, model=None, recorded={"accuracy_mean": None, "kernel_accuracy": None})
     assert found.agrees is None
