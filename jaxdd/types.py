@@ -273,8 +273,9 @@ class Distilled:
 
 
 class _Method(NamedTuple):
-    init: Callable[[Key, RealData], State]
-    """The first state, from a key and the real data."""
+    init: Callable[..., State]
+    """`init(key, data)`, the first state, from a key and the real data; `init(key, data, part)` of a run that is made
+    of parts, see `Parts`."""
     sample: Callable[..., Indices | Mapping[str, Indices]]
     """`sample(key, labels)`, from a key of the step, or `sample(key, labels, step)`, from one that is the same at every
     step, so that there can be epochs: which rows one update sees. Either rows of "examples", int32 `(batch,)`, or
@@ -309,7 +310,7 @@ class Method(_Method):
 
     def __new__(
         cls,
-        init: Callable[[Key, RealData], State],
+        init: Callable[..., State],
         sample: Callable[..., Indices | Mapping[str, Indices]],
         update: Callable[..., tuple[State, Metrics]],
         product: Callable[[State], Any] | None = None,
@@ -399,6 +400,31 @@ def _check_count(what: str, count: Any) -> None:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """Independent short runs of equal length that one run is made of: experts, blocks of images, seeds.
+
+    Devices take parts side by side, processes share them, and one program serves all of them. A part starts from a
+    state of its own: `Method.init(key, data)` with a key of its own, or `init(key, data, part)` where it depends on the
+    number of the part, a traced int32. Blocks of equal size that do not divide what they cover are padded, and what is
+    too much is left out by `join`.
+
+    Attributes:
+      count: how many.
+      join: `join(products, assets)`, the product of the whole run, from those of all parts, leaves `(count, ..)`, and
+        the assets of the stages before; pure. None for the product of the last part.
+
+    Raises:
+      JaxddError: if the count is not a whole number of at least 1.
+    """
+
+    count: int = 1
+    join: Callable[[PyTree, Mapping[str, PyTree]], Any] | None = None
+
+    def __post_init__(self):
+        _check_count("the parts of a run", self.count)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Stage:
     """A run that another one needs: experts, teachers, networks trained on the real data.
 
@@ -411,8 +437,9 @@ class Stage:
       recipe: what is run, on the same real data.
       steps: updates of each part.
       config: everything that its results depend on beside data and seed, JSON-able.
-      parts: independent runs one after the other, each from a first state of its own.
+      parts: independent runs that it is made of, see `Parts`; one is what the recipe itself says.
       record: the rows, if any.
+      join: as of `Parts`.
       revision: of its code: what an older one left is not used.
 
     Raises:
@@ -425,6 +452,7 @@ class Stage:
     config: Mapping[str, Any]
     parts: int = 1
     record: Record | None = None
+    join: Callable[[PyTree, Mapping[str, PyTree]], Any] | None = None
     revision: int = 1
 
     def __post_init__(self):
@@ -436,9 +464,19 @@ class Stage:
         """Rows that each part writes down."""
         return 0 if self.record is None else self.steps // self.record.every + 1
 
+    def parts_for(self, spec: Spec) -> Parts:
+        """What it is made of."""
+        if self.parts == 1 and self.join is None:
+            return parts_of(self.recipe, spec)
+        return Parts(self.parts, self.join)
+
 
 def _no_stages(spec: Spec) -> tuple[Stage, ...]:
     return ()
+
+
+def _whole(spec: Spec) -> Parts:
+    return Parts()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -452,11 +490,13 @@ class Recipe:
       identity: something hashable, if there is any: recipes of equal identities are equal, and an engine that has
         compiled one for a spec need not do it again.
       stages: the runs that it needs first, for data of a `Spec` without their tables.
+      parts: what a run of it is made of, for data of a `Spec` with the tables of its stages.
     """
 
     bind: Callable[[Spec], Method]
     identity: Any = None
     stages: Callable[[Spec], tuple[Stage, ...]] = _no_stages
+    parts: Callable[[Spec], Parts] = _whole
 
     def __eq__(self, other: object) -> bool:
         if self.identity is None or not isinstance(other, Recipe):
@@ -472,6 +512,11 @@ def bound(method: Method | Recipe, data: RealData | Spec) -> Method:
     if isinstance(method, Method):
         return method
     return method.bind(data if isinstance(data, Spec) else Spec.of(data))
+
+
+def parts_of(method: Method | Recipe, spec: Spec) -> Parts:
+    """What a run of a method is made of."""
+    return method.parts(spec) if isinstance(method, Recipe) else Parts()
 
 
 def leaves_by_path(tree: PyTree) -> dict[str, Array]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
-import math
 import os
 import pathlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -18,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._files import cache_folder, digest_of_facts, disk_errors, write_atomically
-from jaxdd.engine.processes import local, on_first
+from jaxdd.engine.rows import file_of
 from jaxdd.errors import JaxddError
-from jaxdd.types import HostArray, PyTree, Stage, State, leaves_by_path
+from jaxdd.types import HostArray, PyTree, Stage, leaves_by_path
 
 _SUMMARY = "artefact.json"
 _PRODUCT = "product.npz"
-_ROWS = "rows"
+ROWS, PARTS = "rows", "parts"
+"""The folders of a stage's rows, and of what its parts leave until they are joined."""
 _GIB = 2**30
 _SMALL = 2**26  # bytes of a table that lies on the devices
 
@@ -107,7 +106,8 @@ def finish(directory: pathlib.Path, stage: Stage, product: PyTree, seconds: floa
             leaves = {name: np.asarray(leaf) for name, leaf in leaves_by_path(product).items()}
             np.savez(file, **leaves)  # pyright: ignore[reportArgumentType]
         os.replace(staged, path)
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    for done_with in ("checkpoints", PARTS):
+        shutil.rmtree(directory / done_with, ignore_errors=True)
     files = {name: _digest_of(directory / name) for name in _files(directory)}
     summary = {
         "name": stage.name,
@@ -120,7 +120,7 @@ def finish(directory: pathlib.Path, stage: Stage, product: PyTree, seconds: floa
 
 
 def _files(directory: pathlib.Path) -> list[str]:
-    found = [*directory.glob(f"{_ROWS}/*.npy"), *directory.glob(_PRODUCT)]
+    found = [*directory.glob(f"{ROWS}/*.npy"), *directory.glob(_PRODUCT)]
     return sorted(str(file.relative_to(directory)) for file in found)
 
 
@@ -175,14 +175,10 @@ def read(directory: pathlib.Path, row: PyTree, product: PyTree) -> Artefact:
     with disk_errors(directory / _PRODUCT), np.load(directory / _PRODUCT, allow_pickle=False) as stored:
         leaves = {name: stored[name] for name in stored.files}
     product = jax.tree.unflatten(jax.tree.structure(product), [leaves[name] for name in leaves_by_path(product)])
-    names = [_name(name) for name in leaves_by_path(row)]
+    names = [f"{ROWS}/{file_of(name)}" for name in leaves_by_path(row)]
     small = sum((directory / name).stat().st_size for name in names) <= _SMALL
     rows = [_mapped(directory / name, summary["files"][name], small) for name in names]
     return Artefact(jax.tree.unflatten(jax.tree.structure(row), rows), product, summary["content"])
-
-
-def _name(leaf: str) -> str:
-    return f"{_ROWS}/{leaf.replace('/', '.')}.npy"
 
 
 def _mapped(path: pathlib.Path, seal: str, small: bool) -> Any:
@@ -191,69 +187,3 @@ def _mapped(path: pathlib.Path, seal: str, small: bool) -> Any:
     return (
         jnp.asarray(array) if small else HostArray(array.shape, array.dtype, lambda rows: np.asarray(array[rows]), seal)
     )
-
-
-class Rows:
-    """Rows of a stage in memory-mapped files, one for each leaf; an `execute.Recorder`."""
-
-    def __init__(self, directory: pathlib.Path, stage: Stage, row: PyTree):
-        assert stage.record is not None
-        self.every, self._of = stage.record.every, jax.jit(stage.record.of)
-        self._rows_of_part = stage.rows_of_part
-        self._shapes = {
-            directory / _name(name): ((stage.parts * stage.rows_of_part, *leaf.shape), np.dtype(leaf.dtype))
-            for name, leaf in leaves_by_path(row).items()
-        }
-        self.num_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._shapes.values())
-        self._open: list[np.memmap] = []
-
-    def __call__(self, part: int, step: int, state: State) -> None:
-        row = list(leaves_by_path(self._of(local(state))).values())
-        index = part * self._rows_of_part + step // self.every
-
-        def write() -> None:
-            self._open = self._open or _mapped_files(self._shapes)
-            for file, leaf in zip(self._open, row, strict=True):
-                file[index] = np.asarray(leaf)
-
-        on_first(write)
-
-    def flush(self) -> None:
-        def sync() -> None:
-            for path, file in zip(self._shapes, self._open, strict=False):
-                with disk_errors(path):
-                    file.flush()
-
-        on_first(sync)
-
-
-def _mapped_files(shapes: Mapping[pathlib.Path, tuple[tuple[int, ...], np.dtype]]) -> list[np.memmap]:
-    """Files of these shapes to write rows in, those that are there as they are.
-
-    The disk's space is taken for all of them now, since a process that writes a mapped file on a full disk is killed.
-    """
-    found, new = [], []
-    try:
-        for path, (shape, dtype) in shapes.items():
-            with disk_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                whole = path.exists() and path.stat().st_size >= math.prod(shape) * dtype.itemsize
-                if not whole:
-                    new.append(path)
-                found.append(np.lib.format.open_memmap(path, "r+" if whole else "w+", dtype, shape))
-                _allocate(path)
-    except JaxddError:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
-    return found
-
-
-def _allocate(path: pathlib.Path) -> None:
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-                    raise  # any other says that this file system cannot

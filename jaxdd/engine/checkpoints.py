@@ -27,6 +27,7 @@ from jaxdd.types import State
 
 FORMAT_VERSION = 1  # of a run's directory and of each checkpoint in it
 _IDENTITY = "run.json"
+_EXECUTION = "execution.json"
 # What a run writes into its directory.
 OUTPUTS = ("checkpoints", "best", "metrics.jsonl")
 # What a machine says of itself, not of a file.
@@ -88,6 +89,13 @@ def held(directory: pathlib.Path, field: str) -> dict[str, Any]:
     return {field: there[field]} if there and field in there else {}
 
 
+def held_execution(directory: pathlib.Path) -> dict[str, Any]:
+    """How the run in a directory is carried out; nothing where it does not say, or has not begun."""
+    path = directory / _EXECUTION
+    with disk_errors(path):
+        return (_parse(path.read_bytes()) if path.exists() else None) or {}
+
+
 def _parse(content: bytes) -> dict[str, Any] | None:
     """A JSON object, or None."""
     try:
@@ -103,8 +111,13 @@ def _newer(what: pathlib.Path, version: int) -> JaxddError:
 
 
 @contextlib.contextmanager
-def claim(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+def claim(
+    directory: pathlib.Path, identity: Mapping[str, Any], execution: Mapping[str, Any], *, resume: bool
+) -> Iterator[None]:
     """Make `directory` this run's, and keep every other process out of it meanwhile.
+
+    Args:
+      execution: how the run is carried out, which may change from resume to resume, see `held_execution`.
 
     Raises:
       JaxddError: as `check`, or if another process is at work in it.
@@ -125,6 +138,8 @@ def claim(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool)
             raise JaxddError(f"another process is at work in {directory}; wait for it or stop it.") from None
         except (ImportError, OSError):
             pass  # a system or a disk without locks
+        if execution != held_execution(directory):
+            write_atomically(directory / _EXECUTION, json.dumps(execution, indent=2, sort_keys=True) + "\n")
         yield
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxdd.engine.feed import Feed, feed
-from jaxdd.engine.placement import make_mesh, replicated
+from jaxdd.engine.parts import Compiled, Groups, alone, in_groups, takes_part
+from jaxdd.engine.placement import make_mesh, replicated, split_rows
 from jaxdd.engine.processes import place
 from jaxdd.inner.networks import share_networks
 from jaxdd.models import matmul_precision
@@ -65,6 +66,8 @@ class Program(NamedTuple):
     chunk: jax.stages.Compiled
     """`chunk(state, first, last, keys, source) -> Chunk`, any number of steps; it donates the state. The source is what
     the feed gives for the first of them, and must serve the last."""
+    groups: Groups | None
+    """Of its parts, whose states are stacked; None of a run that is whole."""
     compile_seconds: float
 
 
@@ -95,10 +98,13 @@ def decoding(method: Method | Recipe, decode: Callable[[Array], Array]) -> Recip
         def init(key: Key, data: RealData) -> State:
             return inside.init(key, data.with_images(decode(data.images)))
 
+        def init_part(key: Key, data: RealData, part: Array) -> State:
+            return inside.init(key, data.with_images(decode(data.images)), part)
+
         def update(key: Key, state: State, batch: Batch, **options: Any) -> tuple[State, Metrics]:
             return inside.update(key, state, batch.map_images(decode), **options)
 
-        return inside._replace(init=init, update=update)
+        return inside._replace(init=init_part if takes_part(inside) else init, update=update)
 
     def stages(spec: Spec) -> tuple[Stage, ...]:
         if isinstance(method, Method):
@@ -109,7 +115,8 @@ def decoding(method: Method | Recipe, decode: Callable[[Array], Array]) -> Recip
         )
 
     known = isinstance(method, Recipe) and method.identity is not None
-    return Recipe(bind, identity=(method, decode) if known else None, stages=stages)
+    parts = {"parts": lambda spec: method.parts(_decoded(spec, decode))} if isinstance(method, Recipe) else {}
+    return Recipe(bind, identity=(method, decode) if known else None, stages=stages, **parts)
 
 
 def _decoded(spec: Spec, decode: Callable[[Array], Array]) -> Spec:
@@ -120,28 +127,41 @@ def _decoded(spec: Spec, decode: Callable[[Array], Array]) -> Spec:
 
 
 def compile_program(
-    method: Method | Recipe, data: RealData, *, seed: int, precision: str, devices: Sequence[Any] | None
+    method: Method | Recipe,
+    data: RealData,
+    *,
+    seed: int,
+    precision: str,
+    devices: Sequence[Any] | None,
+    groups: Groups | None = None,
 ) -> Program:
     """Everything that a run needs; arguments as those of `run`. Nothing is written.
 
     What an equal method compiled for equal data, with other seeds or numbers, serves again: see `types.Recipe`.
+
+    Args:
+      groups: of its parts, if it has any.
     """
     mesh, spec = make_mesh(devices), Spec.of(data)
     keys = Keys(*jax.random.split(jax.random.key(seed), 3))
-    name = (method, spec, mesh, precision, *_flags())
+    name = (method, spec, mesh, precision, groups, *_flags())
     reusable = _hashable(name) and not any(isinstance(leaf, HostArray) for leaf in jax.tree.leaves(data.tables))
     known = _COMPILED.pop(name, None) if reusable else None
-    ready = bound(method, spec) if known is None else known[0]
-    supply, keys = feed(ready, data, mesh, keys.sample), place(keys, replicated(mesh))
+    if known is None:
+        ready = bound(method, spec)
+        inner = alone(ready) if groups is None else in_groups(ready, groups)
+    else:
+        ready, inner, _ = known
+    supply, keys = feed(inner, data, mesh, keys.sample), place(keys, replicated(mesh))
     began = time.perf_counter()
     if known is None:
         with matmul_precision(precision):
-            known = ready, _compile_chunk(ready, mesh, keys, supply)
+            known = ready, inner, _compile_chunk(inner, mesh, keys, supply, stacked=groups is not None)
     if reusable:
         _COMPILED[name] = known
         while len(_COMPILED) > _COMPILED_AT_MOST:
             del _COMPILED[next(iter(_COMPILED))]
-    return Program(ready, mesh, keys, supply, known[1], time.perf_counter() - began)
+    return Program(ready, mesh, keys, supply, known[2], groups, time.perf_counter() - began)
 
 
 def _flags() -> tuple[Any, ...]:
@@ -168,20 +188,24 @@ def _hashable(name: Any) -> bool:
 
 
 # The newest last. A loop over seeds needs one; their number bounds the memory that programs keep.
-_COMPILED: dict[Any, tuple[Method, jax.stages.Compiled]] = {}
+_COMPILED: dict[Any, tuple[Method, Compiled, jax.stages.Compiled]] = {}
 _COMPILED_AT_MOST = 4
 
 
-def _compile_chunk(method: Method, mesh: Mesh, keys: Keys, supply: Feed) -> jax.stages.Compiled:
+def _compile_chunk(compiled: Compiled, mesh: Mesh, keys: Keys, supply: Feed, *, stacked: bool) -> jax.stages.Compiled:
     """The number of steps is a dynamic bound, so that a run cut anywhere executes the very program of one that is not.
 
     A step that makes anything non-finite is not taken: the loop ends with the state before it.
+
+    Args:
+      stacked: whether the state is that of several parts, which devices share within a chunk.
     """
-    update = share_networks(method.update, mesh)
+    update = share_networks(compiled.update, mesh)
 
     def one(state: State, step: Array, keys: Keys, source: PyTree) -> tuple[State, Metrics]:
+        state = split_rows(state, mesh) if stacked else state
         batch = supply.batch(source, step, keys.sample)
-        return update(jax.random.fold_in(keys.update, step), state, batch)
+        return update(keys.update, step, state, batch)
 
     def chunk(state: State, first: Array, last: Array, keys: Keys, source: PyTree) -> Chunk:
         def finite_of(state, metrics):

@@ -8,7 +8,7 @@ import pathlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -31,8 +31,8 @@ class Recorder(Protocol):
 
     every: int
 
-    def __call__(self, part: int, step: int, state: State) -> None:
-        """Write down the row of a step of a part."""
+    def __call__(self, group: int, step: int, state: State) -> None:
+        """Write down the rows of a step of a group of parts, if there are any."""
 
     def flush(self) -> None:
         """Until what was written is on disk."""
@@ -53,10 +53,10 @@ def execute(
     program: Program,
     *,
     steps: int,
-    parts: int = 1,
     name: str = "",
     directory: pathlib.Path | None,
     identity: Mapping[str, Any],
+    execution: Mapping[str, Any],
     resume: bool,
     log_every: int,
     validate_every: int,
@@ -65,26 +65,29 @@ def execute(
     validate: Validate | None = None,
     callback: Callback | None = None,
     tensorboard: bool = False,
-    recorder: Recorder | None = None,
+    recorders: Sequence[Recorder] = (),
 ) -> Executed:
     """All steps of a compiled program that are not done yet.
 
     Args:
-      steps, parts: updates of a part, and parts one after the other; steps are counted through all of them.
+      steps: updates, of each part if the program has parts; they are counted through all groups of these.
       name: what the bar calls it.
-      recorder: where the states of some steps go.
+      execution: how it is carried out, for the run's directory to remember.
+      recorders: where the states of some steps go.
 
     Raises:
       JaxddError, RunInterrupted: as `run`.
     """
-    method, mesh, keys, supply, chunk, _ = program
-    total = steps * parts
+    method, mesh, keys, supply, chunk = program[:5]
+    total = steps if program.groups is None else program.groups.total
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_signals())
         stack.enter_context(one_blas_thread())
         stack.callback(supply.close)
         store = stack.enter_context(
-            opened(directory, identity, resume=resume, every=checkpoint_seconds, keep_best=validate is not None)
+            opened(
+                directory, identity, execution, resume=resume, every=checkpoint_seconds, keep_best=validate is not None
+            )
         )
         everywhere = replicated(mesh)
         state, resumed_from = store.restore(supply.state, everywhere) or (None, 0)
@@ -101,24 +104,24 @@ def execute(
             bar=stack.enter_context(progress_bar(total, resumed_from, progress and is_first(), name)),
             callback=callback,
             best=Best(method, store.best, validate) if validate else None,
-            recorder=recorder,
+            recorders=recorders,
         )
         began = time.perf_counter()
         step, length = resumed_from, 1
         failure, begun = None, -1
 
         def save() -> None:
-            if recorder is not None:
+            for recorder in recorders:
                 recorder.flush()  # no checkpoint is ahead of the rows on the way to it
             if state is not None:
                 store.save(step, state)
 
         while True:
-            if step % steps == 0 and step < total and begun < (part := step // steps):
-                begun = part
-                state = supply.init(keys.init if parts == 1 else jax.random.fold_in(keys.init, part))
-                if recorder is not None:
-                    recorder(part, 0, state)
+            if step % steps == 0 and step < total and begun < (group := step // steps):
+                begun = group
+                state = supply.init(keys.init, group)
+                for recorder in recorders:
+                    recorder(group, 0, state)
             supplied = None
             if step < total and failure is None:
                 try:
@@ -202,15 +205,14 @@ class _Watch:
     bar: Any
     callback: Callback | None
     best: Best | None
-    recorder: Recorder | None
+    recorders: Sequence[Recorder]
 
     def next_event(self, step: int) -> int:
         """The next step after `step` at which something has to be seen."""
         looked_at = (self.log_every, self.steps, *(() if self.best is None else (self.validate_every,)))
         events = [(step // every + 1) * every for every in looked_at]
-        if self.recorder is not None:
-            part, within = divmod(step, self.steps)
-            events.append(part * self.steps + (within // self.recorder.every + 1) * self.recorder.every)
+        group, within = divmod(step, self.steps)
+        events += [group * self.steps + (within // recorder.every + 1) * recorder.every for recorder in self.recorders]
         return min(events)
 
     def __call__(self, step: int, state: State, metrics: Metrics) -> None:
@@ -222,10 +224,9 @@ class _Watch:
                 self.callback(step, values, jax.tree.map(jnp.copy, local(state)))
         if self.best is not None and (step % self.validate_every == 0 or step == self.total):
             self.log.write(step, "validation", self.best(step, state))
-        if self.recorder is not None:
-            part, within = divmod(step - 1, self.steps)
-            if (within + 1) % self.recorder.every == 0:
-                self.recorder(part, within + 1, state)
+        group, within = divmod(step - 1, self.steps)
+        for recorder in self.recorders:
+            recorder(group, within + 1, state)
 
 
 def _sentence(error: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
-import inspect
 import logging
 import math
 import operator
@@ -19,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxdd._files import digest
+from jaxdd.engine.parts import Compiled, sampling
 from jaxdd.engine.placement import replicated, split_along, split_rows
 from jaxdd.engine.processes import local, place
 from jaxdd.errors import JaxddError
@@ -46,8 +46,8 @@ _WINDOW_STEPS = 64
 class Feed(NamedTuple):
     """How a run comes by its first state and by the real examples of each step."""
 
-    init: Callable[[Key], State]
-    """The first state, on the devices."""
+    init: Callable[..., State]
+    """`init(key, group=0)`: the first state, on the devices."""
     state: State
     """Its shapes and dtypes."""
     batch: Callable[[PyTree, Array, Key], Batch]
@@ -75,23 +75,6 @@ def _digest(leaf: Any) -> str:
     return leaf.fingerprint if isinstance(leaf, HostArray) else digest([leaf])
 
 
-def sampling(method: Method) -> Callable[[Key, Labels, Any], dict[str, Indices]]:
-    """A method's `sample(key, labels, step)` in its general form: from a run's key, `{name of the draw: rows}`."""
-    try:
-        knows_step = "step" in inspect.signature(method.sample).parameters
-    except (TypeError, ValueError):  # something callable that does not say
-        knows_step = False
-
-    def sample(key: Key, labels: Labels, step: Any) -> dict[str, Indices]:
-        if knows_step:
-            rows = method.sample(key, labels, step=step)
-        else:
-            rows = method.sample(jax.random.fold_in(key, step), labels)
-        return dict(rows) if isinstance(rows, Mapping) else {EXAMPLES: rows}
-
-    return sample
-
-
 def table_of(draw: str) -> str:
     """The table of a draw, "examples" for "examples/query"."""
     return draw.partition("/")[0]
@@ -115,16 +98,16 @@ def draw(method: Method | Recipe, data: RealData, key: Key, step: Any = 0) -> Ba
     )
 
 
-def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
-    """The feed of a method from its data: what lies on the devices is gathered there, what does not comes in windows.
+def feed(compiled: Compiled, data: RealData, mesh: Mesh, key: Key) -> Feed:
+    """The feed of a run from its data: what lies on the devices is gathered there, what does not comes in windows.
 
     Args:
-      key: of `method.sample`, whose stream it is the root of.
+      key: of `sample`, whose stream it is the root of.
 
     Raises:
       JaxddError: for a draw from a table that there is not, or of rows that are no integers.
     """
-    sample, tables = sampling(method), _Tables.of(data.tables)
+    sample, tables = compiled.sample, _Tables.of(data.tables)
     draws = jax.eval_shape(sample, key, data.labels, jax.ShapeDtypeStruct((), jnp.int32))
     for draw, rows in draws.items():
         _check_draw(draw, rows, data.tables)
@@ -161,7 +144,7 @@ def feed(method: Method, data: RealData, mesh: Mesh, key: Key) -> Feed:
         window, until = windows.window(step, steps, timeout)
         return Source(resident, labels, assets, window), until
 
-    init, state = _initial(method, tables, resident, labels, assets, mesh, key)
+    init, state = _initial(compiled.init, tables, resident, labels, assets, mesh, key)
     abstract = Source(resident, labels, assets, windows.abstract if windows else None)
     return Feed(init, state, batch, abstract, source, windows.close if windows else lambda: None)
 
@@ -230,15 +213,15 @@ def _check_draw(draw: str, rows: Any, tables: Mapping[str, PyTree]) -> None:
 
 
 def _initial(
-    method: Method,
+    of: Callable[..., State],
     tables: _Tables,
     resident: dict[str, Array],
     labels: Labels,
     assets: dict[str, PyTree],
     mesh: Mesh,
     key: Key,
-) -> tuple[Callable[[Key], State], State]:
-    """The first state from a key, and its shapes."""
+) -> tuple[Callable[..., State], State]:
+    """The first state from a key and the number of a group, and its shapes."""
     unread: list[JaxddError] = []
 
     def noted(hosted: HostArray) -> HostArray:
@@ -253,22 +236,23 @@ def _initial(
 
     on_request = {name: noted(hosted) for name, hosted in tables.hosted.items()}
 
-    def begin(key: Key, resident: dict[str, Array], labels: Labels, assets: dict[str, PyTree]) -> State:
+    def begin(key: Key, group: Any, resident: dict[str, Array], labels: Labels, assets: dict[str, PyTree]) -> State:
         leaves = resident | on_request
         whole = {table: tables.rebuilt(table, leaves.get) for table in tables.whole}
-        return method.init(key, RealData(whole, labels, assets))
+        return of(key, RealData(whole, labels, assets), group)
 
-    state = jax.eval_shape(begin, key, resident, labels, assets)
+    state = jax.eval_shape(begin, key, np.int32(0), resident, labels, assets)
     if not on_request:
         leaves, structure = jax.tree.flatten({table: tables.rebuilt(table, resident.get) for table in tables.whole})
-        whole = _whole(method.init, structure, replicated(mesh))
-        return lambda key: whole(key, leaves, labels, assets), state
+        whole = _whole(of, structure, replicated(mesh))
+        return lambda key, group=0: whole(key, np.int32(group), leaves, labels, assets), state
     alone = jax.jit(begin)
 
-    def init(key: Key) -> State:
+    def init(key: Key, group: int = 0) -> State:
         one = mesh.local_devices[0]  # what is read comes by a callback, which would run on each of several
         try:
-            found = jax.block_until_ready(alone(*jax.device_put(local((key, resident, labels, assets)), one)))
+            given = jax.device_put(local((key, resident, labels, assets)), one)
+            found = jax.block_until_ready(alone(given[0], np.int32(group), *given[1:]))
         except jax.errors.JaxRuntimeError:
             if unread:
                 raise unread[0] from None
@@ -279,11 +263,11 @@ def _initial(
 
 
 @functools.lru_cache(maxsize=8)
-def _whole(init: Callable[[Key, RealData], State], structure: Any, sharding: Any) -> Callable[..., State]:
+def _whole(init: Callable[..., State], structure: Any, sharding: Any) -> Callable[..., State]:
     """The first state from a key, the leaves of the tables, and labels: compiled once for equal runs."""
 
-    def begin(key: Key, leaves: list[Array], labels: Labels, assets: dict[str, PyTree]) -> State:
-        return init(key, RealData(jax.tree.unflatten(structure, leaves), labels, assets))
+    def begin(key: Key, group: Any, leaves: list[Array], labels: Labels, assets: dict[str, PyTree]) -> State:
+        return init(key, RealData(jax.tree.unflatten(structure, leaves), labels, assets), group)
 
     return jax.jit(begin, out_shardings=sharding)
 

@@ -17,13 +17,15 @@ import numpy as np
 from jaxdd.engine.chunk import CHUNK_SECONDS, Program, compile_program
 from jaxdd.engine.execute import one_blas_thread
 from jaxdd.engine.flops import count_flops, executed_flops
+from jaxdd.engine.joined import groups_of, product_shape
 from jaxdd.engine.stages import How, expected, foretold
 from jaxdd.errors import JaxddError
 from jaxdd.models import matmul_precision
-from jaxdd.types import Array, Distilled, Method, Metrics, PyTree, RealData, Recipe, State
+from jaxdd.types import Array, Distilled, Method, Metrics, PyTree, RealData, Recipe, Spec, State, parts_of
 
 _MEASURED_STEPS = 2
 _ENDLESS = 2**31 - 1  # steps
+_STEPS_OF_PART = 2**20  # so many that those which are timed are of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +109,10 @@ def plan_stages(
       budget: as for `plan`.
     """
     found = []
-    for stage, seen, made, num_bytes in expected(method, data, config or {}, How(seed, precision, devices)):
+    for stage, parts, seen, made, num_bytes in expected(method, data, config or {}, How(seed, precision, devices)):
         options = {"seed": seed, "precision": precision, "devices": devices, "budget": budget}
         cost = None if made else plan(stage.recipe, seen, **options)
-        found.append(StagePlan(stage.name, stage.parts * stage.steps, num_bytes, made, cost))
+        found.append(StagePlan(stage.name, parts.count * stage.steps, num_bytes, made, cost))
     return tuple(found)
 
 
@@ -138,9 +140,11 @@ def plan(
       JaxddError: if the steps that are timed give values that are not finite, or the device cannot tell its memory.
     """
     data = foretold(method, data)  # what stages will leave is some other numbers as yet
-    program = compile_program(method, data, seed=seed, precision=precision, devices=devices)
+    parts = parts_of(method, Spec.of(data))
+    groups = groups_of(method, data, parts, _STEPS_OF_PART, devices)
+    program = compile_program(method, data, seed=seed, precision=precision, devices=devices, groups=groups)
     method, mesh, supply = program.method, program.mesh, program.feed
-    state, product = supply.state, jax.eval_shape(method.product, supply.state)
+    state, product = supply.state, product_shape(method, data, parts)
     parameters, num_bits = (_count(product.params), product.num_bits) if isinstance(product, Distilled) else (0, 0)
     memory, device = program.chunk.memory_analysis(), mesh.devices.flat[0].device_kind
     if memory is None:

@@ -8,18 +8,17 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-
 from jaxdd.engine.checkpoints import check, held
 from jaxdd.engine.chunk import compile_program
 from jaxdd.engine.execute import Callback, execute
 from jaxdd.engine.feed import fingerprint
+from jaxdd.engine.joined import execution_of, groups_of, product_of, products
 from jaxdd.engine.log import require_tensorboard
 from jaxdd.engine.processes import on_first
 from jaxdd.engine.stages import How, provided
 from jaxdd.engine.store import Validate
 from jaxdd.errors import JaxddError
-from jaxdd.types import Method, RealData, Recipe, State
+from jaxdd.types import Method, RealData, Recipe, Spec, State, parts_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class RunResult:
 
     Attributes:
       product: what the method makes of the last state: of a distillation the synthetic set.
-      state: the method's last state.
+      state: the method's last state; of a run that is made of parts those of the last ones, stacked.
       step: how many steps have been done in all.
       history: rows of metrics, `{"step", "split", ..}`, of this run and of what it resumed.
       resumed_from: the step of the checkpoint it went on from, 0 if none.
@@ -79,7 +78,8 @@ def run(
       method: any `Method`, or a `Recipe` for one.
       data: transformed real training data; its images may stay on the host (`types.HostArray`), which are then read
         as steps need them.
-      steps: how many updates in all; a resumed run may ask for more than before.
+      steps: how many updates in all, or in each part of a run that is made of parts (`types.Parts`); a resumed run may
+        ask for more than before, one that has parts may not.
       seed: of everything random.
       workdir: where checkpoints and `metrics.jsonl` go, which all processes of a run share; None keeps everything in
         memory.
@@ -89,7 +89,7 @@ def run(
         kept as the best.
       callback: called as `callback(step, metrics, state)` at every logged step, in every process; its state outlives
         the run.
-      log_every, validate_every: steps between; by default a hundredth and a tenth of `steps`.
+      log_every, validate_every: steps between; by default a hundredth and a tenth of all.
       checkpoint_seconds: at most so much work is lost by a kill.
       precision: of products and convolutions, see `models.matmul_precision`.
       devices: that share real batches, networks and classes; by default all, of all processes.
@@ -103,10 +103,8 @@ def run(
 
     Stages that the method needs (`types.Stage`) are taken from the cache, or run first.
     """
-    log_every = max(1, steps // 100) if log_every is None else log_every
-    validate_every = max(1, steps // 10) if validate_every is None else validate_every
     for name, count in (("steps", steps), ("log_every", log_every), ("validate_every", validate_every)):
-        if not isinstance(count, int) or count < 1:
+        if not (isinstance(count, int) and count >= 1) and (name == "steps" or count is not None):
             raise JaxddError(f"{name} must be an integer of at least 1, got {count!r}.")
     if not checkpoint_seconds >= 0:
         raise JaxddError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}.")
@@ -119,30 +117,42 @@ def run(
         if precision != "default":
             identity["precision"] = precision
         # Of stages it is not known yet what they will have made; what they are to make is part of the config.
-        on_first(lambda: check(directory, {**held(directory, "stages"), **identity}, resume=resume))
+        later = {**held(directory, "stages"), **held(directory, "parts")}
+        on_first(lambda: check(directory, {**later, **identity}, resume=resume))
     how = How(seed, precision, devices, checkpoint_seconds, progress)
     data, contents = provided(method, data, dict(config or {}), how)
-    if directory is not None and contents:
+    parts = parts_of(method, Spec.of(data))
+    if parts.join is not None and validate is not None:
+        raise JaxddError("a run whose parts are joined at its end has nothing to validate before; leave validate out.")
+    groups = groups_of(method, data, parts, steps, devices, directory)
+    if contents:
         identity["stages"] = contents
+    if groups is not None:
+        identity["parts"] = {"count": groups.count, "steps": groups.steps}
+    if directory is not None:
         on_first(lambda: check(directory, identity, resume=resume))
     # Whatever cannot be traced fails before a file is made.
-    program = compile_program(method, data, seed=seed, precision=precision, devices=devices)
+    program = compile_program(method, data, seed=seed, precision=precision, devices=devices, groups=groups)
+    kept = products(program, parts, None if directory is None else directory / "parts")
+    total = steps if groups is None else groups.total
     done = execute(
         program,
         steps=steps,
         directory=directory,
         identity=identity,
+        execution=execution_of(groups),
         resume=resume,
-        log_every=log_every,
-        validate_every=validate_every,
+        log_every=log_every or max(1, total // 100),
+        validate_every=validate_every or max(1, total // 10),
         checkpoint_seconds=checkpoint_seconds,
         progress=progress,
         validate=validate,
         callback=callback,
         tensorboard=tensorboard,
+        recorders=[] if kept is None else [kept],
     )
     return RunResult(
-        product=jax.jit(program.method.product)(done.state),
+        product=product_of(program, parts, done, kept, data),
         state=done.state,
         step=steps,
         history=done.history,

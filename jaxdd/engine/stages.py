@@ -14,11 +14,14 @@ import numpy as np
 
 from jaxdd._files import digest_of_facts, set_aside
 from jaxdd.engine import cache
-from jaxdd.engine.chunk import compile_program
+from jaxdd.engine.chunk import Program, compile_program
 from jaxdd.engine.execute import execute
 from jaxdd.engine.feed import fingerprint
+from jaxdd.engine.joined import execution_of, first_part, groups_of, product_of, product_shape, products, state_shape
+from jaxdd.engine.parts import Groups
 from jaxdd.engine.processes import on_first
-from jaxdd.types import HostArray, PyTree, RealData, Recipe, Spec, Stage, bound
+from jaxdd.engine.rows import Rows
+from jaxdd.types import HostArray, Parts, PyTree, RealData, Recipe, Spec, Stage
 
 
 class How(NamedTuple):
@@ -76,6 +79,7 @@ class Expected(NamedTuple):
     """A stage before a run."""
 
     stage: Stage
+    parts: Parts
     data: RealData
     """What it sees."""
     made: bool
@@ -95,8 +99,9 @@ def expected(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
         made = on_first(lambda directory=directory: cache.is_done(directory) and cache.fault(directory) is None)
         row, product = _shapes(stage, data)
         size = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(row))
-        found.append(Expected(stage, data, made, stage.parts * stage.rows_of_part * size))
-        left = cache.read(directory, row, product) if made else _unmade(stage, row, product)
+        parts = stage.parts_for(Spec.of(data))
+        found.append(Expected(stage, parts, data, made, parts.count * stage.rows_of_part * size))
+        left = cache.read(directory, row, product) if made else _unmade(_count(stage, data), row, product)
         data = _with(data, stage, left.rows, left.product)
     return found
 
@@ -109,30 +114,33 @@ def stages_of(method: Any, data: RealData) -> tuple[Stage, ...]:
 def foretold(method: Any, data: RealData) -> RealData:
     """Data as they will be once all stages are done, by shapes: their tables hold noise, their assets zeros."""
     for stage in stages_of(method, data):
-        unmade = _unmade(stage, *_shapes(stage, data))
+        unmade = _unmade(_count(stage, data), *_shapes(stage, data))
         data = _with(data, stage, unmade.rows, unmade.product)
     return data
 
 
-def _unmade(stage: Stage, row: PyTree, product: PyTree) -> cache.Artefact:
+def _unmade(count: int, row: PyTree, product: PyTree) -> cache.Artefact:
     """Rows of noise and a product of zeros, of these shapes."""
-    rows = jax.tree.map(lambda leaf: _unread(stage, leaf), row)
+    rows = jax.tree.map(lambda leaf: _unread(count, leaf), row)
     return cache.Artefact(rows, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), product), "")
 
 
 def _shapes(stage: Stage, data: RealData) -> tuple[PyTree, PyTree]:
     """Of a row (None if there are none) and of the product."""
-    inner = bound(stage.recipe, data)
-    state = jax.eval_shape(inner.init, jax.random.key(0), data)
-    row = None if stage.record is None else jax.eval_shape(stage.record.of, state)
-    return row, jax.eval_shape(inner.product, state)
+    row = None if stage.record is None else jax.eval_shape(stage.record.of, state_shape(stage.recipe, data))
+    return row, product_shape(stage.recipe, data, stage.parts_for(Spec.of(data)))
 
 
-def _unread(stage: Stage, leaf: Any) -> HostArray:
+def _count(stage: Stage, data: RealData) -> int:
+    """Of rows."""
+    return stage.parts_for(Spec.of(data)).count * stage.rows_of_part
+
+
+def _unread(count: int, leaf: Any) -> HostArray:
     def read(rows: np.ndarray) -> np.ndarray:
         return (0.05 * np.random.default_rng(0).normal(size=(len(rows), *leaf.shape))).astype(leaf.dtype)
 
-    return HostArray((stage.parts * stage.rows_of_part, *leaf.shape), leaf.dtype, read, "0" * 64)
+    return HostArray((count, *leaf.shape), leaf.dtype, read, "0" * 64)
 
 
 def key_of(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) -> str:
@@ -142,7 +150,7 @@ def key_of(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) ->
         "revision": stage.revision,
         "config": dict(stage.config),
         "steps": stage.steps,
-        "parts": stage.parts,
+        "parts": stage.parts_for(Spec.of(data)).count,
         "every": stage.record.every if stage.record else None,
         "data": fingerprint(data),
         "seen": config.get("data"),  # how they are transformed, which images that are decoded on the way do not say
@@ -160,25 +168,47 @@ def _make(
     stage: Stage, data: RealData, key: str, directory: pathlib.Path, needed: Collection[pathlib.Path], how: How
 ) -> None:
     began = time.perf_counter()
-    program = compile_program(stage.recipe, data, seed=how.seed, precision=how.precision, devices=how.devices)
-    rows = None
-    if stage.record is not None:
-        rows = cache.Rows(directory, stage, jax.eval_shape(stage.record.of, program.feed.state))
-    on_first(lambda: cache.make_room(0 if rows is None else rows.num_bytes, keep=needed))
+    parts = stage.parts_for(Spec.of(data))
+    groups = groups_of(stage.recipe, data, parts, stage.steps, how.devices, directory)
+    program = compile_program(
+        stage.recipe, data, seed=how.seed, precision=how.precision, devices=how.devices, groups=groups
+    )
+    kept = products(program, parts, directory / cache.PARTS)
+    recorders = [rows for rows in (_recorder(stage, program, directory), kept) if rows is not None]
+    on_first(lambda: cache.make_room(sum(rows.num_bytes for rows in recorders), keep=needed))
+    total = stage.steps if groups is None else groups.total
     done = execute(
         program,
         steps=stage.steps,
-        parts=stage.parts,
         name=stage.name,
         directory=directory,
         identity={"stage": stage.name, "key": key},
+        execution=execution_of(groups),
         resume=True,
-        log_every=max(1, stage.steps * stage.parts // 100),
-        validate_every=stage.steps * stage.parts,
+        log_every=max(1, total // 100),
+        validate_every=total,
         checkpoint_seconds=how.checkpoint_seconds,
         progress=how.progress,
-        recorder=rows,
+        recorders=recorders,
     )
-    product = jax.jit(program.method.product)(done.state)
+    product = product_of(program, parts, done, kept, data)
     seconds = time.perf_counter() - began
     on_first(lambda: cache.finish(directory, stage, product, seconds))
+
+
+def _recorder(stage: Stage, program: Program, directory: pathlib.Path) -> Rows | None:
+    """Where its rows go, if it has any."""
+    if stage.record is None:
+        return None
+    stacked = program.groups is not None
+    state = first_part(program.feed.state) if stacked else program.feed.state
+    return Rows(
+        directory / cache.ROWS,
+        stage.record.of,
+        jax.eval_shape(stage.record.of, state),
+        program.groups or Groups(1, 1, stage.steps),
+        stacked=stacked,
+        every=stage.record.every,
+        first=True,
+        mesh=program.mesh,
+    )

@@ -66,19 +66,25 @@ class Store:
 
 @contextlib.contextmanager
 def opened(
-    directory: pathlib.Path | None, identity: Mapping[str, Any], *, resume: bool, every: float, keep_best: bool
+    directory: pathlib.Path | None,
+    identity: Mapping[str, Any],
+    execution: Mapping[str, Any],
+    *,
+    resume: bool,
+    every: float,
+    keep_best: bool,
 ) -> Iterator[Store]:
     """A run's directory as its own, until the run ends.
 
     Args:
-      identity, resume: as of `checkpoints.claim`.
+      identity, execution, resume: as of `checkpoints.claim`.
       every: seconds between checkpoints.
       keep_best: whether a best iterate is looked for.
     """
     with contextlib.ExitStack() as stack:
         newest = best = None
         if directory is not None:
-            on_first(lambda: stack.enter_context(claim(directory, identity, resume=resume)))
+            on_first(lambda: stack.enter_context(claim(directory, identity, execution, resume=resume)))
             newest = stack.enter_context(contextlib.closing(Checkpoints(directory / "checkpoints", keep=2)))
             if keep_best:
                 best = stack.enter_context(contextlib.closing(Checkpoints(directory / "best", keep=2)))

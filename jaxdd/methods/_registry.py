@@ -35,8 +35,8 @@ def method(
                 raise TypeError(f"{builder.__name__} takes a {hyper.__name__} or its fields, not both")
             config = _make(hyper, fields) if config is None else config
             made = builder(config)
-            stages = {"stages": made.stages} if isinstance(made, Recipe) else {}
-            return Recipe(functools.partial(bound, made), identity=(builder, config), **stages)
+            rest = {"stages": made.stages, "parts": made.parts} if isinstance(made, Recipe) else {}
+            return Recipe(functools.partial(bound, made), identity=(builder, config), **rest)
 
         vars(call)["__signature__"] = inspect.signature(hyper)  # what completion and help show
         vars(call)["revisions"] = dict(revisions or {})

@@ -15,6 +15,7 @@ from toys import assert_same, class_means, run
 from jaxdd import engine
 from jaxdd.data import epoch_sampler
 from jaxdd.engine import cache as cache_of
+from jaxdd.engine import rows as rows_module
 from jaxdd.engine import stages
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import Distilled, Labels, Method, RealData, Recipe, Record, Spec, Stage, bound
@@ -141,7 +142,7 @@ def test_a_stage_that_is_stopped_goes_on_where_it_was_with_the_same_bytes(cache,
     rows, (directory,) = rows_of(cache), cache.iterdir()
     monkeypatch.setenv("JAXDD_CACHE_DIR", str(tmp_path / "other"))
     cache = tmp_path / "other" / "stages"
-    write, places = cache_of.Rows.__call__, {(0, 4), (1, 0), (2, 6)}
+    write, places = rows_module.Rows.__call__, {(0, 4), (1, 0), (2, 6)}
 
     def stop(self, part, step, state):
         write(self, part, step, state)
@@ -149,7 +150,7 @@ def test_a_stage_that_is_stopped_goes_on_where_it_was_with_the_same_bytes(cache,
             places.remove((part, step))
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(cache_of.Rows, "__call__", stop)
+    monkeypatch.setattr(rows_module.Rows, "__call__", stop)
     for _ in range(3):
         with pytest.raises(RunInterrupted, match=r"means: stopped at step \d+ of 18; step \d+ is saved in"):
             run(after(means()), data, workdir=tmp_path / "run", resume=True)
