@@ -15,7 +15,7 @@ import jaxdd
 from jaxdd import data, engine
 from jaxdd.data import balanced_sampler
 from jaxdd.engine.stages import How, provided
-from jaxdd.types import Batch, Distilled, Key, Labels, Method, Metrics, RealData, Recipe, State, bound
+from jaxdd.types import Batch, Distilled, Key, Labels, Method, Metrics, Parts, RealData, Recipe, State, bound
 
 
 class MNIST(NamedTuple):
@@ -119,3 +119,32 @@ def assert_same(a, b):
 
 def as_data(leaf):
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+class Block(NamedTuple):
+    images: jax.Array
+    rows: jax.Array
+
+
+def blocks(total: int = 10, size: int = 4, traced: list | None = None) -> Recipe:
+    """Images that go to class means, a block of them at a time; the last block is padded."""
+
+    def init(key, data, part):
+        return Block(jax.random.normal(key, (size, *data.images.shape[1:])), part * size + jnp.arange(size))
+
+    def update(key, state, batch):
+        if traced is not None:
+            traced.append(1)
+        ours = (batch.labels[None] == state.rows[:, None] % 3).astype(jnp.float32)
+        means = jnp.einsum("nb,bhwc->nhwc", ours, batch.images) / jnp.maximum(ours.sum(1), 1)[:, None, None, None]
+        noise = 0.1 * jax.random.normal(key, means.shape)
+        loss = jnp.mean((state.images - means) ** 2)
+        return state._replace(images=0.7 * state.images + 0.3 * (means + noise)), {"loss": loss}
+
+    def join(products, assets):
+        images, rows = (leaf.reshape(-1, *leaf.shape[2:])[:total] for leaf in products)
+        return Distilled(images, rows % 3)
+
+    method = Method(init, balanced_sampler(6), update, product=lambda state: state)
+    known = ("blocks", total, size) if traced is None else None
+    return Recipe(lambda spec: method, identity=known, parts=lambda spec: Parts(-(-total // size), join))

@@ -1,6 +1,7 @@
-"""One process of a run of several: `worker.py COUNT INDEX PORT WORKDIR STEPS RESULT [READS]`. Started by tests.
+"""One process of a run of several: `worker.py COUNT INDEX PORT WORKDIR STEPS RESULT METHOD [READS]`. Started by tests.
 
-With READS the last process cannot read its data any more after so many times.
+METHOD is "class_means" or "blocks", of `toys`. With READS the last process cannot read its data any more after so many
+times.
 """
 
 import pathlib
@@ -8,19 +9,20 @@ import sys
 import time
 
 import numpy as np
-from toys import class_means, run
+from toys import blocks, class_means, run
 
 from jaxdd import engine
 from jaxdd.engine import feed
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import HostArray, Labels, RealData
 
-count, index, port, workdir, steps, result, *reads = sys.argv[1:]
+count, index, port, workdir, steps, result, method, *reads = sys.argv[1:]
 feed._WINDOW_STEPS = 8
 
 
 def main() -> int:
     engine.connect(f"localhost:{port},{count},{index}")
+    whole = method == "class_means"
     rng, labels, read = np.random.default_rng(0), np.arange(60) % 3, []
     images = rng.normal(size=(60, 4, 4, 1)).astype(np.float32)
 
@@ -36,7 +38,7 @@ def main() -> int:
 
     data = RealData.of(HostArray(images.shape, images.dtype, rows, "0" * 64), Labels.index(labels))
     done = run(
-        class_means(),
+        class_means() if whole else blocks(),
         data,
         steps=int(steps),
         workdir=workdir,
@@ -45,9 +47,10 @@ def main() -> int:
         log_every=1,
         checkpoint_seconds=0.2,
         callback=note,
-        validate=lambda distilled: {"score": -float(abs(distilled.images).mean())},
+        validate=(lambda distilled: {"score": -float(abs(distilled.images).mean())}) if whole else None,
     )
-    np.savez(pathlib.Path(result) / f"{index}.npz", images=done.distilled.images, best=done.best[0].images, read=read)
+    best = done.best[0].images if done.best else ()
+    np.savez(pathlib.Path(result) / f"{index}.npz", images=done.distilled.images, best=best, read=read)
     return 0
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import class_means, run
+from toys import blocks, class_means, run
 
 from jaxdd.engine import connect, processes
 from jaxdd.errors import JaxddError
@@ -24,7 +24,7 @@ STEPS = 60
 
 
 @contextlib.contextmanager
-def job(workdir, result, *reads):
+def job(workdir, result, *reads, method="class_means", steps=STEPS):
     """Two processes of a run, at work."""
     result.mkdir(exist_ok=True)
     with socket.socket() as free:
@@ -34,7 +34,7 @@ def job(workdir, result, *reads):
     environment |= {"JAX_NUM_CPU_DEVICES": "2", "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
     members = []
     for index in range(2):
-        arguments = map(str, (2, index, port, workdir, STEPS, result, *reads))
+        arguments = map(str, (2, index, port, workdir, steps, result, method, *reads))
         command = [sys.executable, str(TESTS / "worker.py"), *arguments]
         members.append(
             subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -105,6 +105,26 @@ def test_two_processes_equal_one_and_go_on_after_any_interruption(tmp_path, rng)
         part = np.load(result / f"{index}.npz")
         np.testing.assert_array_equal(part["images"], whole[0]["images"])
         np.testing.assert_array_equal(part["best"], whole[0]["best"])
+
+
+@pytest.mark.endurance
+def test_two_processes_share_the_parts_of_a_run_and_make_what_one_makes(tmp_path, rng):
+    """Three blocks on four devices of two processes; killed and gone on with."""
+    images, labels = rng.normal(size=(60, 4, 4, 1)).astype(np.float32), np.arange(60) % 3
+    alone = run(blocks(), RealData.of(jnp.asarray(images), Labels.index(labels)), steps=30)
+    with job(tmp_path / "whole", tmp_path / "result", method="blocks", steps=30) as members:
+        statuses, outputs = ended(members)
+        assert statuses == [0, 0], outputs
+    whole = [np.load(tmp_path / "result" / f"{index}.npz")["images"] for index in range(2)]
+    np.testing.assert_array_equal(whole[0], whole[1])
+    np.testing.assert_allclose(whole[0], alone.distilled.images, rtol=2e-6, atol=1e-6)
+    with job(tmp_path / "run", tmp_path / "again", method="blocks", steps=30) as members:
+        wait_for(10, members, tmp_path / "again")
+        members[0].kill()
+    with job(tmp_path / "run", tmp_path / "again", method="blocks", steps=30) as members:
+        statuses, outputs = ended(members)
+        assert statuses == [0, 0], outputs
+    np.testing.assert_array_equal(np.load(tmp_path / "again" / "1.npz")["images"], whole[0])
 
 
 def test_one_process_agrees_with_itself():
