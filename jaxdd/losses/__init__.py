@@ -3,9 +3,11 @@
 from jaxdd.losses._numerics import l2_normalize
 from jaxdd.losses.attention import attention_map, attention_matching
 from jaxdd.losses.characteristic import FrequencySampler, characteristic_function_matching, frequency_sampler
+from jaxdd.losses.distillation import distillation
 from jaxdd.losses.distribution import cafe_discrimination, maximum_mean_discrepancy, mean_feature_matching
 from jaxdd.losses.gradient import convolutions, gradient_matching, matrices
 from jaxdd.losses.label import centred_labels, centred_one_hot, cross_entropy, margin_loss, squared_error
+from jaxdd.losses.statistics import statistics_matching
 from jaxdd.losses.trajectory import trajectory_matching
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "characteristic_function_matching",
     "convolutions",
     "cross_entropy",
+    "distillation",
     "frequency_sampler",
     "gradient_matching",
     "l2_normalize",
@@ -26,5 +29,6 @@ __all__ = [
     "maximum_mean_discrepancy",
     "mean_feature_matching",
     "squared_error",
+    "statistics_matching",
     "trajectory_matching",
 ]

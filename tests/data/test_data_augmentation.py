@@ -9,8 +9,20 @@ import pytest
 import scipy.ndimage
 import scipy.stats
 
-from jaxdd.data import augmentation, cutmix, siamese
-from jaxdd.data.augmentation import DSA, DSA_DIGITS, FREPO, Draw, frepo, named
+from jaxdd.data import cutmix, siamese
+from jaxdd.data.augmentation import (
+    DSA,
+    DSA_DIGITS,
+    FREPO,
+    Draw,
+    chain,
+    frepo,
+    mixup,
+    named,
+    operations,
+    resized_crop,
+    roll,
+)
 from jaxdd.errors import JaxddError
 
 MANY, COUNT = 4000, 4
@@ -179,7 +191,7 @@ def test_parameters_are_uniform_in_their_ranges(draws):
         np.testing.assert_array_equal(
             draws[name].matrix, np.where(mirrored[:, None, None], np.diag([1, -1]), np.eye(2))
         )
-    assert set(np.unique(augmentation._dsa_pixels(draws["crop"].shift, 28))) == set(range(-4, 5))
+    assert set(np.unique(operations._dsa_pixels(draws["crop"].shift, 28))) == set(range(-4, 5))
 
 
 def test_parameters_know_nothing_of_each_other(draws):
@@ -263,10 +275,10 @@ def test_what_was_not_drawn_changes_no_bit(one):
 
     @jax.jit
     def unchanged(images):
-        identity = augmentation._identity(COUNT)
-        rows, columns = augmentation._places(identity.matrix, [jnp.zeros(COUNT)] * 2, 28, 28)
-        gathered = augmentation._by_gather(images, rows, columns)
-        return one.apply(images, identity), gathered, augmentation._by_matrix(images, rows[0], columns[0])
+        identity = operations._identity(COUNT)
+        rows, columns = operations._places(identity.matrix, [jnp.zeros(COUNT)] * 2, 28, 28)
+        gathered = operations._by_gather(images, rows, columns)
+        return one.apply(images, identity), gathered, operations._by_matrix(images, rows[0], columns[0])
 
     for result in unchanged(images):
         np.testing.assert_array_equal(result, images)
@@ -396,3 +408,66 @@ def test_cutmix_is_its_definition(key):
         theirs = boxes(probability, beta, height, width, 4000)
         for weights in of_ends:
             assert scipy.stats.ks_2samp(ours @ weights, theirs @ weights).pvalue > 1e-3
+
+
+def test_a_roll_is_numpys_and_a_shared_one_rolls_all_alike(rng):
+    images = rng.normal(size=(COUNT, 6, 7, 3)).astype(np.float32)
+    one = roll(3)
+    draws = one.draw(jax.random.key(0), MANY)
+    assert set(np.unique(draws)) == {0, 1, 2, 3} and draws.shape == (MANY, 2)
+    each = compiled(one)(images, draws[:COUNT])
+    shared = compiled(one)(images, draws[:1])
+    for k, image in enumerate(images):
+        np.testing.assert_array_equal(each[k], np.roll(image, np.asarray(draws[k]), (0, 1)))
+        np.testing.assert_array_equal(shared[k], np.roll(image, np.asarray(draws[0]), (0, 1)))
+    with pytest.raises(JaxddError, match="a draw for 3 images cannot be applied to 4"):
+        one.apply(images, draws[:3])
+    with pytest.raises(JaxddError, match="a whole number of pixels of at least 0, got -1"):
+        roll(-1)
+
+
+def test_a_resized_crop_is_a_box_of_the_image(rng):
+    one = resized_crop((0.08, 1.0), flip=False)
+    draw = one.draw(jax.random.key(1), MANY)
+    sides, shift = np.asarray(draw.matrix)[:, [0, 1], [0, 1]], np.asarray(draw.shift)
+    assert (sides <= 1).all() and (np.abs(shift) <= (1 - sides) / 2 + 1e-6).all()  # within the image
+    area, aspect = sides.prod(1), sides[:, 1] / sides[:, 0]
+    assert area.min() >= 0.079 and aspect.min() >= 0.749 and aspect.max() <= 1.334
+    np.testing.assert_allclose(area[sides.max(1) < 1].mean(), 0.5, atol=0.03)
+    # A box by hand: rows 2 to 6 and columns 3 to 9 of 12, whose centres the result samples at its own centres.
+    image = rng.normal(size=(1, 12, 12, 1)).astype(np.float32)
+    height, width, top, left = 4.0, 6.0, 2.0, 3.0
+    box = operations._identity(1)._replace(
+        matrix=jnp.diag(jnp.array([height, width]) / 12)[None],
+        shift=jnp.array([[(top + height / 2) / 12 - 0.5, (left + width / 2) / 12 - 0.5]]),
+    )
+    rows = (np.arange(12) + 0.5) * height / 12 - 0.5 + top
+    columns = (np.arange(12) + 0.5) * width / 12 - 0.5 + left
+    at = np.meshgrid(rows, columns, indexing="ij")
+    expected = scipy.ndimage.map_coordinates(image[0, :, :, 0], at, order=1)
+    np.testing.assert_allclose(compiled(one)(image, box)[0, :, :, 0], expected, atol=1e-5)
+    with pytest.raises(JaxddError, match=r"a crop needs shares 0 < low <= high <= 1"):
+        resized_crop((0.5, 0.1))
+
+
+def test_a_chain_is_one_after_the_other(rng):
+    images = rng.normal(size=(COUNT, 8, 8, 1)).astype(np.float32)
+    flip, move = siamese("flip", always="flip"), roll(2)
+    both = chain(flip, move)
+    draws = both.draw(jax.random.key(0), COUNT)
+    expected = move.apply(flip.apply(images, draws[0]), draws[1])
+    np.testing.assert_array_equal(both.apply(images, draws), expected)
+
+
+def test_mixup_is_a_mean_of_two_images_and_of_their_labels(rng):
+    images = rng.normal(size=(COUNT, 3, 3, 1)).astype(np.float32)
+    labels = np.eye(COUNT, dtype=np.float32)
+    mixed, weights = mixup(jax.random.key(3), images, labels)
+    np.testing.assert_allclose(mixed, np.einsum("nm,mhwc->nhwc", weights, images), atol=1e-6)
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+    assert 0 < float(weights[0, 0]) < 1
+    same, kept = mixup(jax.random.key(3), images, labels, probability=0.0)
+    np.testing.assert_array_equal(same, images)
+    np.testing.assert_array_equal(kept, labels)
+    shares = jax.vmap(lambda key: mixup(key, images, labels)[1].max(0).min())(jax.random.split(jax.random.key(0), 500))
+    assert np.ptp(np.asarray(shares)) > 0.4  # at 0.8 most shares are far from a half

@@ -1,12 +1,8 @@
-"""Differentiable siamese augmentation (Zhao & Bilen 2021), FRePo's, and CutMix: pure functions of a key.
+"""Differentiable siamese augmentation (Zhao & Bilen 2021), FRePo's, and crops that are resized.
 
-An augmentation is a pair: `draw(key, count)` gives the parameters, `apply(images, draw)` uses them. One draw applied to
-two batches is what "siamese" means; a draw for every image is what networks are trained with. All operations of a
-strategy are one pipeline, `colour -> one affine resampling -> cutout`, in which whatever was not drawn has the
-parameters of the identity. So the cost does not depend on how many operations there are, under `vmap` neither, and the
-identity, flips and shifts by whole pixels give the very bits of the input.
-
-Images are in the space that networks see: zero, with which borders and holes are filled, is the mean pixel there.
+All operations of a strategy are one pipeline, `colour -> one affine resampling -> cutout`, in which whatever was not
+drawn has the parameters of the identity. So the cost does not depend on how many operations there are, under `vmap`
+neither, and the identity, flips and shifts by whole pixels give the very bits of the input.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxdd._labels import label_vectors
+from jaxdd.data.augmentation.contract import Augmentation
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import Array, Key
 
@@ -54,16 +50,6 @@ class Draw(NamedTuple):
     matrix: Array
     shift: Array
     hole: Array
-
-
-class Augmentation(NamedTuple):
-    """A random change of images that keeps what they show, pure, jittable, vmappable and differentiable."""
-
-    draw: Callable[[Key, int], Draw]
-    """`draw(key, count)`: parameters for `count` images; with `count=1` one set, shared by any number of images."""
-    apply: Callable[[Array, Draw], Array]
-    """`apply(images, draw)`: images `(n, h, w, c)` and the draw of `n` or 1 to images of the same shape."""
-    name: str
 
 
 class _Family(NamedTuple):
@@ -126,59 +112,31 @@ def frepo(strategy: str = FREPO) -> Augmentation:
     return _augmentation(strategy, "", _FREPO_FAMILY)
 
 
-def named(name: str) -> Augmentation:
-    """An augmentation by name, or by a strategy of `siamese`.
+def resized_crop(
+    scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3), *, flip: bool = True
+) -> Augmentation:
+    """A box of the image, resized to all of it, as torchvision's RandomResizedCrop takes it, and a flip of one in two.
 
-    "dsa" and "dsa-digits" (without flips) are Zhao & Bilen's; "idc" and "idc-digits" what IDC and NCFM train with
-    beside CutMix (colour and flip always, one of crop, scale, rotate); "idc-match" and "idc-train" what they match, and
-    train their networks, with (colour, crop and cutout; colour and crop); "frepo" and "frepo-digits" FRePo's; "none"
-    the identity.
-
-    Raises:
-      JaxddError: for what is neither, suggesting the nearest name.
-    """
-    if name in _NAMED:
-        return _NAMED[name]()
-    if "_" in name or name in (*_DSA_FAMILY.operations, "none", ""):
-        return siamese(name)
-    raise unknown("augmentation", name, (*_NAMED, *_DSA_FAMILY.operations, "none"))
-
-
-def cutmix(
-    key: Key, images: Array, labels: Array, *, probability: float | Array = 0.5, beta: float = 1.0
-) -> tuple[Array, Array]:
-    """CutMix (Yun et al. 2019) as IDC and NCFM evaluate with: a box of every image comes from another one.
-
-    One box, one permutation and one share for the batch. The box has `sqrt(1 - lam)` of each side, `lam` from
-    Beta(beta, beta), around a centre anywhere, and is cut off at the edges; labels are mixed by its true area.
-
-    Args:
-      images: `(n, h, w, c)`.
-      labels: vectors `(n, classes)`; integers, such as one-hot vectors, become floats.
-      probability: that anything is mixed; otherwise images and labels come back as they are.
-
-    Returns:
-      images and labels of the same shapes.
+    The box has a share of the area uniform in `scale` and an aspect log-uniform in `ratio`, cut off at the image's
+    sides, at a place that is uniform among those where it fits. Sizes and places are no whole pixels, and bilinear
+    interpolation sees past the edge of the box, where torchvision's sees its edge twice.
 
     Raises:
-      JaxddError: for class numbers.
+      JaxddError: if the shares of the area are not increasing within (0, 1], or the aspects not positive.
     """
-    labels = label_vectors(labels, (len(images), None))
-    key_apply, key_share, key_box, key_order = jax.random.split(key, 4)
-    height, width = images.shape[1:3]
-    side = jnp.sqrt(1 - jax.random.beta(key_share, beta, beta)) * jax.random.bernoulli(key_apply, probability)
-    inside, area = [], jnp.ones((), labels.dtype)
-    for key_axis, size in zip(jax.random.split(key_box), (height, width), strict=True):
-        half = (size * side).astype(jnp.int32) // 2
-        centre = jax.random.randint(key_axis, (), 0, size)
-        first, last = jnp.maximum(centre - half, 0), jnp.minimum(centre + half, size)
-        inside.append((jnp.arange(size) >= first) & (jnp.arange(size) < last))
-        area = area * (last - first)
-    box = inside[0][:, None, None] & inside[1][None, :, None]
-    order = jax.random.permutation(key_order, len(images))
-    share = area / (height * width)
-    mixed = jnp.where(box[None], images[order], images)
-    return mixed, (1 - share) * labels + share * labels[order]
+    if not 0 < scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
+        raise JaxddError(f"a crop needs shares 0 < low <= high <= 1 and aspects 0 < low <= high, got {scale}, {ratio}.")
+
+    def crop(key: Key, count: int) -> dict[str, Array]:
+        key_area, key_aspect, key_place = jax.random.split(key, 3)
+        area = jax.random.uniform(key_area, (count,), minval=scale[0], maxval=scale[1])
+        logs = jax.random.uniform(key_aspect, (count,), minval=math.log(ratio[0]), maxval=math.log(ratio[1]))
+        sides = jnp.minimum(jnp.sqrt(area[:, None] * jnp.exp(jnp.stack([-logs, logs], -1))), 1)
+        place = jax.random.uniform(key_place, (count, 2), minval=-0.5, maxval=0.5)
+        return {"matrix": _diagonal(sides[:, 0], sides[:, 1]), "shift": place * (1 - sides)}
+
+    family = _FREPO_FAMILY._replace(operations={"crop": crop, "flip": _flip})
+    return _augmentation("crop_flip" if flip else "crop", "crop_flip" if flip else "crop", family)
 
 
 def _augmentation(strategy: str, always: str, family: _Family) -> Augmentation:
@@ -322,16 +280,10 @@ _FREPO_FAMILY = _Family(
     hole=_frepo_hole,
     edges=True,
 )
-_NAMED: dict[str, Callable[[], Augmentation]] = {
-    "dsa": siamese,
-    "dsa-digits": lambda: siamese(DSA_DIGITS),
-    "idc": lambda: siamese("color_crop_flip_scale_rotate", always="flip_color"),
-    "idc-digits": lambda: siamese("color_crop_scale_rotate", always="color"),
-    "idc-match": lambda: siamese("color_crop_cutout", always="color_crop_cutout"),
-    "idc-train": lambda: siamese("color_crop", always="color_crop"),
-    "frepo": frepo,
-    "frepo-digits": lambda: frepo(FREPO.removeprefix("flip_")),
-}
+
+
+OPERATIONS = tuple(_DSA_FAMILY.operations)
+"""Those of `siamese`."""
 
 
 def _colour(images: Array, draw: Draw) -> Array:
