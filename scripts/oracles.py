@@ -32,13 +32,13 @@ from jaxdd._files import disk_errors, write_atomically
 from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.methods import CAFE, DC, DM, IDC, NCFM, Classes, DataDAM
-from jaxdd.methods.cafe import objective as cafe
-from jaxdd.methods.datadam import objective as datadam
-from jaxdd.methods.dc import objective as dc
-from jaxdd.methods.dm import objective as dm
-from jaxdd.methods.idc import objective as idc
-from jaxdd.methods.matching import Match, see_real
-from jaxdd.methods.ncfm import objectives as ncfm
+from jaxdd.methods.match._matching import Match, see_real
+from jaxdd.methods.match.cafe import objective as cafe
+from jaxdd.methods.match.datadam import objective as datadam
+from jaxdd.methods.match.dc import objective as dc
+from jaxdd.methods.match.dm import objective as dm
+from jaxdd.methods.match.idc import objective as idc
+from jaxdd.methods.match.ncfm import objectives as ncfm
 from jaxdd.types import Array, NetworkState, PyTree, leaves_by_path
 
 CUT = pathlib.Path(__file__).resolve().parents[1] / "tests" / "oracles" / "matching.npz"

@@ -20,6 +20,14 @@ def test_import_jaxdd_is_light():
         assert heavy not in loaded
 
 
+def test_import_jaxdd_and_its_methods_loads_no_method():
+    loaded = python("import sys, jaxdd.methods, jaxdd.cli; print(*sys.modules)").split()
+    assert {name for name in loaded if name.startswith("jaxdd.methods.")} == {
+        "jaxdd.methods._hyper",
+        "jaxdd.methods._registry",
+    }
+
+
 def test_touching_every_room_loads_no_tensorflow_tfds_matplotlib_or_orbax():
     loaded = python("import sys, jaxdd; [getattr(jaxdd, n) for n in jaxdd.__all__]; print(*sys.modules)").split()
     for heavy in ("tensorflow", "tensorflow_datasets", "matplotlib", "orbax"):

@@ -6,8 +6,9 @@ import contextlib
 import importlib.util
 import pathlib
 import sys
+import types
+import typing
 from collections.abc import Iterator, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 from absl import flags
@@ -26,7 +27,7 @@ def shipped() -> dict[str, pathlib.Path]:
     return {}
 
 
-def module_of(path: pathlib.Path) -> ModuleType:
+def module_of(path: pathlib.Path) -> types.ModuleType:
     """A config file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
@@ -82,14 +83,29 @@ def template(name: str, /, *, seed: int = 0, **sections: Mapping[str, Any]) -> C
 
     hyper = {"name": name, **methods.fields(name), **sections.get("method", {})}
     methods.build(**hyper)  # what cannot be built is said where it is written
-    full = complete({"seed": seed, **sections, "method": hyper})
-    for section in full.values():
+    full = complete({"seed": seed, **sections, "method": methods.fields(name, **hyper)})
+    kinds = methods.field_types(name)
+    for title, section in full.items():
         if isinstance(section, dict):
-            # Optional fields, which flags can only give if their type is known.
             for field, value in section.items():
-                if value is None:
+                if title == "method":
+                    section[field] = _open_to_flags(value, kinds.get(field, Any))
+                elif value is None:
                     section[field] = config_dict.placeholder(str if field == "model" else int)
     return ConfigDict(full)
+
+
+def _open_to_flags(value: Any, kind: Any) -> Any:
+    """A hyper-parameter that a flag can set to whatever its annotated type allows: `methods.build` says what does not.
+
+    Of themselves flags go by the type that the value has, and None has none.
+    """
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    allowed = [typing.get_origin(each) or each for each in (typing.get_args(kind) if union else (kind,))]
+    if (type(value) in allowed and type(None) not in allowed) or (kind is Any and value is not None):
+        return value
+    text = set(allowed) <= {str, type(None)}  # which is not to be read as a Python literal
+    return config_dict.FieldReference(value, field_type=str if text else object)
 
 
 def preset(presets: Mapping[str, Any], name: str) -> Any:

@@ -1,90 +1,130 @@
-"""Methods by name: each is a frozen dataclass of hyper-parameters and a function from it to a `Recipe`."""
+"""Methods by name: each is a frozen dataclass of hyper-parameters and a function from it to a `Recipe`.
+
+A method is a file of a family's folder that is called as its function; nothing else lists it.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
-import math
+import pathlib
+import pkgutil
+import typing
 from collections.abc import Callable, Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd.errors import JaxddError, unknown
+from jaxdd.methods._hyper import HyperParameters, as_type, made_of, types_of, validate
 from jaxdd.types import Method, Recipe, bound
-
-_METHODS: dict[str, tuple[type, Callable[..., Recipe]]] = {}
 
 
 def method(
     hyper: type, *, revisions: Mapping[int, str] | None = None
 ) -> Callable[[Callable[[Any], Method | Recipe]], Callable[..., Recipe]]:
-    """Register a builder under its function's name and let it take the fields of `hyper` as keywords.
+    """Let a builder take the fields of `hyper` as keywords, and check them.
 
     `kip(ipc=10)` and `kip(KIP(ipc=10))` are the same and equal; a misspelt field names the nearest one.
 
+        @method(Mine)
+        def mine(config: Mine) -> Recipe:
+            '''What `jaxdd list` says of it.'''
+
     Args:
-      hyper: the hyper-parameters, a frozen dataclass.
+      hyper: the hyper-parameters, a frozen dataclass, see `field`.
       revisions: what changed under an unchanged configuration, from 2 on: runs of an older revision are not gone on
         with, see `revisions`.
     """
 
-    def register(builder: Callable[[Any], Method | Recipe]) -> Callable[..., Recipe]:
+    def decorated(builder: Callable[[Any], Method | Recipe]) -> Callable[..., Recipe]:
         @functools.wraps(builder)
         def call(config: Any = None, /, **fields) -> Recipe:
             if config is not None and fields:
                 raise TypeError(f"{builder.__name__} takes a {hyper.__name__} or its fields, not both")
-            config = _make(hyper, fields) if config is None else config
+            if config is None:
+                config = made_of(hyper, fields)
+            elif not isinstance(config, HyperParameters):  # which has checked itself
+                validate(config)
             made = builder(config)
             rest = {"stages": made.stages, "parts": made.parts} if isinstance(made, Recipe) else {}
             return Recipe(functools.partial(bound, made), identity=(builder, config), **rest)
 
         vars(call)["__signature__"] = inspect.signature(hyper)  # what completion and help show
+        vars(call)["hyper"] = hyper
         vars(call)["revisions"] = dict(revisions or {})
-        _METHODS[builder.__name__] = (hyper, call)
         return call
 
-    return register
+    return decorated
 
 
-def _make(hyper: type, fields: dict[str, Any]) -> Any:
-    types = get_type_hints(hyper)
-    for name, value in fields.items():
-        if name not in types:
-            raise unknown(f"option of {hyper.__name__}", name, types)
-        allowed = get_args(types[name]) or (types[name],)  # of `int | None` its members
-        right = type(value) in allowed or (float in allowed and type(value) is int)
-        if not right:
-            kinds = " or ".join("None" if kind is type(None) else kind.__name__ for kind in allowed)
-            raise JaxddError(f"{name} of {hyper.__name__} must be {kinds}, got {value!r}.")
-    return hyper(**fields)
+@functools.cache
+def modules() -> Mapping[str, str]:
+    """The module of every method by its name. Nothing is imported for it."""
+    folder, package = pathlib.Path(__file__).parent, __name__.rpartition(".")[0]
+    families = [each.name for each in pkgutil.iter_modules([str(folder)]) if each.ispkg]
+    found = {
+        each.name: f"{package}.{family}.{each.name}"
+        for family in families
+        for each in pkgutil.iter_modules([str(folder / family)])
+        if not each.name.startswith("_")
+    }
+    return dict(sorted(found.items()))
 
 
-def require(config: Any, **checks: tuple[bool, str]) -> None:
-    """Raise a JaxddError for the first field of a config whose check fails: `field=(holds, "what would be right")`."""
-    for field, (holds, expected) in checks.items():
-        if not holds:
-            raise JaxddError(f"{field} of {type(config).__name__} must be {expected}, got {getattr(config, field)!r}.")
+def home(name: str) -> str | None:
+    """The module that defines `name`, a method or its hyper-parameters (`RaTBPTT` of `rat_bptt`), or None."""
+
+    def bare(name: str) -> str:
+        return name.replace("_", "").lower()
+
+    found = () if name.startswith("_") else modules().items()
+    return next((module for method, module in found if bare(method) == bare(name)), None)
 
 
-def positive(value: float) -> tuple[bool, str]:
-    """The check of `require` for rates."""
-    return 0 < value < math.inf, "positive and finite"
+def _builder(name: str) -> Callable[..., Any]:
+    """A method's builder, by its name or the dotted path of one's own."""
+    if is_dotted(name):
+        return resolve(name)
+    if name not in modules():
+        raise unknown("method", name, modules())
+    return getattr(importlib.import_module(modules()[name]), name)
 
 
 def available() -> dict[str, str]:
-    """Name and first line of the documentation of every method."""
-    return {name: (builder.__doc__ or "").strip().splitlines()[0] for name, (_, builder) in sorted(_METHODS.items())}
+    """Name and first line of the documentation of every method, all of which are imported for it."""
+    return {name: (_builder(name).__doc__ or "").strip().splitlines()[0] for name in modules()}
 
 
-def fields(name: str) -> dict[str, Any]:
-    """The hyper-parameters of a method and their defaults, by its name or the dotted path of one's own builder.
+def fields(name: str, /, **given) -> dict[str, Any]:
+    """The hyper-parameters of a method: those given, lists as tuples where tuples belong, and the others' defaults.
+
+    Args:
+      name: of the method, or the dotted path of one's own builder.
 
     Raises:
       JaxddError: for an unknown name.
     """
-    described = resolve(name) if is_dotted(name) else _registered(name)[0]
-    parameters = inspect.signature(described).parameters.values()
-    return {each.name: None if each.default is each.empty else each.default for each in parameters}
+    parameters = inspect.signature(_builder(name)).parameters.values()
+    defaults = {each.name: None if each.default is each.empty else each.default for each in parameters}
+    kinds = field_types(name)
+    return {**defaults, **{field: as_type(value, kinds.get(field, Any)) for field, value in given.items()}}
+
+
+def field_types(name: str) -> dict[str, Any]:
+    """The annotated types of a method's hyper-parameters, of those that have one, by its name or a dotted path.
+
+    Raises:
+      JaxddError: for an unknown name.
+    """
+    builder = _builder(name)
+    if hyper := getattr(builder, "hyper", None):
+        return dict(types_of(hyper))
+    try:
+        hints = typing.get_type_hints(builder)
+    except (NameError, TypeError):  # annotations that are there for a type checker alone; no function
+        return {}
+    return {field: kind for field, kind in hints.items() if field != "return"}
 
 
 def revisions(name: str) -> Mapping[int, str]:
@@ -95,29 +135,24 @@ def revisions(name: str) -> Mapping[int, str]:
     Raises:
       JaxddError: for an unknown name.
     """
-    return getattr(resolve(name) if is_dotted(name) else _registered(name)[1], "revisions", {})
-
-
-def _registered(name: str) -> tuple[type, Callable[..., Recipe]]:
-    if name not in _METHODS:
-        raise unknown("method", name, _METHODS)
-    return _METHODS[name]
+    return getattr(_builder(name), "revisions", {})
 
 
 def build(name: str, **fields) -> Method | Recipe:
     """A method by its name, or by the dotted path `package.module:function` of one's own builder.
 
     Raises:
-      JaxddError: for an unknown name or hyper-parameter (with the nearest known one), one of the wrong type, or a
-        builder that takes other arguments or returns no `Method` or `Recipe`.
+      JaxddError: for an unknown name or hyper-parameter (with the nearest known one), one of the wrong type or out of
+        its range, or a builder that takes other arguments or returns no `Method` or `Recipe`.
     """
-    if not is_dotted(name):
-        return _registered(name)[1](**fields)
-    builder = resolve(name)
-    try:
-        inspect.signature(builder).bind(**fields)
-    except (TypeError, ValueError) as error:
-        raise JaxddError(f"method {name!r} cannot be built with {sorted(fields)}: {error}.") from error
+    builder = _builder(name)
+    if not hasattr(builder, "hyper"):
+        try:
+            inspect.signature(builder).bind(**fields)
+        except (TypeError, ValueError) as error:
+            raise JaxddError(f"method {name!r} cannot be built with {sorted(fields)}: {error}.") from error
+        kinds = field_types(name)
+        fields = {field: as_type(value, kinds.get(field, Any)) for field, value in fields.items()}
     made = builder(**fields)
     if not isinstance(made, Method | Recipe):
         raise JaxddError(f"method {name!r} must return a jaxdd.Method or a recipe for one, got {type(made).__name__}.")

@@ -106,6 +106,8 @@ def skip_check(module: Module, node: ast.AST) -> Changes:
         yield module.span(node.test), "False"
     elif isinstance(node, ast.Expr) and called(node.value).lstrip("_").startswith("check_"):
         yield module.span(node), "pass"
+    elif isinstance(node, ast.Call) and called(node) == "field" and len(node.args) == 2:
+        yield module.span(node), module.text(node.args[0])
     elif isinstance(node, ast.Call) and called(node) == "require":
         for keyword in node.keywords:
             if isinstance(keyword.value, ast.Tuple):

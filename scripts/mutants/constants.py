@@ -16,6 +16,8 @@ from mutants.source import Module, Span, called, dotted, number
 def default_of(module: Module, node: ast.AST) -> str:
     """The name of the field or argument whose default a node is, or nothing."""
     outside = module.parent(node)
+    if isinstance(outside, ast.Call) and called(outside) == "field" and node in outside.args[:1]:
+        node, outside = outside, module.parent(outside)  # a default with its range
     if isinstance(outside, ast.AnnAssign) and outside.value is node and isinstance(outside.target, ast.Name):
         return outside.target.id if isinstance(module.parent(outside), ast.ClassDef) else ""
     if isinstance(outside, ast.arguments):

@@ -20,9 +20,9 @@ def generated(root: pathlib.Path) -> list[Mutant]:
     """All that the operators make of a tree, by room, file and place."""
     found = []
     for room in ROOMS:
-        for file in sorted((root / "jaxdd" / room).glob("*.py")):
+        for file in sorted((root / "jaxdd" / room).rglob("*.py")):
             if file.name != "__init__.py":  # these only import
-                found += mutants_of(f"jaxdd/{room}/{file.name}", file.read_bytes())
+                found += mutants_of(file.relative_to(root).as_posix(), file.read_bytes())
     return found
 
 

@@ -4,8 +4,8 @@ Left out for every operator:
 
 * docstrings and other texts, messages and whatever is raised or logged, annotations, imports, decorators, `__all__`;
 * checks of arguments: `if ..: raise`, `if ..: return "what is wrong"`, `require(..)`, `check_integer(..)` and its like,
-  and all of `__post_init__`. A method's mathematics is not in them; whether a check is there at all is what
-  `skip_check` asks;
+  all of `__post_init__` and `check`, and the range of a `field(..)`. A method's mathematics is not in them; whether a
+  check is there at all is what `skip_check` asks;
 * shapes, axes and the number of keys in a split: a wrong one fails at once, by its shape, whatever the tests are like;
 * what belongs to the machine (`target_block`, `classes_per_batch`, `remat`, bytes, seconds, tolerances ..): another
   value, or another branch by it, gives the same result.
@@ -88,7 +88,7 @@ def _left_out(module: Module) -> Iterator[ast.AST | None]:
             case ast.FunctionDef():
                 yield node.returns
                 yield from node.decorator_list
-                if node.name in ("__post_init__", "__repr__", "__str__"):
+                if node.name in ("__post_init__", "__repr__", "__str__", "check"):
                     yield from node.body
             case ast.ClassDef():
                 yield from node.decorator_list
@@ -113,6 +113,8 @@ def _left_out_of_call(node: ast.Call) -> Iterator[ast.AST]:
     if name in _SPEECH or name.lstrip("_").startswith("check_") or dotted(node.func).startswith("logging."):
         yield from (*node.args, *node.keywords)
     arguments = list(node.args)
+    if name == "field":
+        yield from arguments[1:]
     if name in _SHAPED and isinstance(node.func, ast.Attribute):
         of_array = dotted(node.func.value).split(".")[0] not in ("jax", "jnp", "lax", "np", "optax")
         yield from arguments[max(0, _SHAPED[name] - of_array) :]

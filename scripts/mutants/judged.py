@@ -68,7 +68,7 @@ JUDGED: tuple[Judged, ...] = (
         _UNUSED_KEY,
     ),
     Judged(
-        "methods/rcig.py",
+        "methods/kernel/rcig.py",
         "scale_constant",
         "return 0.25 * (jnp.vdot(rest, solve(head_kernel(features), rest)) + optax.tree.vdot(body, body))",
         _SCALE_CANCELS,

@@ -41,7 +41,7 @@ class Mutant:
     @property
     def room(self) -> str:
         """The package that the file lies in."""
-        return self.path.split("/")[-2]
+        return self.path.split("/")[1]
 
     def applied(self, content: bytes) -> bytes:
         """The file with the change."""

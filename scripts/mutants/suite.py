@@ -7,11 +7,13 @@ import re
 
 # Beside a file's own tests (`tests/ROOM/test_NAME.py` or `tests/ROOM/test_ROOM_NAME.py`), in this order.
 _ALSO: dict[str, tuple[str, ...]] = {
-    "methods/matching": tuple(f"methods/test_{name}" for name in ("dc", "dm", "idc", "cafe", "ncfm")),
-    "methods/bilevel": tuple(f"methods/test_{name}" for name in ("bptt", "dd", "rat_bptt", "soft_label_dd")),
+    "methods/_matching": tuple(f"methods/test_{name}" for name in ("dc", "dm", "idc", "cafe", "ncfm")),
+    "methods/_bilevel": tuple(f"methods/test_{name}" for name in ("bptt", "dd", "rat_bptt", "soft_label_dd")),
+    "methods/_long_unroll": ("methods/test_bptt",),
+    "methods/linba": ("methods/test_bptt",),
     "methods/dd": ("methods/test_soft_label_dd",),
     "methods/soft_label_dd": ("methods/test_dd",),
-    "methods/_registry": ("methods/test_bilevel", "methods/test_matching", "methods/test_kip"),
+    "methods/_registry": ("methods/test_hyper", "methods/test_bilevel", "methods/test_matching", "methods/test_kip"),
     "training/fit": ("training/test_fit_average", "evaluation/test_score"),
     "training/protocols": ("training/test_fit",),
     "training/schedules": ("training/test_protocols", "training/test_fit"),
@@ -64,19 +66,19 @@ _OF_OPERATORS = {
 
 
 def _blocks(source: pathlib.Path) -> list[str]:
-    """What a method shares with others of its family: the files of its room that it imports."""
-    return re.findall(r"^from jaxdd\.methods\.(\w+) import", source.read_text(), re.MULTILINE)
+    """What a method shares with others of its family: the files of its folder that it imports."""
+    return re.findall(r"^from jaxdd\.methods\.\w+\._?(\w+) import", source.read_text(), re.MULTILINE)
 
 
 def tests_of(path: str, root: pathlib.Path, operator: str = "") -> tuple[str, ...]:
     """The test files for a source file, the most specific first; all of its room where it has none that exist.
 
     Args:
-      path: `jaxdd/ROOM/NAME.py`.
+      path: `jaxdd/ROOM/NAME.py`, or in a folder of the room; tests have none.
       root: of the tree.
       operator: that made the mutant.
     """
-    _, room, name = path.removesuffix(".py").split("/")
+    _, room, *_, name = path.removesuffix(".py").split("/")
     own = name.lstrip("_")
     first = [f"{room}/test_{own}", f"{room}/test_{room}_{own}"]
     shared = [f"methods/test_{block}" for block in _blocks(root / path)] if room == "methods" else []

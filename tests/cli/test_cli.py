@@ -187,7 +187,10 @@ BAD = {
     "ipc too large": (["distill", *TINY, "--workdir=DIR", "--config.method.ipc=99999"], "has only"),
     "no steps": (["distill", *TINY, "--workdir=DIR", "--config.run.steps=0"], "at least 1"),
     "unknown method": (["distill", *TINY, "--workdir=DIR", "--config.method.name=kpi"], "did you mean 'kip'"),
-    "unknown labels": (["distill", *TINY, "--workdir=DIR", "--config.method.labels=hard"], '"fixed", "learned"'),
+    "unknown labels": (
+        ["distill", *TINY, "--workdir=DIR", "--config.method.labels=hard"],
+        "one of fixed, learned, solve",
+    ),
     "unknown data": (["distill", *TINY, "--workdir=DIR", "--config.data.name=tinny"], "did you mean 'tiny'"),
     "unknown transform": (
         ["distill", *TINY, "--workdir=DIR", "--config.data.transform=standardise"],

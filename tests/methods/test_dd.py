@@ -132,7 +132,7 @@ def test_a_set_for_a_fixed_initialisation_says_how_to_train_it(mnist, digits):
     [
         ({"ipc": 3, "steps": 2}, "steps of DD must be a divisor of ipc, 3"),
         ({"epochs": 0}, "epochs of DD must be at least 1"),
-        ({"initialisation": "fixd"}, 'initialisation of DD must be "random" or "fixed"'),
+        ({"initialisation": "fixd"}, "initialisation of DD must be one of random, fixed"),
         ({"learning_rate": -1.0}, "learning_rate of DD must be positive and finite"),
         ({"inner_learning_rate": 0.0}, "inner_learning_rate of DD must be positive and finite"),
         ({"decay_every": 0}, "decay_every of DD must be at least 1"),

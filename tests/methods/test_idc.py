@@ -27,7 +27,7 @@ from jaxdd import methods, models
 from jaxdd.data import augmentation, cutmix
 from jaxdd.errors import JaxddError
 from jaxdd.methods import IDC, Classes
-from jaxdd.methods.idc import objective
+from jaxdd.methods.match.idc import objective
 from jaxdd.types import bound
 
 RATE, STEPS, BATCH = 0.2, 3, 8
@@ -172,7 +172,7 @@ def test_published_settings():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"distance": "cosine"}, "distance of IDC 'cosine'.* l1, mse"),
+        ({"distance": "cosine"}, "distance of IDC must be one of mse, l1, got 'cosine'"),
         ({"factor": 0}, "factor of IDC must be at least 1"),
         ({"matching_steps": 0}, "matching_steps of IDC must be at least 1"),
         ({"network_examples": 0}, "network_examples of IDC must be at least 1"),

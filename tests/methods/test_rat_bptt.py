@@ -96,7 +96,7 @@ def test_the_last_window_and_labels_that_stay(digits):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"window": 0}, "window of RaTBPTT must be from 1 to the 200 steps left"),
+        ({"window": 0}, "window of RaTBPTT must be at least 1"),
         ({"window": 150, "start": 100}, "from 1 to the 100 steps left"),
         ({"place": "middle"}, "place of RaTBPTT must be one of full, last, random, fixed"),
         ({"lerning_rate": 0.1}, "learning_rate"),

@@ -110,7 +110,7 @@ def test_devices_share_the_networks_or_the_real_images(networks, digits):
     [
         ({"ipc": 0}, "ipc of RFAD must be at least 1"),
         ({"networks": 0}, "networks of RFAD must be at least 1"),
-        ({"loss": "mse"}, 'loss of RFAD must be "cross_entropy" or "squared_error"'),
+        ({"loss": "mse"}, "loss of RFAD must be one of cross_entropy, squared_error"),
         ({"precision": "x"}, "precision of RFAD must be one of"),
         ({"ridge": -1.0}, "ridge of RFAD must be at least 0"),
         ({"scale_learning_rate": 0.0}, "scale_learning_rate of RFAD must be positive and finite"),

@@ -57,7 +57,7 @@ def test_updates_are_those_of_the_formula(labels, digits):
     ("options", "sentence"),
     [
         ({"classes": 0}, "classes of SoftLabelDD must be at least 1 or None"),
-        ({"labels": "centred"}, 'labels of SoftLabelDD must be "raw" or "softmax"'),
+        ({"labels": "centred"}, "labels of SoftLabelDD must be one of raw, softmax"),
         ({"ipc": 3, "steps": 2}, "steps of SoftLabelDD must be a divisor of ipc, 3"),
     ],
 )

@@ -13,8 +13,9 @@ import optax
 
 from jaxdd import inner, losses, models, training
 from jaxdd.data import augmentation, class_sampler
-from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Matching, see_real
+from jaxdd.methods._hyper import at_least, between, field, positive
+from jaxdd.methods._registry import method
+from jaxdd.methods.match._matching import Matching, see_real
 from jaxdd.synthetic import Params, clipped, multi_formation, per_leaf, pixels, render
 from jaxdd.types import (
     EXAMPLES,
@@ -55,30 +56,15 @@ class NCFM(Matching):
     target_block: int | None = 128
     augmentation: str = "idc-match"
     learning_rate: float = 0.004
-    factor: int = 2
-    frequencies: int = 4096
-    matching_weight: float = 300.0
-    amplitude_weight: float = 0.5
-    calibration_weight: float = 1.0
-    networks: int = 20
-    network_steps: int = 23_460
-    network_batch: int = 128
-    network_learning_rate: float = 0.01
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self,
-            factor=(self.factor >= 1, "at least 1"),
-            frequencies=(self.frequencies >= 1, "at least 1"),
-            matching_weight=positive(self.matching_weight),
-            amplitude_weight=(0 <= self.amplitude_weight <= 1, "between 0 and 1"),
-            calibration_weight=(self.calibration_weight >= 0, "at least 0"),
-            networks=(self.networks >= 1, "at least 1"),
-            network_steps=(self.network_steps >= 1, "at least 1"),
-            network_batch=(self.network_batch >= 1, "at least 1"),
-            network_learning_rate=positive(self.network_learning_rate),
-        )
+    factor: int = field(2, at_least(1))
+    frequencies: int = field(4096, at_least(1))
+    matching_weight: float = field(300.0, positive)
+    amplitude_weight: float = field(0.5, between(0, 1))
+    calibration_weight: float = field(1.0, at_least(0))
+    networks: int = field(20, at_least(1))
+    network_steps: int = field(23_460, at_least(1))
+    network_batch: int = field(128, at_least(1))
+    network_learning_rate: float = field(0.01, positive)
 
 
 NETWORKS = "ncfm_networks"

@@ -11,7 +11,8 @@ import optax
 
 from jaxdd import inner, losses, models, training
 from jaxdd.data import augmentation
-from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive, require
+from jaxdd.methods._registry import method
 from jaxdd.synthetic import Params, descend, learning_rates, per_leaf, pixels, render
 from jaxdd.types import (
     Array,
@@ -34,7 +35,7 @@ EXPERTS = "experts"
 
 
 @dataclasses.dataclass(frozen=True)
-class MTT:
+class MTT(HyperParameters):
     """Hyper-parameters of MTT; by default the authors' for 10 images per class of CIFAR-10, whitened.
 
     Attributes:
@@ -56,47 +57,34 @@ class MTT:
       gradient, remat: see `inner.unroll`.
     """
 
-    ipc: int = 10
+    ipc: int = field(10, at_least(1))
     init: str = "real"
     model: str | Network = "convnet"
-    steps: int = 30
-    span: int = 2
-    max_start: int = 20
-    batch: int | None = None
-    augmentation: str = "dsa"
-    learning_rate: float = 100.0
-    rate_learning_rate: float = 1e-5
-    inner_learning_rate: float = 0.001
-    experts_per_update: int = 1
-    networks_per_batch: int | None = 1
-    experts: int = 100
-    expert_epochs: int = 50
-    expert_batch: int = 256
-    expert_learning_rate: float = 0.01
-    gradient: str = "fwdrev"
-    remat: str = "step"
+    steps: int = field(30, at_least(1))
+    span: int = field(2, at_least(1))
+    max_start: int = field(20, at_least(1))
+    batch: int | None = field(None, at_least(1))
+    augmentation: str = field("dsa", accepted_by(augmentation.named))
+    learning_rate: float = field(100.0, positive)
+    rate_learning_rate: float = field(1e-5, positive)
+    inner_learning_rate: float = field(0.001, positive)
+    experts_per_update: int = field(1, at_least(1))
+    networks_per_batch: int | None = field(1, at_least(1))
+    experts: int = field(100, at_least(1))
+    expert_epochs: int = field(50, at_least(1))
+    expert_batch: int = field(256, at_least(1))
+    expert_learning_rate: float = field(0.01, positive)
+    gradient: str = field("fwdrev", one_of(inner.GRADIENTS))
+    remat: str = field("step", one_of(inner.REMATS))
 
-    def __post_init__(self):
+    def check(self):
         last = self.expert_epochs - self.span + 1
         require(
             self,
-            ipc=(self.ipc >= 1, "at least 1"),
-            steps=(self.steps >= 1, "at least 1"),
-            span=(1 <= self.span <= self.expert_epochs, f"from 1 to expert_epochs, {self.expert_epochs}"),
-            max_start=(1 <= self.max_start <= last, f"from 1 to {last}, so that the goal is among the epochs"),
-            batch=(self.batch is None or self.batch >= 1, "at least 1 or None"),
-            learning_rate=positive(self.learning_rate),
-            rate_learning_rate=positive(self.rate_learning_rate),
-            inner_learning_rate=positive(self.inner_learning_rate),
-            experts_per_update=(1 <= self.experts_per_update <= self.experts, f"from 1 to experts, {self.experts}"),
-            experts=(self.experts >= 1, "at least 1"),
-            expert_epochs=(self.expert_epochs >= 1, "at least 1"),
-            expert_batch=(self.expert_batch >= 1, "at least 1"),
-            expert_learning_rate=positive(self.expert_learning_rate),
-            gradient=(self.gradient in inner.GRADIENTS, f"one of {', '.join(inner.GRADIENTS)}"),
-            remat=(self.remat in inner.REMATS, f"one of {', '.join(inner.REMATS)}"),
+            span=(self.span <= self.expert_epochs, f"from 1 to expert_epochs, {self.expert_epochs}"),
+            max_start=(self.max_start <= last, f"from 1 to {last}, so that the goal is among the epochs"),
+            experts_per_update=(self.experts_per_update <= self.experts, f"from 1 to experts, {self.experts}"),
         )
-        augmentation.named(self.augmentation)
 
 
 class MTTState(NamedTuple):

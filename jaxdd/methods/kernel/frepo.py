@@ -13,7 +13,8 @@ import optax
 
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
-from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive, require
+from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render, with_mirror_images
 from jaxdd.types import (
     TRAINED_FEATURES,
@@ -32,7 +33,7 @@ from jaxdd.types import (
 
 
 @dataclasses.dataclass(frozen=True)
-class FRePo:
+class FRePo(HyperParameters):
     """Hyper-parameters of FRePo; by default those that the authors' code has for Fashion-MNIST.
 
     Unlike theirs the pool's networks see all images of the set at once, not 1,000 of them.
@@ -55,38 +56,24 @@ class FRePo:
       float64: solve in float64.
     """
 
-    ipc: int = 1
+    ipc: int = field(1, at_least(1))
     model: str | Network = "wide_convnet"
-    pool: int = 10
-    max_age: int = 100
-    pool_learning_rate: float = 3e-4
-    networks: int = 1
-    networks_per_batch: int | None = 1
-    target_batch: int = 1024
-    target_block: int | None = 64
-    precision: str = "default"
-    learning_rate: float = 3e-4
-    decay_steps: int = 500_000
+    pool: int = field(10, at_least(1))
+    max_age: int = field(100, at_least(1))
+    pool_learning_rate: float = field(3e-4, positive)
+    networks: int = field(1, at_least(1))
+    networks_per_batch: int | None = field(1, at_least(1))
+    target_batch: int = field(1024, at_least(1))
+    target_block: int | None = field(64, at_least(1))
+    precision: str = field("default", one_of(models.PRECISIONS))
+    learning_rate: float = field(3e-4, positive)
+    decay_steps: int = field(500_000, at_least(1))
     flip: bool = False
-    ridge: float = 1e-6
+    ridge: float = field(1e-6, at_least(0))
     float64: bool = False
 
-    def __post_init__(self):
-        require(
-            self,
-            ipc=(self.ipc >= 1, "at least 1"),
-            pool=(self.pool >= 1, "at least 1"),
-            max_age=(self.max_age >= 1, "at least 1"),
-            pool_learning_rate=positive(self.pool_learning_rate),
-            networks=(1 <= self.networks <= self.pool, "at least 1 and at most the pool"),
-            networks_per_batch=(self.networks_per_batch is None or self.networks_per_batch >= 1, "at least 1 or None"),
-            target_batch=(self.target_batch >= 1, "at least 1"),
-            target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),
-            precision=(self.precision in models.PRECISIONS, f"one of {', '.join(models.PRECISIONS)}"),
-            learning_rate=positive(self.learning_rate),
-            decay_steps=(self.decay_steps >= 1, "at least 1"),
-            ridge=(self.ridge >= 0, "at least 0"),
-        )
+    def check(self):
+        require(self, networks=(self.networks <= self.pool, f"at least 1 and at most the pool, {self.pool}"))
 
 
 class FRePoState(NamedTuple):

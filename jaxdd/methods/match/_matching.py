@@ -12,7 +12,7 @@ import optax
 
 from jaxdd import inner, losses, models
 from jaxdd.data import augmentation, class_sampler
-from jaxdd.methods._registry import positive, require
+from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive
 from jaxdd.synthetic import Params, SyntheticSet, descend, per_leaf, render
 from jaxdd.types import (
     EXAMPLES,
@@ -35,10 +35,12 @@ from jaxdd.types import (
 
 FURTHER = f"{EXAMPLES}/further"
 """The draw of real examples that are not matched."""
+AUGMENTATION = accepted_by(augmentation.named)
+"""What a field that names an augmentation may be."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Matching:
+class Matching(HyperParameters):
     """Hyper-parameters that every method of the family has.
 
     Attributes:
@@ -56,27 +58,15 @@ class Matching:
       learning_rate: of gradient descent on the images, with momentum 0.5.
     """
 
-    ipc: int = 1
+    ipc: int = field(1, at_least(1))
     init: str = "real"
     model: str | Network = "convnet"
-    target_per_class: int = 256
-    target_block: int | None = 16
-    classes_per_batch: int | None = 1
-    precision: str = "default"
-    augmentation: str = "none"
-    learning_rate: float = 0.1
-
-    def __post_init__(self):
-        require(
-            self,
-            ipc=(self.ipc >= 1, "at least 1"),
-            target_per_class=(self.target_per_class >= 1, "at least 1"),
-            target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),
-            classes_per_batch=(self.classes_per_batch is None or self.classes_per_batch >= 1, "at least 1 or None"),
-            precision=(self.precision in models.PRECISIONS, f"one of {', '.join(models.PRECISIONS)}"),
-            learning_rate=positive(self.learning_rate),
-        )
-        augmentation.named(self.augmentation)
+    target_per_class: int = field(256, at_least(1))
+    target_block: int | None = field(16, at_least(1))
+    classes_per_batch: int | None = field(1, at_least(1))
+    precision: str = field("default", one_of(models.PRECISIONS))
+    augmentation: str = field("none", AUGMENTATION)
+    learning_rate: float = field(0.1, positive)
 
 
 class Shown(NamedTuple):

@@ -13,13 +13,14 @@ import optax
 from jaxdd import inner, kernels
 from jaxdd.data import balanced_sampler
 from jaxdd.losses import centred_one_hot, squared_error
-from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive, require
+from jaxdd.methods._registry import method
 from jaxdd.synthetic import corrupted, descend, learned_labels, moving_average, per_leaf, pixels, render
 from jaxdd.types import Batch, Distilled, Examples, Key, Method, Metrics, RealData
 
 
 @dataclasses.dataclass(frozen=True)
-class KIP:
+class KIP(HyperParameters):
     """Hyper-parameters of KIP; the paper's for fully-connected kernels, except that labels are learned.
 
     Attributes:
@@ -46,47 +47,33 @@ class KIP:
       float64: solve in float64.
     """
 
-    ipc: int = 1
-    init: str = "real"
-    labels: str = "learned"
-    learning_rate: float = 0.04
-    label_learning_rate: float = 0.003
-    ema: float = 0.99
-    target_batch: int = 2500
-    target_block: int | None = None
-    corruption: float = 0.0
-    kernel: str = "ntk"
-    depth: int = 1
-    activation: str = "relu"
+    ipc: int = field(1, at_least(1))
+    init: str = field("real", one_of(("real", "noise")))
+    labels: str = field("learned", one_of(("fixed", "learned", "solve")))
+    learning_rate: float = field(0.04, positive)
+    label_learning_rate: float = field(0.003, positive)
+    ema: float = field(0.99, at_least(0, under=1))
+    target_batch: int = field(2500, at_least(1))
+    target_block: int | None = field(None, at_least(1))
+    corruption: float = field(0.0, at_least(0, under=1))
+    kernel: str = field("ntk", one_of(kernels.NAMES))
+    depth: int = field(1, at_least(0))
+    activation: str = field("relu", one_of(("relu", "erf")))
     w_std: float = math.sqrt(2)
     b_std: float = 0.1
     stem: bool = False
-    kernel_block: int | None = None
-    ridge: float = 1e-6
+    kernel_block: int | None = field(None, at_least(1))
+    ridge: float = field(1e-6, at_least(0))
     float64: bool = False
 
-    def __post_init__(self):
+    def check(self):
         require(
             self,
-            ipc=(self.ipc >= 1, "at least 1"),
-            labels=(self.labels in ("fixed", "learned", "solve"), '"fixed", "learned" or "solve"'),
-            init=(self.init in ("real", "noise"), '"real" or "noise"'),
-            target_batch=(self.target_batch >= 1, "at least 1"),
             target_block=(
-                self.target_block is None
-                or (self.target_block >= 1 and self.target_batch % self.target_block == 0 and self.labels != "solve"),
+                self.target_block is None or (self.target_batch % self.target_block == 0 and self.labels != "solve"),
                 f"None, or a divisor of target_batch ({self.target_batch}) where labels are not solved for",
             ),
-            corruption=(0 <= self.corruption < 1, "at least 0 and under 1"),
-            learning_rate=positive(self.learning_rate),
-            label_learning_rate=positive(self.label_learning_rate),
-            ema=(0 <= self.ema < 1, "at least 0 and under 1"),
-            ridge=(self.ridge >= 0, "at least 0"),
-            depth=(self.depth >= 0, "at least 0"),
-            kernel=(self.kernel in kernels.NAMES, f"one of {', '.join(kernels.NAMES)}"),
             stem=(not self.stem or self.convolutional, "False for a fully-connected kernel"),
-            kernel_block=(self.kernel_block is None or self.kernel_block >= 1, "at least 1 or None"),
-            activation=(self.activation in ("relu", "erf"), '"relu" or "erf"'),
         )
 
     @property

@@ -7,8 +7,9 @@ import dataclasses
 import optax
 
 from jaxdd import inner
-from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.bilevel import Bilevel, Inner, bilevel, class_batches
+from jaxdd.methods._hyper import at_least, field, more_than, one_of, positive, require
+from jaxdd.methods._registry import method
+from jaxdd.methods.unrolled._bilevel import Bilevel, Inner, bilevel, class_batches
 from jaxdd.synthetic import clip_by_running_norm, learned_labels, per_leaf, pixels
 from jaxdd.types import Recipe
 
@@ -37,30 +38,21 @@ class RaTBPTT(Bilevel):
     init: str = "unit"
     learn_labels: bool = False
     steps: int = 200
-    window: int = 60
-    place: str = "random"
-    start: int = 0
-    per_class: int | None = None
-    inner_learning_rate: float = 0.001
-    learning_rate: float = 0.001
-    label_learning_rate: float = 0.001
-    clip: float = 2.0
+    window: int = field(60, at_least(1))
+    place: str = field("random", one_of(inner.WINDOWS))
+    start: int = field(0, at_least(0))
+    per_class: int | None = field(None, at_least(1))
+    inner_learning_rate: float = field(0.001, positive)
+    learning_rate: float = field(0.001, positive)
+    label_learning_rate: float = field(0.001, positive)
+    clip: float = field(2.0, more_than(1))
 
-    def __post_init__(self):
-        super().__post_init__()
+    def check(self):
+        super().check()
+        left = self.steps - self.start
         require(
             self,
-            start=(self.start >= 0, "at least 0"),
-            window=(1 <= self.window <= self.steps - self.start, f"from 1 to the {self.steps - self.start} steps left"),
-            place=(self.place in inner.WINDOWS, f"one of {', '.join(inner.WINDOWS)}"),
-            per_class=(self.per_class is None or self.per_class >= 1, "at least 1 or None"),
-            inner_learning_rate=positive(self.inner_learning_rate),
-            learning_rate=positive(self.learning_rate),
-            label_learning_rate=positive(self.label_learning_rate),
-            clip=(self.clip > 1, "more than 1"),
-        )
-        require(
-            self,
+            window=(self.window <= left, f"from 1 to the {left} steps left"),
             place=(
                 self.place != "full" or self.window == self.steps,
                 f"another than full unless window is {self.steps}",

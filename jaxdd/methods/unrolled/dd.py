@@ -8,8 +8,9 @@ from typing import Any
 import optax
 
 from jaxdd import inner
-from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.bilevel import Bilevel, Inner, bilevel
+from jaxdd.methods._hyper import at_least, field, more_than, one_of, positive, require
+from jaxdd.methods._registry import method
+from jaxdd.methods.unrolled._bilevel import Bilevel, Inner, bilevel
 from jaxdd.synthetic import SyntheticSet, clip_by_running_norm, learning_rates, per_leaf, pixels
 from jaxdd.types import Indices, Network, PyTree, Recipe, leaves_by_path
 
@@ -40,27 +41,18 @@ class DD(Bilevel):
     model: str | Network = "lenet"
     networks: int = 4
     target_block: int | None = None
-    initialisation: str = "random"
-    steps: int = 10
-    epochs: int = 3
-    inner_learning_rate: float = 0.02
+    initialisation: str = field("random", one_of(INITIALISATIONS))
+    steps: int = field(10, at_least(1))
+    epochs: int = field(3, at_least(1))
+    inner_learning_rate: float = field(0.02, positive)
     init: str = "noise"
-    learning_rate: float = 0.01
-    decay_every: int = 2360
-    clip: float | None = None
+    learning_rate: float = field(0.01, positive)
+    decay_every: int = field(2360, at_least(1))
+    clip: float | None = field(None, more_than(1))
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self,
-            steps=(self.steps >= 1 and self.ipc % self.steps == 0, f"a divisor of ipc, {self.ipc}"),
-            epochs=(self.epochs >= 1, "at least 1"),
-            initialisation=(self.initialisation in INITIALISATIONS, '"random" or "fixed"'),
-            inner_learning_rate=positive(self.inner_learning_rate),
-            learning_rate=positive(self.learning_rate),
-            decay_every=(self.decay_every >= 1, "at least 1"),
-            clip=(self.clip is None or self.clip > 1, "more than 1 or None"),
-        )
+    def check(self):
+        super().check()
+        require(self, steps=(self.ipc % self.steps == 0, f"a divisor of ipc, {self.ipc}"))
 
 
 @method(DD)

@@ -14,7 +14,7 @@ from jaxdd import inner, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.inner import InnerOptimizer
-from jaxdd.methods._registry import require
+from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of
 from jaxdd.synthetic import SyntheticSet, descend, render
 from jaxdd.types import (
     Array,
@@ -38,7 +38,7 @@ Params = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Bilevel:
+class Bilevel(HyperParameters):
     """Hyper-parameters that every method of the family has.
 
     Attributes:
@@ -52,26 +52,14 @@ class Bilevel:
       gradient, remat: see `inner.unroll`.
     """
 
-    ipc: int = 1
+    ipc: int = field(1, at_least(1))
     model: str | Network = "convnet"
-    networks: int = 1
-    networks_per_batch: int | None = 1
-    target_batch: int = 1024
-    target_block: int | None = 256
-    gradient: str = "fwdrev"
-    remat: str = "step"
-
-    def __post_init__(self):
-        require(
-            self,
-            ipc=(self.ipc >= 1, "at least 1"),
-            networks=(self.networks >= 1, "at least 1"),
-            networks_per_batch=(self.networks_per_batch is None or self.networks_per_batch >= 1, "at least 1 or None"),
-            target_batch=(self.target_batch >= 1, "at least 1"),
-            target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),
-            gradient=(self.gradient in inner.GRADIENTS, f"one of {', '.join(inner.GRADIENTS)}"),
-            remat=(self.remat in inner.REMATS, f"one of {', '.join(inner.REMATS)}"),
-        )
+    networks: int = field(1, at_least(1))
+    networks_per_batch: int | None = field(1, at_least(1))
+    target_batch: int = field(1024, at_least(1))
+    target_block: int | None = field(256, at_least(1))
+    gradient: str = field("fwdrev", one_of(inner.GRADIENTS))
+    remat: str = field("step", one_of(inner.REMATS))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,14 @@ import optax
 
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import balanced_sampler
-from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive
+from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render
 from jaxdd.types import RANDOM_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, RealData, Recipe, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class RFAD:
+class RFAD(HyperParameters):
     """Hyper-parameters of RFAD; the paper's, without its learned linear map of the pixels.
 
     Attributes:
@@ -36,35 +37,19 @@ class RFAD:
       float64: solve in float64.
     """
 
-    ipc: int = 1
+    ipc: int = field(1, at_least(1))
     model: str = "convnet(width=256, norm='none', initializer='he')"
-    networks: int = 8
-    target_batch: int = 5120
-    target_block: int | None = 64
-    precision: str = "default"
-    loss: str = "cross_entropy"
-    learning_rate: float = 1e-3
-    scale_learning_rate: float = 1e-2
+    networks: int = field(8, at_least(1))
+    target_batch: int = field(5120, at_least(1))
+    target_block: int | None = field(64, at_least(1))
+    precision: str = field("default", one_of(models.PRECISIONS))
+    loss: str = field("cross_entropy", one_of(("cross_entropy", "squared_error")))
+    learning_rate: float = field(1e-3, positive)
+    scale_learning_rate: float = field(1e-2, positive)
     w_std: float = 2**0.5
     b_std: float = 0.1
-    ridge: float = 5e-3
+    ridge: float = field(5e-3, at_least(0))
     float64: bool = True
-
-    def __post_init__(self):
-        require(
-            self,
-            ipc=(self.ipc >= 1, "at least 1"),
-            # The file names it, so that its kernel can be made again.
-            model=(isinstance(self.model, str), 'a name, for a network of your own "my.module:factory"'),
-            networks=(self.networks >= 1, "at least 1"),
-            target_batch=(self.target_batch >= 1, "at least 1"),
-            target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),
-            precision=(self.precision in models.PRECISIONS, f"one of {', '.join(models.PRECISIONS)}"),
-            loss=(self.loss in ("cross_entropy", "squared_error"), '"cross_entropy" or "squared_error"'),
-            learning_rate=positive(self.learning_rate),
-            scale_learning_rate=positive(self.scale_learning_rate),
-            ridge=(self.ridge >= 0, "at least 0"),
-        )
 
 
 class RFADState(NamedTuple):

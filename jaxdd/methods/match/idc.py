@@ -11,9 +11,9 @@ import optax
 
 from jaxdd import losses
 from jaxdd.data import augmentation, cutmix, uniform_sampler
-from jaxdd.errors import unknown
-from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Match, Matching, match_gradients, matching, one_network
+from jaxdd.methods._hyper import at_least, between, field, one_of, positive
+from jaxdd.methods._registry import method
+from jaxdd.methods.match._matching import AUGMENTATION, Match, Matching, match_gradients, matching, one_network
 from jaxdd.synthetic import clipped, multi_formation, pixels
 from jaxdd.types import Array, Key, Network, Networks, Recipe
 
@@ -39,33 +39,16 @@ class IDC(Matching):
     ipc: int = 10
     augmentation: str = "idc-match"
     learning_rate: float = 0.124
-    factor: int = 2
-    distance: str = "mse"
-    matching_steps: int = 100
-    network_examples: int = 2000
-    network_batch: int = 64
-    network_learning_rate: float = 0.01
-    network_momentum: float = 0.9
-    network_weight_decay: float = 5e-4
-    network_augmentation: str = "idc-train"
-    cutmix: float = 0.5
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.distance not in ("l1", "mse"):
-            raise unknown("distance of IDC", self.distance, ("l1", "mse"))
-        require(
-            self,
-            factor=(self.factor >= 1, "at least 1"),
-            matching_steps=(self.matching_steps >= 1, "at least 1"),
-            network_examples=(self.network_examples >= 1, "at least 1"),
-            network_batch=(self.network_batch >= 1, "at least 1"),
-            network_learning_rate=positive(self.network_learning_rate),
-            network_momentum=(0 <= self.network_momentum < 1, "at least 0 and under 1"),
-            network_weight_decay=(self.network_weight_decay >= 0, "at least 0"),
-            cutmix=(0 <= self.cutmix <= 1, "between 0 and 1"),
-        )
-        augmentation.named(self.network_augmentation)
+    factor: int = field(2, at_least(1))
+    distance: str = field("mse", one_of(("mse", "l1")))
+    matching_steps: int = field(100, at_least(1))
+    network_examples: int = field(2000, at_least(1))
+    network_batch: int = field(64, at_least(1))
+    network_learning_rate: float = field(0.01, positive)
+    network_momentum: float = field(0.9, at_least(0, under=1))
+    network_weight_decay: float = field(5e-4, at_least(0))
+    network_augmentation: str = field("idc-train", AUGMENTATION)
+    cutmix: float = field(0.5, between(0, 1))
 
     @property
     def network_steps(self) -> int:

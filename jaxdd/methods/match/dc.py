@@ -1,4 +1,4 @@
-"""DC and DSA: gradient matching (Zhao, Mopuri & Bilen 2021; Zhao & Bilen 2021, https://arxiv.org/abs/2006.05929)."""
+"""DC (Zhao, Mopuri & Bilen 2021, "Dataset Condensation with Gradient Matching", https://arxiv.org/abs/2006.05929)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import optax
 
 from jaxdd import losses
 from jaxdd.data import augmentation
-from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Match, Matching, match_gradients, matching, one_network
+from jaxdd.methods._hyper import at_least, field, positive
+from jaxdd.methods._registry import method
+from jaxdd.methods.match._matching import Match, Matching, match_gradients, matching, one_network
 from jaxdd.synthetic import pixels
 from jaxdd.types import Array, Key, Network, Networks, Recipe
 
@@ -31,20 +32,10 @@ class DC(Matching):
     """
 
     init: str = "noise"
-    matching_steps: int | None = None
-    epochs: int | None = None
-    network_learning_rate: float = 0.01
-    network_batch: int = 256
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self,
-            matching_steps=(self.matching_steps is None or self.matching_steps >= 1, "at least 1 or None"),
-            epochs=(self.epochs is None or self.epochs >= 1, "at least 1 or None"),
-            network_learning_rate=positive(self.network_learning_rate),
-            network_batch=(self.network_batch >= 1, "at least 1"),
-        )
+    matching_steps: int | None = field(None, at_least(1))
+    epochs: int | None = field(None, at_least(1))
+    network_learning_rate: float = field(0.01, positive)
+    network_batch: int = field(256, at_least(1))
 
     @property
     def loops(self) -> tuple[int, int]:
@@ -54,14 +45,6 @@ class DC(Matching):
         return self.matching_steps or matching_steps, self.epochs or epochs
 
 
-@dataclasses.dataclass(frozen=True)
-class DSA(DC):
-    """Hyper-parameters of DSA, the paper's: those of `DC`."""
-
-    init: str = "real"
-    augmentation: str = "dsa"
-
-
 @method(DC)
 def dc(config: DC) -> Recipe:
     """Dataset Condensation: match the gradients of a network that is trained on the set in between.
@@ -69,16 +52,11 @@ def dc(config: DC) -> Recipe:
     Minimises `sum_c D(grad CE(real of class c), grad CE(synthetic of class c))`, D the cosine distance between the rows
     of each layer (`losses.gradient_matching`).
     """
-    return _gradient_matching(config)
+    return gradient_matching(config)
 
 
-@method(DSA)
-def dsa(config: DSA) -> Recipe:
-    """Differentiable Siamese Augmentation: DC with both sides augmented alike, from real images."""
-    return _gradient_matching(config)
-
-
-def _gradient_matching(config: DC) -> Recipe:
+def gradient_matching(config: DC) -> Recipe:
+    """`dc`, for DSA too."""
     return matching(
         config,
         pixels(config.ipc, init=config.init),

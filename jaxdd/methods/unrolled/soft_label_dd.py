@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxdd.methods._registry import method, require
-from jaxdd.methods.dd import DD, gradient_descent_set
+from jaxdd.methods._hyper import at_least, field, one_of
+from jaxdd.methods._registry import method
+from jaxdd.methods.unrolled.dd import DD, gradient_descent_set
 from jaxdd.synthetic import learned_labels, pixels
 from jaxdd.types import Recipe
 
@@ -19,16 +20,8 @@ class SoftLabelDD(DD):
       labels: "raw" (any vectors, the paper) or "softmax" (probabilities).
     """
 
-    classes: int | None = None
-    labels: str = "raw"
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self,
-            classes=(self.classes is None or self.classes >= 1, "at least 1 or None"),
-            labels=(self.labels in ("raw", "softmax"), '"raw" or "softmax"'),
-        )
+    classes: int | None = field(None, at_least(1))
+    labels: str = field("raw", one_of(("raw", "softmax")))
 
 
 @method(SoftLabelDD)

@@ -8,8 +8,9 @@ import jax
 
 from jaxdd import losses
 from jaxdd.errors import JaxddError
-from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Match, Matching, match_layers, matching
+from jaxdd.methods._hyper import at_least, field, positive
+from jaxdd.methods._registry import method
+from jaxdd.methods.match._matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
 from jaxdd.types import Recipe
 
@@ -27,18 +28,9 @@ class DataDAM(Matching):
     target_per_class: int = 64
     augmentation: str = "dsa"
     learning_rate: float = 1.0
-    exponent: float = 1.0
-    attention_weight: float = 100.0
-    feature_weight: float = 0.01
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self,
-            exponent=positive(self.exponent),
-            attention_weight=positive(self.attention_weight),
-            feature_weight=(self.feature_weight >= 0, "at least 0"),
-        )
+    exponent: float = field(1.0, positive)
+    attention_weight: float = field(100.0, positive)
+    feature_weight: float = field(0.01, at_least(0))
 
 
 @method(DataDAM)

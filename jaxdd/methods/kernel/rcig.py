@@ -12,7 +12,8 @@ import optax
 
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
-from jaxdd.methods._registry import method, positive, require
+from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive
+from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, moving_average, per_leaf, pixels, render, with_mirror_images
 from jaxdd.types import (
     TRAINED_FEATURES,
@@ -31,7 +32,7 @@ from jaxdd.types import (
 
 
 @dataclasses.dataclass(frozen=True)
-class RCIG:
+class RCIG(HyperParameters):
     """Hyper-parameters of RCIG; the authors' for images of 28 and 32 pixels, but for `ridge`, `flip`, `target_block`.
 
     Both solves are conjugate gradients, where the authors have Adam with learning rates that a search finds. The
@@ -56,41 +57,22 @@ class RCIG:
         beside a diagonal of some 500: a relative 1e-6 for each.
     """
 
-    ipc: int = 1
+    ipc: int = field(1, at_least(1))
     model: str | Network = "wide_convnet(norm='none')"
-    pool: int = 30
-    max_age: int = 100
-    pool_steps: int = 16
-    pool_learning_rate: float = 5e-5
-    inner_steps: int = 20
-    hessian_steps: int = 20
-    target_batch: int = 1024
-    target_block: int | None = 64
-    precision: str = "default"
-    learning_rate: float = 3e-3
-    scale_learning_rate: float = 0.03
-    ema: float = 0.99
+    pool: int = field(30, at_least(1))
+    max_age: int = field(100, at_least(1))
+    pool_steps: int = field(16, at_least(1))
+    pool_learning_rate: float = field(5e-5, positive)
+    inner_steps: int = field(20, at_least(1))
+    hessian_steps: int = field(20, at_least(1))
+    target_batch: int = field(1024, at_least(1))
+    target_block: int | None = field(64, at_least(1))
+    precision: str = field("default", one_of(models.PRECISIONS))
+    learning_rate: float = field(3e-3, positive)
+    scale_learning_rate: float = field(0.03, positive)
+    ema: float = field(0.99, at_least(0, under=1))
     flip: bool = False
-    ridge: float = 1e-5
-
-    def __post_init__(self):
-        require(
-            self,
-            ipc=(self.ipc >= 1, "at least 1"),
-            pool=(self.pool >= 1, "at least 1"),
-            max_age=(self.max_age >= 1, "at least 1"),
-            pool_steps=(self.pool_steps >= 1, "at least 1"),
-            pool_learning_rate=positive(self.pool_learning_rate),
-            inner_steps=(self.inner_steps >= 1, "at least 1"),
-            hessian_steps=(self.hessian_steps >= 1, "at least 1"),
-            target_batch=(self.target_batch >= 1, "at least 1"),
-            target_block=(self.target_block is None or self.target_block >= 1, "at least 1 or None"),
-            precision=(self.precision in models.PRECISIONS, f"one of {', '.join(models.PRECISIONS)}"),
-            learning_rate=positive(self.learning_rate),
-            scale_learning_rate=positive(self.scale_learning_rate),
-            ema=(0 <= self.ema < 1, "at least 0 and under 1"),
-            ridge=(self.ridge >= 0, "at least 0"),
-        )
+    ridge: float = field(1e-5, at_least(0))
 
 
 class RCIGState(NamedTuple):

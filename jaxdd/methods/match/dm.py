@@ -8,7 +8,7 @@ import jax
 
 from jaxdd import losses
 from jaxdd.methods._registry import method
-from jaxdd.methods.matching import Match, Matching, match_layers, matching
+from jaxdd.methods.match._matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
 from jaxdd.types import Recipe
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxdd import inner, losses
 from jaxdd.data import augmentation, class_sampler
-from jaxdd.methods._registry import method, positive, require
-from jaxdd.methods.matching import Match, Matching, match_layers, matching
+from jaxdd.methods._hyper import at_least, field, positive
+from jaxdd.methods._registry import method
+from jaxdd.methods.match._matching import Match, Matching, match_layers, matching
 from jaxdd.synthetic import pixels
 from jaxdd.types import Array, Indices, Key, Labels, Network, Networks, NetworkState, PyTree, Recipe
 
@@ -37,30 +38,15 @@ class CAFE(Matching):
     """
 
     init: str = "noise"
-    early_weight: float = 0.1
-    discrimination_weight: float = 0.01
-    query: int = 128
-    query_draws: int = 8
-    renewal: float = 0.04
-    change: float = 0.03
-    window: int = 10
-    max_epochs: int = 50
-    network_learning_rate: float = 0.01
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self,
-            early_weight=(self.early_weight >= 0, "at least 0"),
-            discrimination_weight=(self.discrimination_weight >= 0, "at least 0"),
-            query=(self.query >= 1, "at least 1"),
-            query_draws=(self.query_draws >= 1, "at least 1"),
-            renewal=(self.renewal >= 0, "at least 0"),
-            change=(self.change >= 0, "at least 0"),
-            window=(self.window >= 2, "at least 2"),
-            max_epochs=(self.max_epochs >= 1, "at least 1"),
-            network_learning_rate=positive(self.network_learning_rate),
-        )
+    early_weight: float = field(0.1, at_least(0))
+    discrimination_weight: float = field(0.01, at_least(0))
+    query: int = field(128, at_least(1))
+    query_draws: int = field(8, at_least(1))
+    renewal: float = field(0.04, at_least(0))
+    change: float = field(0.03, at_least(0))
+    window: int = field(10, at_least(2))
+    max_epochs: int = field(50, at_least(1))
+    network_learning_rate: float = field(0.01, positive)
 
 
 @method(

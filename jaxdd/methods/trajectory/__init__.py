@@ -1,0 +1,1 @@
+"""Methods that match the way that networks take in training."""

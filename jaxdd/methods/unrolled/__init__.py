@@ -1,0 +1,1 @@
+"""Methods that differentiate through training: they share `bilevel`."""
