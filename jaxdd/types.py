@@ -7,6 +7,7 @@ Shapes follow one convention throughout the library: images `(n, height, width, 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._jax import Tracer
-from jaxdd.errors import JaxddError
+from jaxdd.errors import JaxddError, unknown
 
 Array = jax.Array
 Key = jax.Array
@@ -525,29 +526,152 @@ def leaves_by_path(tree: PyTree) -> dict[str, Array]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
+MODES = ("train", "eval", "batch")
+"""How a network is called.
+
+"eval" normalises by the running statistics and drops nothing out. "train" normalises by the batch at hand, moves the
+running statistics, and drops out if there is a key. "batch" normalises by the batch at hand and changes nothing: the
+statistics come back as they went in, and nothing is dropped out.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Missing:
+    method: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.method == "norms":
+            raise JaxddError("this network does not say what its normalisations see; one from flax.linen does.")
+        raise JaxddError(
+            f"this network does not say what its {self.method} are; give its module a `{self.method}` method."
+        )
+
+
 def missing(method: str) -> Callable[..., Any]:
     """What stands in a `Network` for something that it cannot do: raises a JaxddError that says so."""
-
-    def call(*args, **kwargs):
-        raise JaxddError(f"this network does not say what its {method} are; give its module a `{method}` method.")
-
-    return call
+    return _Missing(method)
 
 
-class Network(NamedTuple):
-    """A network as pure functions over plain dicts of arrays.
+_NO_LAYERS, _NO_NORMS = missing("layers"), missing("norms")
 
-    `stats` holds what is not trained by gradients (BatchNorm's running statistics); it is `{}` for most networks.
+
+class Moments(NamedTuple):
+    """Of one normalisation, each `(channels,)`."""
+
+    mean: Array
+    variance: Array
+    """Biased: the mean squared distance from the mean."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Norms:
+    """What the batch normalisations of a network see, in the order in which they are applied.
+
+    Attributes:
+      batch: moments of the input of each, over images, height and width.
+      running: its running statistics.
+      names: where these lie in `stats`, "batch_stats/norm_0"; static.
     """
 
+    batch: tuple[Moments, ...]
+    running: tuple[Moments, ...]
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+
+
+class _Network(NamedTuple):
     init: Callable[[Key], tuple[PyTree, PyTree]]
     """`init(key) -> (theta, stats)`."""
     apply: Callable[..., tuple[Array, PyTree]]
-    """`apply(theta, images, stats, *, train=False, key=None) -> (logits (n, classes), stats)`."""
+    """`apply(theta, images, stats, *, mode="eval", key=None) -> (logits (n, classes), stats)`, see `MODES`."""
     features: Callable[..., tuple[Array, PyTree]]
     """Same arguments; the penultimate features `(n, d)` instead of logits."""
-    layers: Callable[..., tuple[tuple[Array, ...], PyTree]] = missing("layers")
-    """Same arguments; what every nonlinearity gives, in order, then the features, then the logits."""
+    layers: Callable[..., tuple[tuple[Array, ...], PyTree]] = _NO_LAYERS
+    """Same arguments; what every nonlinearity gives, in order, then the features, then the logits. Where nothing is
+    given but features, these and the logits."""
+    norms: Callable[..., tuple[Array, Norms]] = _NO_NORMS
+    """`norms(theta, images, stats, *, mask=None, mode="eval") -> (logits, Norms)`, with moments over the images of a
+    `mask`, bool or weights `(n,)`. Differentiable in images and theta. In the mode "batch" each normalisation sees what
+    those before it made of this batch."""
+
+
+class Network(_Network):
+    """A network as pure functions over plain dicts of arrays.
+
+    `stats` holds what is not trained by gradients (BatchNorm's running statistics); it is `{}` for most networks.
+
+    A function that is given may take `train: bool` in place of `mode`, or neither. `network.apply(.., train=True)`,
+    which was the way to call one once, still is `mode="train"`, and `train=False` is "eval".
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        init: Callable[[Key], tuple[PyTree, PyTree]],
+        apply: Callable[..., tuple[Array, PyTree]],
+        features: Callable[..., tuple[Array, PyTree]],
+        layers: Callable[..., tuple[tuple[Array, ...], PyTree]] = _NO_LAYERS,
+        norms: Callable[..., tuple[Array, Norms]] = _NO_NORMS,
+    ) -> Network:
+        apply, features = _in_modes(apply), _in_modes(features)
+        if isinstance(layers, _Missing) and not isinstance(features, _Missing):
+            layers = _LastLayers(apply, features)
+        return super().__new__(cls, init, apply, features, _in_modes(layers), norms)
+
+    def _replace(self, **fields: Any) -> Network:
+        return Network(**{**self._asdict(), **fields})
+
+
+@dataclasses.dataclass(frozen=True)
+class _InModes:
+    """A network's function, called in a mode. Equal ones are equal, so that compiled programs are reused."""
+
+    function: Callable[..., tuple[Any, PyTree]]
+    takes: frozenset[str]
+
+    def __call__(
+        self,
+        theta: PyTree,
+        images: Array,
+        stats: PyTree,
+        *,
+        mode: str | None = None,
+        key: Key | None = None,
+        train: bool | None = None,
+    ) -> tuple[Any, PyTree]:
+        if mode is not None and train is not None:
+            raise JaxddError("a network is called in a mode or with train, which is older, and not with both.")
+        if mode is None:
+            mode = "train" if train else "eval"
+        if mode not in MODES:
+            raise unknown("mode of a network", mode, MODES)
+        given = {"mode": mode, "key": None if mode == "batch" else key, "train": mode != "eval"}
+        out, after = self.function(theta, images, stats, **{name: given[name] for name in self.takes})
+        return out, after if mode == "train" else stats
+
+
+def _in_modes(function: Callable[..., Any]) -> Callable[..., Any]:
+    if isinstance(function, _InModes | _Missing):
+        return function
+    parameters = inspect.signature(function).parameters
+    takes = {"mode", "key", "train"} & set(parameters)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        takes |= {"key"} if "train" in takes else {"mode", "key"}
+    return _InModes(function, frozenset(takes - ({"train"} if "mode" in takes else set())))
+
+
+@dataclasses.dataclass(frozen=True)
+class _LastLayers:
+    """The features and the logits, as layers."""
+
+    apply: Callable[..., tuple[Array, PyTree]]
+    features: Callable[..., tuple[Array, PyTree]]
+
+    def __call__(self, theta: PyTree, images: Array, stats: PyTree, *, mode: str, key: Key | None) -> Any:
+        features, _ = self.features(theta, images, stats, mode=mode, key=key)
+        logits, stats = self.apply(theta, images, stats, mode=mode, key=key)
+        return (features, logits), stats
 
 
 class NetworkState(NamedTuple):

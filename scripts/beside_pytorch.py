@@ -370,7 +370,7 @@ def network_update(repeats: int, *, width: int = 128, ipc: int = 10, steps: int 
     rate = methods.DC().network_learning_rate
 
     def loss(theta: PyTree, stats: PyTree, shown: Array, step: Array, key: Key) -> tuple[Array, PyTree]:
-        logits, stats = network.apply(theta, shown, stats, train=True)
+        logits, stats = network.apply(theta, shown, stats, mode="train")
         return losses.cross_entropy(logits, labels).mean(), stats
 
     pool = inner.pool(network, optax.sgd(rate), loss, size=1, max_age=steps, steps=steps)

@@ -34,7 +34,7 @@ def planned(data: PyTree, plan: Indices, learning_rates: float | Array) -> Feed:
 def classification(
     network: Network, stats: PyTree, loss: Callable[[Array, Array], Array] = losses.cross_entropy
 ) -> Callable[[PyTree, tuple[Array, Array]], Array]:
-    """The mean loss of a network in training mode on `(images, labels)`, as `unroll` takes it.
+    """The mean loss of a network on `(images, labels)`, as `unroll` takes it, normalised by this batch.
 
     Args:
       stats: the network's, kept as they are from step to step.
@@ -43,7 +43,7 @@ def classification(
 
     def mean_loss(theta: PyTree, batch: tuple[Array, Array]) -> Array:
         images, labels = batch
-        logits, _ = network.apply(theta, images, stats, train=True)
+        logits, _ = network.apply(theta, images, stats, mode="batch")
         return loss(logits, labels).mean()
 
     return mean_loss
@@ -59,7 +59,7 @@ def regression(network: Network) -> Callable[..., tuple[Array, PyTree]]:
 
     def mean_loss(theta: PyTree, stats: PyTree, shown: tuple, step: Array, key: Key) -> tuple[Array, PyTree]:
         images, labels, *_ = shown
-        outputs, stats = network.apply(theta, images, stats, train=True)
+        outputs, stats = network.apply(theta, images, stats, mode="train")
         return losses.squared_error(outputs, labels).mean(), stats
 
     return mean_loss

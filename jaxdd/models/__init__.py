@@ -5,7 +5,8 @@ from jaxdd.models.conv import conv2d
 from jaxdd.models.dense import dot_general
 from jaxdd.models.precision import PRECISIONS, matmul_precision
 from jaxdd.models.registry import available, build, identity
-from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, WideConvNet
+from jaxdd.models.statistics import frozen_statistics
+from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, ResNet10, ResNet18, WideConvNet
 
 __all__ = [
     "MLP",
@@ -13,6 +14,8 @@ __all__ = [
     "AlexCifarNet",
     "ConvNet",
     "LeNet",
+    "ResNet10",
+    "ResNet18",
     "WideConvNet",
     "available",
     "build",
@@ -21,6 +24,7 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "frozen_statistics",
     "identity",
     "matmul_precision",
 ]

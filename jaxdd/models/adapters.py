@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -10,20 +12,27 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import InvalidRngError
 
-from jaxdd.types import Array, Key, Network, PyTree, missing
+from jaxdd.errors import JaxddError, unknown
+from jaxdd.types import Array, Key, Moments, Network, Norms, PyTree, missing
 
 if TYPE_CHECKING:
     from flax import nnx
+
+
+_MOMENTS = "jaxdd_moments"
+"""A collection of what the normalisations of a linen module see."""
 
 
 @functools.lru_cache(maxsize=256)
 def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
     """A flax.linen module as a Network.
 
-    Collections other than "params" (BatchNorm's "batch_stats") become `stats`; in training mode they are updated.
-    `train=` is passed on to methods that have such an argument, `key` becomes the "dropout" stream. Equal modules give
-    the same Network, so that compiled programs are reused.
+    Collections other than "params" (BatchNorm's "batch_stats") become `stats`; in the mode "train" they are updated.
+    Methods that have an argument `train` are told whether the mode is another than "eval"; `key` becomes the "dropout"
+    stream, and without it `nn.Dropout` drops nothing. Equal modules give the same Network, so that compiled programs
+    are reused. Its norms are its `nn.BatchNorm`s.
 
     Args:
       module: called with images `(n, h, w, c)`, returns logits; methods `features` and `layers` are the Network's, if
@@ -37,30 +46,95 @@ def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
         variables = dict(module.init({"params": key_params, "dropout": key_dropout}, example))
         return variables.pop("params", {}), variables
 
-    def call(method: str) -> Callable[..., tuple[Array, PyTree]]:
+    def call(method: str) -> Callable[..., tuple[Any, PyTree]]:
         has_train = "train" in inspect.signature(getattr(module, method)).parameters
 
-        def apply(theta, images, stats, *, train: bool = False, key: Key | None = None):
-            out, updated = module.apply(
-                {"params": theta, **stats},
-                images,
-                method=method,
-                rngs=None if key is None else {"dropout": key},
-                mutable=list(stats) if train else [],
-                **({"train": train} if has_train else {}),
-            )
+        def apply(theta, images, stats, *, mode: str, key: Key | None, more: tuple[str, ...] = ()):
+            with contextlib.nullcontext() if key is not None else nn.intercept_methods(_drop_nothing):
+                try:
+                    out, updated = module.apply(
+                        {"params": theta, **stats},
+                        images,
+                        method=method,
+                        rngs=None if key is None else {"dropout": key},
+                        mutable=[*more, *([] if mode == "eval" else stats)],
+                        **({"train": mode != "eval"} if has_train else {}),
+                    )
+                except InvalidRngError as error:
+                    raise JaxddError(
+                        f"this network draws random numbers in the mode {mode!r} outside of nn.Dropout, so it has to "
+                        f"be called with a key, and in the mode 'train': {error}"
+                    ) from error
             return out, {**stats, **updated}
 
         return apply
 
-    return Network(init, call("__call__"), *_optional(call, type(module)))
+    plain = call("__call__")
+
+    def norms(theta, images, stats, *, mask: Array | None = None, mode: str = "eval"):
+        if mode not in ("eval", "batch"):
+            raise unknown("mode of a network's norms", mode, ("eval", "batch"))
+        applied = []  # paths of modules; the moments are sown, since from inside of `nn.remat` they cannot be carried
+
+        def record(function, args, kwargs, context):
+            if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+                applied.append(context.module.path)
+                context.module.sow(_MOMENTS, "of_input", _moments(args[0], context.module.axis, mask))
+            return function(*args, **kwargs)
+
+        with nn.intercept_methods(record):
+            logits, found = plain(theta, images, stats, mode=mode, key=None, more=(_MOMENTS,))
+        if not applied:
+            raise JaxddError("this network has no nn.BatchNorm, so there are no norms to look at.")
+        return logits, _in_order(applied, found[_MOMENTS], stats["batch_stats"])
+
+    return Network(init, plain, *_optional(call, type(module)), norms=norms)
+
+
+def _drop_nothing(function, args, kwargs, context):
+    """Of an interceptor: `nn.Dropout` that has no key gives its input."""
+    if isinstance(context.module, nn.Dropout) and context.method_name == "__call__" and kwargs.get("rng") is None:
+        return args[0]
+    return function(*args, **kwargs)
+
+
+def _moments(x: Array, axis: int, mask: Array | None) -> Moments:
+    """Over all axes but that of the channels; images that count for nothing may hold anything."""
+    over = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    if mask is None:
+        mean = x.mean(over, keepdims=True)
+        variance = jnp.square(x - mean).mean(over)
+    else:
+        weights = jnp.asarray(mask, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+        x = jnp.where(weights > 0, x, 0)
+        weights = weights / jnp.maximum(weights.sum(), jnp.finfo(x.dtype).tiny)
+        apart = [i for i in over if i]
+        mean = (weights * x.mean(apart, keepdims=True)).sum(0, keepdims=True)
+        variance = (weights * jnp.square(x - mean).mean(apart, keepdims=True)).sum(over)
+    return Moments(mean.squeeze(over), variance)
+
+
+def _in_order(applied: list[tuple[str, ...]], found: PyTree, stats: PyTree) -> Norms:
+    """A path that was traced more often than its module was applied counts as often as that was."""
+    batch, running, names, seen = [], [], [], collections.Counter()
+    for path in applied:
+        sown = functools.reduce(lambda tree, name: tree[name], path, found)["of_input"]
+        if seen[path] == len(sown):
+            continue
+        own = functools.reduce(lambda tree, name: tree[name], path, stats)
+        batch.append(sown[seen[path]])
+        running.append(Moments(own["mean"], own["var"]))
+        names.append("/".join(("batch_stats", *path)))
+        seen[path] += 1
+    return Norms(tuple(batch), tuple(running), tuple(names))
 
 
 def from_nnx(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     """A flax.nnx module as a Network.
 
     Parameters become `theta`, everything else (BatchNorm's statistics, random streams) `stats`, both plain dicts.
-    `train` switches between the module's `train()` and `eval()` modes; `key` reseeds its random streams.
+    In the mode "eval" the module is in its own mode of that name, else in that of training; `key` reseeds its random
+    streams, and without it nothing is dropped out. Its norms are not known.
 
     Args:
       constructor: `constructor(rngs)` builds the module, which maps images `(n, h, w, c)` to logits; methods
@@ -79,14 +153,15 @@ def from_nnx(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         return leaves(constructor(nnx.Rngs(key)))
 
     def call(method: str) -> Callable[..., tuple[Array, PyTree]]:
-        def apply(theta, images, stats, *, train: bool = False, key: Key | None = None):
+        def apply(theta, images, stats, *, mode: str, key: Key | None):
             module = nnx.merge(graph, nnx.State(theta), nnx.State(stats))
-            module.train() if train else module.eval()
-            if key is not None:
+            module.eval() if mode == "eval" else module.train()
+            if key is None:
+                module.set_attributes(deterministic=True, raise_if_not_found=False)
+            else:
                 key_default, key_dropout = jax.random.split(key)
                 nnx.reseed(module, default=key_default, dropout=key_dropout)
-            out = getattr(module, method)(images)
-            return out, leaves(module)[1] if train else stats
+            return getattr(module, method)(images), leaves(module)[1]
 
         return apply
 
@@ -109,7 +184,7 @@ def from_functions(
     """
 
     def stateless(function):
-        def call(theta, images, stats, *, train: bool = False, key: Key | None = None):
+        def call(theta, images, stats):
             return function(theta, images), stats
 
         return call

@@ -18,7 +18,7 @@ from jaxdd._files import digest
 from jaxdd._jax import constants, primitives
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.adapters import as_network
-from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, WideConvNet
+from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, ResNet10, ResNet18, WideConvNet
 from jaxdd.types import Array, Key, Network, PyTree, leaves_by_path
 
 _ZOO: dict[str, type[nn.Module]] = {
@@ -26,6 +26,8 @@ _ZOO: dict[str, type[nn.Module]] = {
     "convnet": ConvNet,
     "lenet": LeNet,
     "mlp": MLP,
+    "resnet10": ResNet10,
+    "resnet18": ResNet18,
     "wide_convnet": WideConvNet,
 }
 _LINEN_FIELDS = {"name", "parent", "num_classes"}
@@ -112,7 +114,7 @@ def identity(model: str | Network, image_shape: tuple[int, ...]) -> str:
 
     def everything(key: Key, theta: PyTree, images: Array, stats: PyTree) -> Any:
         def total(theta: PyTree, images: Array) -> tuple[Array, Any]:
-            logits, after = model.apply(theta, images, stats, train=True, key=key)
+            logits, after = model.apply(theta, images, stats, mode="train", key=key)
             return logits.sum(), (logits, after)
 
         return model.init(key), jax.grad(total, (0, 1), has_aux=True, allow_int=True)(theta, images)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxdd import inner
+from jaxdd import inner, models
 from jaxdd.errors import JaxddError
-from jaxdd.types import Distilled, Key, Network, NetworkState, leaves_by_path
+from jaxdd.types import Array, Distilled, Indices, Key, Network, NetworkState, PyTree, leaves_by_path
 
 
 def fit_as_distilled(
@@ -27,7 +27,8 @@ def fit_as_distilled(
       members: int `(k,)`, the set of each network.
 
     Returns:
-      The trained networks, stacked along a first axis.
+      The trained networks, stacked along a first axis. Their running statistics are those of the batches of the plan's
+      last epoch, at the last weights.
 
     Raises:
       JaxddError: as `check_as_distilled`.
@@ -74,6 +75,20 @@ def _fit_as_distilled(arrays, factors, keys, members, *, network):
             theta = jax.tree.unflatten(jax.tree.structure(theta), [theta0[name] for name in leaves_by_path(theta)])
         feed = inner.planned((images[member], labels[member]), plan, factor * learning_rates)
         trained = inner.unroll(inner.classification(network, stats), inner.sgd(), theta, feed, len(plan))
-        return NetworkState(trained.theta, stats)
+        return NetworkState(trained.theta, _running(network, trained.theta, images[member], stats, plan))
 
     return inner.each_network(fit_one, (factors, keys, members))
+
+
+def _running(network: Network, theta: PyTree, images: Array, stats: PyTree, plan: Indices) -> PyTree:
+    """Running statistics of a trained network: the mean of its last batches' own, for one epoch.
+
+    At the last weights, since a plan may be too short for moving averages to arrive (Wu & Johnson 2021), and in the
+    batches of the plan, since by these the network was normalised.
+    """
+    if not jax.tree.leaves(stats):
+        return stats
+    last = plan[-max(1, len(images) // plan.shape[1]) :]
+    found = jax.lax.map(lambda rows: models.frozen_statistics(network, theta, images[rows], stats), last)
+    floating = jax.tree.map(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating), stats)
+    return jax.tree.map(lambda leaf, own, mean: leaf.mean(0) if mean else own, found, stats, floating)

@@ -148,7 +148,7 @@ def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, conve
 
     def objective(images, labels, key):
         def loss(theta, stats):
-            logits, stats = network.apply(theta, images, stats, train=True, key=key)
+            logits, stats = network.apply(theta, images, stats, mode="train", key=key)
             if squared:
                 goal = losses.centred_labels(labels, convention, logits.shape[-1])
                 per_example = losses.squared_error(logits, goal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import optax
 
 from jaxdd import losses, models
@@ -48,10 +49,11 @@ def supervised(
         def update(
             key: Key, state: TrainingState, batch: Batch, *, axis_name: str | None = None
         ) -> tuple[TrainingState, Metrics]:
+            key_drop = jax.random.fold_in(key, 1)  # of dropout
             images = batch.images if augment == "none" else chosen.apply(batch.images, chosen.draw(key, batch_size))
 
             def loss(theta: PyTree, stats: PyTree) -> tuple[Array, tuple[PyTree, Array]]:
-                logits, stats = network.apply(theta, images, stats, train=True)
+                logits, stats = network.apply(theta, images, stats, mode="train", key=key_drop)
                 right = (logits.argmax(1) == batch.labels).mean()
                 return losses.cross_entropy(logits, batch.labels).mean(), (stats, right)
 

@@ -103,20 +103,20 @@ LISTED = {
     ),
     "gradients_in_evaluation_mode": Patch(
         "methods/match/_matching.py",
-        "logits, _ = network.apply(theta, batch.images, stats, train=True)",
-        "logits, _ = network.apply(theta, batch.images, stats, train=False)",
+        'logits, _ = network.apply(theta, batch.images, stats, mode="batch")',
+        'logits, _ = network.apply(theta, batch.images, stats, mode="eval")',
         "gradients are matched in evaluation mode",
     ),
     "layers_in_evaluation_mode": Patch(
         "methods/match/_matching.py",
-        "return lambda images: see(network.layers(start.theta, images, start.stats, train=True)[0])",
-        "return lambda images: see(network.layers(start.theta, images, start.stats, train=False)[0])",
+        'return lambda images: see(network.layers(start.theta, images, start.stats, mode="batch")[0])',
+        'return lambda images: see(network.layers(start.theta, images, start.stats, mode="eval")[0])',
         "layers are matched in evaluation mode",
     ),
     "real_batch_in_evaluation_mode": Patch(
         "methods/unrolled/_bilevel.py",
-        "logits, _ = network.apply(theta, block.images, start.stats, train=True)",
-        "logits, _ = network.apply(theta, block.images, start.stats, train=False)",
+        'logits, _ = network.apply(theta, block.images, start.stats, mode="batch")',
+        'logits, _ = network.apply(theta, block.images, start.stats, mode="eval")',
         "the bilevel family measures real batches in evaluation mode",
     ),
 }

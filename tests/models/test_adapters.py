@@ -39,6 +39,20 @@ class Nnx(nnx.Module):
         return self.head(self.features(images))
 
 
+class Features(nnx.Module):
+    """It says nothing of its layers."""
+
+    def __init__(self, rngs):
+        self.first, self.head = nnx.Linear(16, 8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+
+    def features(self, images):
+        return self.norm(self.first(images.reshape(len(images), -1)))
+
+    def __call__(self, images):
+        return self.head(self.features(images))
+
+
 def linear_init(key):
     return {"w": jax.random.normal(key, (16, 3))}
 
@@ -75,7 +89,7 @@ def test_batch_norm_and_dropout(network):
     @jax.jit
     def step(theta, stats, key):
         def loss(theta):
-            logits, new = network.apply(theta, images, stats, train=True, key=key)
+            logits, new = network.apply(theta, images, stats, mode="train", key=key)
             return jnp.mean(logits**2), (new, logits)
 
         return jax.grad(loss, has_aux=True)(theta)
@@ -135,7 +149,7 @@ def test_random_streams_of_an_nnx_module_are_independent():
             return jnp.stack([jax.random.normal(self.rngs[name](), (4,)) for name in ("default", "dropout")])
 
     network = models.from_nnx(lambda rngs: Noisy(nnx.Rngs(default=rngs(), dropout=rngs())))
-    first, second = network.apply(*swap(network), train=True, key=jax.random.key(5))[0]
+    first, second = network.apply(*swap(network), mode="train", key=jax.random.key(5))[0]
     assert np.abs(first - second).max() > 0.1
 
 
@@ -166,3 +180,89 @@ def test_a_network_is_known_by_what_it_computes():
     assert len({of(masked(1.0)), of(masked(2.0)), of(masked(1.0, back=2.0)), of(masked(1.0, name="weights"))}) == 4
     assert of(models.from_linen(Linen(), SHAPE)) == of(models.from_linen(Linen(), SHAPE))
     assert of(models.build("mlp(width=8)", SHAPE, 3)) != of(models.build("mlp(width=9)", SHAPE, 3))
+
+
+@pytest.mark.parametrize("network", [models.from_linen(Linen(), SHAPE), models.from_nnx(Nnx)], ids=["linen", "nnx"])
+def test_modes(network):
+    """The batch at hand, with nothing dropped and nothing updated; and what calls meant before there were modes."""
+    theta, stats = jax.jit(network.init)(jax.random.key(0))
+    images, key = jax.random.normal(jax.random.key(1), (8, *SHAPE)) + 2, jax.random.key(2)
+
+    @jax.jit
+    def called():
+        return {
+            "batch": network.apply(theta, images, stats, mode="batch"),
+            "batch_key": network.apply(theta, images, stats, mode="batch", key=key),
+            "train": network.apply(theta, images, stats, mode="train"),
+            "older": network.apply(theta, images, stats, train=True),
+            "train_key": network.apply(theta, images, stats, mode="train", key=key),
+            "eval": network.apply(theta, images, stats, mode="eval"),
+            "older_eval": network.apply(theta, images, stats, train=False),
+            "default": network.apply(theta, images, stats),
+        }
+
+    found = called()
+    logits = {name: np.asarray(of[0]) for name, of in found.items()}
+    for name in ("batch_key", "train", "older"):
+        np.testing.assert_allclose(logits[name], logits["batch"], atol=1e-6, err_msg=name)
+    for name in ("older_eval", "default"):
+        np.testing.assert_array_equal(logits[name], logits["eval"], err_msg=name)
+    assert np.abs(logits["train_key"] - logits["train"]).max() > 0.1, "dropout with a key alone"
+    assert np.abs(logits["eval"] - logits["batch"]).max() > 0.1
+
+    def moved(name):
+        after = zip(*map(jax.tree.leaves, (found[name][1], stats)), strict=True)
+        return any(np.any(a != b) for a, b in after if jnp.issubdtype(a.dtype, jnp.floating))
+
+    assert [moved(name) for name in found] == [name in ("train", "older", "train_key") for name in found]
+
+
+def test_a_network_is_called_in_one_mode_that_there_is():
+    network = models.from_functions(linear_init, linear_apply)
+    with pytest.raises(JaxddError, match="unknown mode of a network 'trian'; did you mean 'train'"):
+        network.apply(*swap(network), mode="trian")
+    with pytest.raises(JaxddError, match="in a mode or with train"):
+        network.apply(*swap(network), mode="eval", train=True)
+
+
+def test_other_random_numbers_need_a_key():
+    class Noisy(nn.Module):
+        @nn.compact
+        def __call__(self, images, train=False):
+            return jax.random.normal(self.make_rng("dropout"), (2, 3)) if train else jnp.zeros((2, 3))
+
+    network = models.from_linen(Noisy(), SHAPE)
+    assert np.abs(network.apply(*swap(network), mode="train", key=jax.random.key(0))[0]).min() > 0
+    with pytest.raises(JaxddError, match="has to be called with a key"):
+        network.apply(*swap(network), mode="train")
+
+
+def test_functions_of_ones_own_take_a_mode_or_train_or_neither():
+    def of_train(theta, images, stats, *, train=False, key=None):
+        return images[:, 0, 0] * (1 + train), {"seen": stats["seen"] + 1}
+
+    def of_mode(theta, images, stats, *, mode, key):
+        return images[:, 0, 0] * (1 + (mode != "eval")), {"seen": stats["seen"] + 1}
+
+    images, stats = jnp.ones((2, 1, 1, 3)), {"seen": jnp.zeros(())}
+    for function in (of_train, of_mode):
+        network = Network(lambda key: ({}, stats), function, function)
+        assert network == Network(network.init, function, function) and hash(network) == hash(network._replace())
+        for mode, scale, seen in (("eval", 1, 0), ("batch", 2, 0), ("train", 2, 1)):
+            logits, after = network.apply({}, images, stats, mode=mode)
+            assert (logits == scale).all() and after["seen"] == seen, (function, mode)
+    plain = Network(lambda key: ({}, {}), lambda theta, images, stats: (images[:, 0, 0], {}), of_mode)
+    assert plain.apply({}, images, {}, mode="train")[0].shape == (2, 3)
+
+
+def test_layers_are_by_default_the_features_and_the_logits():
+    network = models.from_nnx(Features)
+    theta, images, stats = swap(network)
+    layers, after = network.layers(theta, images, stats, mode="train")
+    np.testing.assert_array_equal(layers[0], network.features(theta, images, stats, mode="train")[0])
+    logits, expected = network.apply(theta, images, stats, mode="train")
+    np.testing.assert_array_equal(layers[1], logits)
+    jax.tree.map(np.testing.assert_array_equal, after, expected)
+    with pytest.raises(JaxddError, match="what its layers are"):
+        bare = models.from_functions(linear_init, linear_apply)
+        bare.layers(*swap(bare))

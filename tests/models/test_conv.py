@@ -314,11 +314,17 @@ def value_and_sum_gradients(x, w, **options):
 
 
 @on_cpu
-@pytest.mark.parametrize(("channels", "kernel", "convolutions"), [(1, 3, 1), (2, 3, 3), (8, 1, 0)])
-def test_without_onednn_auto_takes_columns_where_they_are_faster(without_onednn, channels, kernel, convolutions):
-    """For single pixels, and for images of one channel except in weight gradients."""
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "convolutions"),
+    [(1, 3, 1, 1), (2, 3, 1, 3), (8, 1, 1, 0), (8, 1, 2, 0), (8, 3, 2, 2)],
+)
+def test_without_onednn_auto_takes_columns_where_they_are_faster(
+    without_onednn, channels, kernel, stride, convolutions
+):
+    """For single pixels, for images of one channel except in weight gradients, for input gradients with strides."""
     x, w = jnp.ones((2, 6, 6, channels)), jnp.ones((kernel, kernel, channels, 4))
-    assert len(forms(functools.partial(value_and_sum_gradients), x, w)[0]) == convolutions
+    gradients = functools.partial(value_and_sum_gradients, window_strides=(stride, stride))
+    assert len(forms(gradients, x, w)[0]) == convolutions
 
 
 @with_onednn

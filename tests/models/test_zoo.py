@@ -5,7 +5,7 @@ import pytest
 
 from jaxdd import models
 from jaxdd.errors import JaxddError
-from jaxdd.models import zoo
+from jaxdd.models.zoo import layers
 
 
 def count(theta):
@@ -24,6 +24,8 @@ def count(theta):
         ("lenet", (28, 28, 1), 10, {}, 61_706),
         ("lenet", (32, 32, 3), 10, {}, 62_006),
         ("alexcifarnet", (32, 32, 3), 10, {}, 1_756_426),
+        ("resnet18", (32, 32, 3), 10, {"norm": "none"}, 11_173_962 - 9600),
+        ("resnet10", (28, 28, 1), 10, {"norm": "instance"}, 4_903_242 - 2 * 9 * 64),
         ("mlp", (28, 28, 1), 10, {}, 784 * 128 + 128 + 128 * 128 + 128 + 1290),
     ],
 )
@@ -34,6 +36,69 @@ def test_parameter_counts(name, image_shape, classes, options, parameters):
     assert stats == {}
     logits, _ = jax.eval_shape(network.apply, theta, jnp.zeros((2, *image_shape)), stats)
     assert logits.shape == (2, classes)
+
+
+@pytest.mark.parametrize(("name", "norms", "parameters"), [("resnet10", 12, 4_903_242), ("resnet18", 20, 11_173_962)])
+def test_residual_networks_have_the_published_parameters(name, norms, parameters):
+    theta, stats = jax.eval_shape(models.build(name, (32, 32, 3), 10).init, jax.random.key(0))
+    assert count(theta) == parameters
+    assert [len(stats["batch_stats"]), len(theta)] == [norms, 2 * norms + 1]
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_a_residual_network_is_its_definition(norm):
+    """In float64 by loops; strides, ways around, and the order in which its maps come."""
+    network = models.build("resnet10", (9, 8, 3), 5, width=4, norm=norm)
+    theta, stats = jax.jit(network.init)(jax.random.key(1))
+    noise = iter(jax.random.split(jax.random.key(2), 60))
+    theta = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), theta)
+    images = jax.random.normal(jax.random.key(3), (3, 9, 8, 3))
+
+    def normed(x, name, stride=1):
+        kernel = np.asarray(theta[f"conv_{name}"]["kernel"], np.float64)
+        size = len(kernel)
+        x = np.pad(x, ((0, 0), *[(size // 2, size // 2)] * 2, (0, 0)))
+        h, w = (x.shape[axis] - size + 1 for axis in (1, 2))
+        y = sum(x[:, a : a + h, b : b + w] @ kernel[a, b] for a in range(size) for b in range(size))
+        y = y[:, ::stride, ::stride]
+        z = y if norm == "batch" else y.reshape(*y.shape[:3], 4, -1)
+        over = (0, 1, 2) if norm == "batch" else (1, 2, 4)
+        z = (z - z.mean(over, keepdims=True)) / np.sqrt(z.var(over, keepdims=True) + 1e-5)
+        scale, bias = (np.asarray(theta[f"norm_{name}"][leaf]) for leaf in ("scale", "bias"))
+        return z.reshape(y.shape) * scale + bias
+
+    maps = [np.maximum(normed(np.asarray(images, np.float64), "stem"), 0)]
+    for stage in range(4):
+        x, stride = maps[-1], 2 if stage else 1
+        maps.append(np.maximum(normed(x, f"{stage}_0_0", stride), 0))
+        around = normed(x, f"{stage}_0_around", stride) if stage else x
+        maps.append(np.maximum(normed(maps[-1], f"{stage}_0_1") + around, 0))
+    features = maps[-1].mean((1, 2))
+    logits = features @ np.asarray(theta["head"]["kernel"]) + np.asarray(theta["head"]["bias"])
+    found, _ = jax.jit(lambda *args: network.layers(*args, mode="batch"))(theta, images, stats)
+    for ours, expected in zip(found, (*maps, features, logits), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_class_activation_maps_are_the_last_map_and_the_head():
+    network = models.build("resnet10(width=4)", (16, 16, 1), 3)
+    theta, stats = jax.jit(network.init)(jax.random.key(0))
+    layers, _ = jax.jit(network.layers)(theta, jax.random.normal(jax.random.key(1), (2, 16, 16, 1)), stats)
+    activation = layers[-3] @ theta["head"]["kernel"]
+    assert activation.shape == (2, 2, 2, 3)
+    np.testing.assert_allclose(activation.mean((1, 2)) + theta["head"]["bias"][None], layers[-1], atol=1e-5)
+
+
+def test_running_statistics_keep_nine_tenths():
+    """PyTorch's momentum of 0.1."""
+    network = models.build("convnet(width=2, depth=1, norm='batch')", (8, 8, 1), 3)
+    theta, stats = jax.jit(network.init)(jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+    _, after = network.apply(theta, images, stats, mode="train")
+    _, norms = network.norms(theta, images, stats)
+    found, (seen,) = after["batch_stats"]["norm_0"], norms.batch
+    np.testing.assert_allclose(found["mean"], 0.1 * seen.mean, rtol=1e-4)
+    np.testing.assert_allclose(found["var"], 0.9 + 0.1 * seen.variance, rtol=1e-5)
 
 
 def test_initialisation_is_torchs():
@@ -97,7 +162,7 @@ def test_max_pooling_is_its_definition(size, stride, pad):
             for i in range(height)
         ]
     )
-    np.testing.assert_array_equal(zoo._max_pool(jnp.asarray(x), size, stride, pad), expected.transpose(2, 0, 1, 3))
+    np.testing.assert_array_equal(layers.max_pool(jnp.asarray(x), size, stride, pad), expected.transpose(2, 0, 1, 3))
 
 
 def test_local_response_normalisation_is_its_definition():
@@ -106,7 +171,7 @@ def test_local_response_normalisation_is_its_definition():
     for channel in range(7):
         window = x[..., max(0, channel - 2) : channel + 2]  # PyTorch's: two before, one after
         expected[..., channel] = x[..., channel] / (1 + 0.001 / 9 * (window**2).sum(-1) / 4) ** 0.75
-    np.testing.assert_allclose(zoo._local_response_norm(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
+    np.testing.assert_allclose(layers.local_response_norm(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lenet", "alexcifarnet"])
@@ -142,6 +207,7 @@ def test_equal_builds_share_compiled_programs():
         ("mlp(**{'width': 3})", (8, 8, 1), 3, {}, "options must be written name=value"),
         ("lenet(initializer=[1])", (8, 8, 1), 3, {}, "initializer of model 'lenet' must be a string, got [1]"),
         ("convnet(norm='group', width=6)", (8, 8, 1), 3, {}, "a width that 4 divides, got 6"),
+        ("resnet18(norm='bach')", (8, 8, 1), 3, {}, "did you mean 'batch'?"),
         ("mlp(widht=3)", (8, 8, 1), 3, {}, "unknown option of model 'mlp' 'widht'; did you mean 'width'?"),
         ("mlp(3)", (8, 8, 1), 3, {}, "must be written name(option=value, ..): options must be written name=value"),
         ("mlp(width=", (8, 8, 1), 3, {}, "must be written name(option=value, ..)"),

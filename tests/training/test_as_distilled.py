@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +13,8 @@ from jaxdd.errors import JaxddError
 from jaxdd.evaluation import random_real
 from jaxdd.evaluation.baselines import teach
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.training import Protocol
-from jaxdd.types import Distilled, leaves_by_path
+from jaxdd.training import Protocol, fit_as_distilled
+from jaxdd.types import Distilled, Examples, leaves_by_path
 
 ONE_RATE = Protocol("one", "", (1.0,), as_distilled=True)
 
@@ -59,6 +60,23 @@ def test_training_follows_plan_rates_and_initialisation(mnist, mlp, distilled):
 
     expected = float(right(jax.random.key(5), distilled, mnist[2].examples))
     assert score.accuracies == pytest.approx((expected,), abs=1.5e-3)  # once: nothing is random
+
+
+def test_running_statistics_are_those_of_the_last_epoch(mnist):
+    """Of its batches, at the last weights: a network that learned its images must know them in evaluation."""
+    network = models.from_linen(by_hand.Normed(10), (28, 28, 1))
+    chosen = data.balanced_choice(jax.random.key(0), mnist[0].labels, 2)
+    images, labels = mnist[0].images[chosen] + 3, mnist[0].labels.values[chosen]
+    plan = np.array([[*range(0, 10)], [*range(0, 20, 2)], [*range(1, 20, 2)]] * 12, np.int32)[:35]
+    distilled = Distilled(images, labels, learning_rates=jnp.full(35, 0.3), plan=jnp.asarray(plan))
+    trained = fit_as_distilled(network, [distilled], [1.0, 0.5], jax.random.split(jax.random.key(1), 2), members=[0, 0])
+    theta, stats = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), trained)
+    hidden = np.float64(images).reshape(20, -1) @ theta["hidden"]["kernel"] + theta["hidden"]["bias"]
+    batches = [hidden[rows] for rows in plan[-2:]]
+    for leaf, of in (("mean", np.mean), ("var", np.var)):
+        expected = np.mean([of(batch, 0) for batch in batches], 0)
+        np.testing.assert_allclose(stats["batch_stats"]["norm"][leaf], expected, rtol=1e-3, atol=1e-3)
+    assert evaluation.accuracy(network, trained, Examples(images, labels))[0] > 0.9
 
 
 def test_without_an_initialisation_every_network_is_another(mnist, mlp, distilled):

@@ -107,7 +107,7 @@ def one_network(
     def loss(theta: PyTree, stats: PyTree, shown: PyTree, step: Array, key: Key) -> tuple[Array, PyTree]:
         seen, plan = shown
         images, labels = prepare(key, *jax.tree.map(lambda leaf: leaf[plan[step]], seen))
-        logits, stats = network.apply(theta, images, stats, train=True)
+        logits, stats = network.apply(theta, images, stats, mode="train")
         return losses.cross_entropy(logits, labels).mean(), stats
 
     pool = inner.pool(network, optimizer, loss, size=1, max_age=(matching_steps - 1) * steps, steps=steps)
@@ -218,7 +218,7 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
         theta, stats = start
 
         def cross_entropy(theta: PyTree, batch: Examples) -> tuple[Array, tuple[()]]:
-            logits, _ = network.apply(theta, batch.images, stats, train=True)
+            logits, _ = network.apply(theta, batch.images, stats, mode="batch")
             return losses.cross_entropy(logits, batch.labels).mean(), ()
 
         def one(of_class: tuple[Array, Array, Array, Key]) -> tuple[Array, Array]:
@@ -254,7 +254,7 @@ of which there is then one for each block."""
 
 def _seeing(see: See, network: Network, start: NetworkState) -> Callable[[Array], PyTree]:
     """What is seen of images, from images."""
-    return lambda images: see(network.layers(start.theta, images, start.stats, train=True)[0])
+    return lambda images: see(network.layers(start.theta, images, start.stats, mode="batch")[0])
 
 
 def see_real(

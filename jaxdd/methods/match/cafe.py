@@ -127,7 +127,7 @@ def _watched(config: CAFE, network: Network, num_classes: int) -> Networks:
             drawn = augment.draw(jax.random.fold_in(key_augment, t), len(synthetic.images))
 
             def loss(theta: PyTree) -> tuple[Array, PyTree]:
-                logits, after = network.apply(theta, augment.apply(synthetic.images, drawn), stats, train=True)
+                logits, after = network.apply(theta, augment.apply(synthetic.images, drawn), stats, mode="train")
                 return losses.cross_entropy(logits, synthetic.labels).mean(), after
 
             grads, after = jax.grad(loss, has_aux=True)(theta)

@@ -197,7 +197,7 @@ class MatchFeatures(NamedTuple):
 
     def __call__(self, network: Network, start: NetworkState, real: Array, images: Array, at: Array) -> Array:
         """The loss of augmented images, beside what is seen of real ones."""
-        seen = self.see(network.layers(start.theta, images, start.stats, train=True)[0])
+        seen = self.see(network.layers(start.theta, images, start.stats, mode="batch")[0])
         return self.compare(real, seen, at)
 
 

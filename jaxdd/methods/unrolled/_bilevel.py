@@ -48,7 +48,7 @@ class Bilevel(HyperParameters):
       networks_per_batch: how many of them side by side, see `inner.map_networks`; None for all.
       target_batch: real examples an update.
       target_block: real examples of one forward pass, which bounds the memory if it divides `target_batch`; None for
-        all.
+        all. A network with batch normalisation sees all of them at once, whatever this is.
       gradient, remat: see `inner.unroll`.
     """
 
@@ -152,11 +152,14 @@ def bilevel(
             theta = trained(params, start, key)
 
             def on_real(theta: PyTree, block: Examples) -> tuple[Array, Array]:
-                logits, _ = network.apply(theta, block.images, start.stats, train=True)
+                logits, _ = network.apply(theta, block.images, start.stats, mode="batch")
                 accuracy = jnp.mean(jnp.argmax(logits, axis=1) == block.labels)
                 return losses.cross_entropy(logits, block.labels).mean(), accuracy
 
-            loss, accuracy = inner.mean_over_blocks(on_real, theta, examples, config.target_block)
+            if jax.tree.leaves(start.stats):  # each block, and each device's share, would be normalised by itself
+                loss, accuracy = on_real(theta, examples)
+            else:
+                loss, accuracy = inner.mean_over_blocks(on_real, theta, examples, config.target_block)
             return loss + (penalty(params) if penalty else 0.0), accuracy
 
         def update(
