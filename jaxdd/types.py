@@ -230,47 +230,231 @@ class Batch(NamedTuple):
 
 
 TRAINED_FEATURES, RANDOM_FEATURES = "trained_features", "random_features"
-"""Names in `Distilled.kernel` of conjugate kernels of networks: trained on the set, or with random weights."""
+"""Names in `Training.kernel` of conjugate kernels of networks: trained on the set, or with random weights."""
 
-LABEL_CONVENTIONS = ("hard", "probability", "raw", "centred")
+LABEL_CONVENTIONS = ("hard", "probability", "raw", "centred", "features")
+"""What labels are, see `Labelling`."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Distilled:
-    """What a method has learned, rendered, in the space the method saw (after the data's transform).
+class Content:
+    """The images of a distilled set, and what they are rendered from.
 
     Attributes:
-      images: float32 `(m, h, w, c)`.
-      labels: int32 `(m,)` if `label_convention` is "hard", else float32 `(m, classes)`.
-      learning_rates: float32 `(steps,)`, learned learning rates of gradient descent on this set, or None.
-      plan: int32 `(steps, b)`, the rows of the set that each of these steps sees, or None.
-      theta0: the one initialisation that the set was distilled for, its leaves by path (see `leaves_by_path`), or None
-        if it is for any.
-      params: the stored parameters that `decoder` renders into the above.
-      label_convention: "hard"; "probability" (rows sum to one); "raw" (any vectors, used in cross-entropy as they are);
-        "centred" (one-hot minus 1/classes is the origin of learning, squared error is the loss they are meant for).
-      label_regime: "hard" or "learned": what a fair baseline is allowed to do with its labels.
-      kernel: of a kernel method, pairs of option and value: what `evaluation.Predictor` needs: the options of
-        `kernels.build` (or `TRAINED_FEATURES`, or `RANDOM_FEATURES` with `model`, `networks`, `seed`, `w_std` and
-        `b_std`), `ridge` and `float64`.
-      iterate: "last", or "average" if it is a moving average of the iterates up to the last.
+      images: float32 `(m, h, w, c)`, rendered, in the space the method saw (after the data's transform). uint8 ones are
+        pixels as their source has them, before any transform: only a file takes those (`DistilledDataset.create`).
+      params: the stored parameters that `decoder` renders into images, labels and rates.
       decoder: name of the parameterisation.
-      num_bits: what storing `params` costs.
+      iterate: "last", or "average" if it is a moving average of the iterates up to the last.
     """
 
     images: Array
-    labels: Array
-    learning_rates: Array | None = None
-    plan: Array | None = None
-    theta0: Mapping[str, Array] | None = None
     params: Mapping[str, Array] = dataclasses.field(default_factory=dict)
-    label_convention: str = dataclasses.field(default="hard", metadata={"static": True})
-    label_regime: str = dataclasses.field(default="hard", metadata={"static": True})
-    kernel: tuple[tuple[str, Any], ...] | None = dataclasses.field(default=None, metadata={"static": True})
-    iterate: str = dataclasses.field(default="last", metadata={"static": True})
     decoder: str = dataclasses.field(default="pixels", metadata={"static": True})
-    num_bits: int = dataclasses.field(default=0, metadata={"static": True})
+    iterate: str = dataclasses.field(default="last", metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Labelling:
+    """The labels of a distilled set: one an image, and where a codec says so, one a view.
+
+    Attributes:
+      values: one an image: int32 `(m,)` if `convention` is "hard", else float32 `(m, classes)`, or `(m, d)` for
+        "features".
+      convention: of the values. "hard": class numbers; "probability": rows sum to one; "raw": any vectors, used in
+        cross-entropy as they are; "centred": one-hot minus 1/classes is the origin of learning, squared error is the
+        loss they are meant for; "features": targets of an encoder, trained by squared error, which know no classes.
+      regime: "hard" or "learned": what a fair baseline is allowed to do with its labels.
+      codec: name of the `LabelCodec` of `stored`, see `synthetic.label_codec`; None if the values are all there is.
+      stored: what that codec decodes.
+    """
+
+    values: Array
+    convention: str = dataclasses.field(default="hard", metadata={"static": True})
+    regime: str = dataclasses.field(default="hard", metadata={"static": True})
+    codec: str | None = dataclasses.field(default=None, metadata={"static": True})
+    stored: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+
+
+class Draws(NamedTuple):
+    """What made the views of images that labels are asked for."""
+
+    rows: Indices
+    """int `(b,)`: the image of the set that each view is of."""
+    drawn: PyTree = None
+    """How it became that view, as a codec with one label a view knows it: an augmentation's draws `(b, ..)`, the number
+    of an epoch."""
+
+
+class LabelCodec(NamedTuple):
+    """How labels are stored, and how they come back: pure functions.
+
+    `stored = encode(fit(labels, images), labels, images)` is a flat dict of arrays, which goes into a file as it is, so
+    a codec of one's own needs no other change. The package `synthetic` has those that are here.
+    """
+
+    fit: Callable[[Array, Array | None], PyTree]
+    """`fit(labels (m, classes), images (m, h, w, c) or None) -> fitted`: what is learned of all labels at once, a
+    codebook or a teacher; () if there is nothing."""
+    encode: Callable[[PyTree, Array, Array | None], dict[str, Array]]
+    """`encode(fitted, labels, images) -> stored`."""
+    decode: Callable[[Mapping[str, Array], Array | None, Draws], Array]
+    """`decode(stored, images, draws)`, the labels of views, `(b,)` or `(b, classes)`. The images are the views
+    `(b, h, w, c)` as networks see them; None for a codec with one label an image."""
+    num_bits: Callable[[Mapping[str, Array], int], int]
+    """`num_bits(stored, classes)`, from shapes alone."""
+    convention: str | None = None
+    """Of what is decoded; None if it is that of the values."""
+    per_view: bool = False
+    """Whether there is one label a view and not one an image."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How networks or kernels are meant to be trained on a distilled set, as far as that was learned or fixed.
+
+    Attributes:
+      learning_rates: float32 `(steps,)`, learned learning rates of gradient descent on this set, or None.
+      schedule: int32 `(steps, b)`, the rows of the set that each of these steps sees, or None.
+      theta0: the one initialisation that the set was distilled for, its leaves by path (see `leaves_by_path`), or None
+        if it is for any.
+      kernel: of a kernel method, pairs of option and value: what `evaluation.Predictor` needs: the options of
+        `kernels.build` (or `TRAINED_FEATURES`, or `RANDOM_FEATURES` with `model`, `networks`, `seed`, `w_std` and
+        `b_std`), `ridge` and `float64`.
+    """
+
+    learning_rates: Array | None = None
+    schedule: Array | None = None
+    theta0: Mapping[str, Array] | None = None
+    kernel: tuple[tuple[str, Any], ...] | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways that the set prescribes: "descent" (its schedule, by its learned rates), "kernel" (kernel ridge
+        regression), both, or () where it may be trained on by any protocol."""
+        descent = self.schedule is not None and self.learning_rates is not None
+        return ("descent",) * descent + ("kernel",) * (self.kernel is not None)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What storing a distilled set costs, in bits. `theta0` is not counted.
+
+    Attributes:
+      total: all of it; 0 if it is not known.
+      images: of it what images are made of, None if only the total is known, as of a set that was read from a file.
+      labels: of it the labels, None likewise.
+    """
+
+    total: int = dataclasses.field(default=0, metadata={"static": True})
+    images: int | None = dataclasses.field(default=None, metadata={"static": True})
+    labels: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @classmethod
+    def of(cls, ledger: Mapping[str, int]) -> Cost:
+        """From the bits of each leaf, see `SyntheticSet.num_bits`. Images are made of all leaves but "labels" and
+        "learning_rates"."""
+        images = sum(bits for name, bits in ledger.items() if name not in ("labels", "learning_rates"))
+        return cls(sum(ledger.values()), images, ledger.get("labels", 0))
+
+    @property
+    def other(self) -> int | None:
+        """Everything else: learning rates."""
+        return None if self.images is None or self.labels is None else self.total - self.images - self.labels
+
+
+class _Short(property):
+    """A field of a part, under a short name."""
+
+    def __init__(self, part: str, field: str):
+        super().__init__(lambda distilled: getattr(getattr(distilled, part), field), doc=f"`{part}.{field}`.")
+        self.where = part, field
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True, init=False)
+class Distilled:
+    """What a method has learned, rendered, in the space the method saw (after the data's transform).
+
+        Distilled(Content(images), Labelling(labels), Training(kernel=facts), Cost(bits))
+        Distilled(images, labels, label_convention="raw", num_bits=bits)  # the same by the fields of the parts
+
+    Attributes:
+      content: images, and what they are rendered from.
+      labelling: labels. It is not called `labels`, since that is, as ever, the array `labelling.values`, which users
+        index, stack and compare as they do `images`; a part that only looked like an array would not bear all of that.
+      training: how the set is meant to be trained on.
+      cost: bits.
+
+    The first two may be images and labels themselves, and the keywords `images`, `labels`, `learning_rates`, `theta0`,
+    `params`, `kernel`, `iterate`, `decoder`, `label_convention`, `label_regime`, `num_bits` and `plan` (the older name
+    of `schedule`) fill the parts or replace what is in them, also in `dataclasses.replace`. They are read under the
+    same names.
+    """
+
+    content: Content
+    labelling: Labelling
+    training: Training
+    cost: Cost
+
+    def __init__(
+        self, content: Any = None, labelling: Any = None, training: Any = None, cost: Any = None, **fields: Any
+    ) -> None:
+        if content is not None and not isinstance(content, Content):
+            content, fields = None, {"images": content, **fields}
+        if labelling is not None and not isinstance(labelling, Labelling):
+            labelling, fields = None, {"labels": labelling, **fields}
+        changes: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
+        for name, value in fields.items():
+            if name not in _FIELDS:
+                raise TypeError(f"Distilled has no {name!r}; it has {', '.join((*changes, *_FIELDS))}")
+            part, field = _FIELDS[name]
+            changes[part][field] = value
+        if changes["cost"]:
+            cost = None  # what was known of its parts is not of another total
+        for part, kind, given in (
+            ("content", Content, content),
+            ("labelling", Labelling, labelling),
+            ("training", Training, training),
+            ("cost", Cost, cost),
+        ):
+            if given is None:
+                given = kind(**changes[part])
+            elif changes[part]:
+                given = dataclasses.replace(given, **changes[part])
+            object.__setattr__(self, part, given)
+
+    def tree_flatten_with_keys(self) -> Any:
+        return [(jax.tree_util.GetAttrKey(part), getattr(self, part)) for part in _PARTS], None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, parts: Any) -> Distilled:
+        made = object.__new__(cls)  # its leaves may be anything here, which the constructor would read as images
+        for part, value in zip(_PARTS, parts, strict=True):
+            object.__setattr__(made, part, value)
+        return made
+
+    images = _Short("content", "images")
+    params = _Short("content", "params")
+    decoder = _Short("content", "decoder")
+    iterate = _Short("content", "iterate")
+    labels = _Short("labelling", "values")
+    label_convention = _Short("labelling", "convention")
+    label_regime = _Short("labelling", "regime")
+    learning_rates = _Short("training", "learning_rates")
+    schedule = _Short("training", "schedule")
+    plan = _Short("training", "schedule")
+    theta0 = _Short("training", "theta0")
+    kernel = _Short("training", "kernel")
+    num_bits = _Short("cost", "total")
+
+
+_PARTS = ("content", "labelling", "training", "cost")
+_FIELDS = {name: short.where for name, short in vars(Distilled).items() if isinstance(short, _Short)}
 
 
 class _Method(NamedTuple):

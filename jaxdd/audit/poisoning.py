@@ -19,7 +19,21 @@ from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks
 from jaxdd.methods import Bilevel, Inner, bilevel
 from jaxdd.synthetic import learning_rates, per_leaf, pixels
-from jaxdd.types import Array, Distilled, Examples, Key, Method, Network, NetworkState, RealData, Recipe, Spec
+from jaxdd.types import (
+    Array,
+    Content,
+    Distilled,
+    Examples,
+    Key,
+    Labelling,
+    Method,
+    Network,
+    NetworkState,
+    RealData,
+    Recipe,
+    Spec,
+    Training,
+)
 
 
 class Poisoned(NamedTuple):
@@ -79,7 +93,7 @@ def poisoning(
         Inner(inner.sgd(), lambda key, num_images, num_classes: plan(num_images)),
         networks=lambda _: inner.among(NetworkState(*starts)),
         relabel=lambda labels: jnp.where(labels == attacked, target, labels),
-        describe=lambda num_images, kept: {"plan": plan(num_images)},
+        describe=lambda num_images, kept: {"schedule": plan(num_images)},
     )
 
     def bind(spec: Spec) -> Method:
@@ -101,7 +115,7 @@ def mislabelled_real(key: Key, data: RealData, like: Distilled, *, attacked: int
     chosen = balanced_choice(key, data.labels, len(like.images) // data.labels.num_classes)
     labels = data.labels.values[chosen]
     labels = jnp.where(labels == attacked, target, labels)
-    return Distilled(images=data.images[chosen], labels=labels, learning_rates=like.learning_rates, plan=like.plan)
+    return Distilled(Content(data.images[chosen]), Labelling(labels), Training(like.learning_rates, like.schedule))
 
 
 def poison(
@@ -122,12 +136,14 @@ def poison(
       test: real images in the space of the dose.
       rate_factor: what the learning rates of the dose are multiplied by.
     """
-    if dose.learning_rates is None or dose.plan is None:
-        raise JaxddError("a dose needs learning rates and a plan; distil it with jaxdd.audit.poisoning.")
+    if "descent" not in dose.training.ways:
+        raise JaxddError("a dose needs learning rates and a schedule; distil it with jaxdd.audit.poisoning.")
     if not np.any(np.asarray(test.labels) == attacked):
         raise JaxddError(f"there are no test images of the attacked class, {attacked}.")
     starts = NetworkState(*starts)
-    after = _dosed(starts, (dose.images, dose.labels), dose.plan, rate_factor * dose.learning_rates, network=network)
+    after = _dosed(
+        starts, (dose.images, dose.labels), dose.schedule, rate_factor * dose.learning_rates, network=network
+    )
     (before, others_before), (now, others) = (
         _outcome(network, s, test, attacked, target) for s in (starts, NetworkState(after, starts.stats))
     )

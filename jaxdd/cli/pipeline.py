@@ -130,7 +130,7 @@ class Real:
 def _fitted(section: Mapping[str, Any], dataset: data.Dataset) -> data.Transform:
     """The transform that the section `data` of a config asks for."""
     spec = section["transform"]
-    transform = data.fit_transform(spec, dataset.train.pixels(), zca_ridge=section["zca_ridge"], name=dataset.name)
+    transform = data.fit_transform(spec, dataset.train.images, zca_ridge=section["zca_ridge"], name=dataset.name)
     if spec.startswith("published") and dataset.pixel_range != (0.0, 1.0):
         raise JaxddError(
             f"the constants published for {dataset.name} are of images in [0, 1], but its pixels are in "

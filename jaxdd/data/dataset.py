@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdd._files import digest
 from jaxdd.data.streaming import ArraySource, FileSource, RowReader, scan
-from jaxdd.data.transforms import Transform, blocks, is_elementwise
+from jaxdd.data.transforms import Transform, blocks, is_elementwise, pixel_space
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, HostArray, Labels, RealData
 
@@ -46,8 +46,8 @@ class Split:
         A NumPy array; of a data set that is streamed, `HostArray`.
         """
         if isinstance(self.images, HostArray):
-            return dataclasses.replace(self.images, decode=_pixels)
-        return _pixels(self.images)
+            return dataclasses.replace(self.images, decode=pixel_space)
+        return pixel_space(self.images)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ def real_data(split: Split, transform: Transform, num_classes: int) -> RealData:
         return RealData.of(decoded, labels)
     out = np.empty(split.images.shape, np.float32)
     for rows, block in blocks(split.images):  # in blocks: the extra memory stays small for large sets
-        out[rows] = transform.apply(_pixels(block))
+        out[rows] = transform.apply(pixel_space(block))
     return RealData.of(jnp.asarray(out), labels)
 
 
@@ -202,11 +202,7 @@ def compact_data(split: Split, transform: Transform, num_classes: int) -> tuple[
 
 
 def _decoder(transform: Transform) -> Decode:
-    return lambda images: transform.apply(_pixels(images))
-
-
-def _pixels(images: Any) -> Any:
-    return images / np.float32(255) if images.dtype == np.uint8 else images
+    return lambda images: transform.apply(pixel_space(images))
 
 
 def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ class Standardize:
         Moments of blocks are merged as by Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance".
         """
         count, mean, squares = 0, np.zeros(images.shape[-1]), np.zeros(images.shape[-1])
-        for part in (block[rows] for _, block in blocks(images) for rows in block_rows(block.shape, _CACHE_BYTES)):
+        for part in (block[rows] for block in pixel_blocks(images) for rows in block_rows(block.shape, _CACHE_BYTES)):
             added = part.size // part.shape[-1]
             part_mean = part.sum(0, dtype=np.float64).sum((0, 1)) / added
             share, shift = added / (count + added), part_mean - mean
@@ -177,7 +177,7 @@ class ZCA:
         dim = math.prod(shape)
 
         def flat_blocks() -> Iterator[np.ndarray]:
-            return (np.asarray(first.apply(block)).reshape(-1, dim) for _, block in blocks(images))
+            return (np.asarray(first.apply(block)).reshape(-1, dim) for block in pixel_blocks(images))
 
         mean = sum((block.sum(0, dtype=np.float64) for block in flat_blocks()), np.zeros(dim)) / len(images)
         mean = mean.astype(np.float32)
@@ -243,11 +243,13 @@ TRANSFORMS = ("none", "standardize", "published", "zca", "published+zca")
 def fit_transform(
     spec: str, images: np.ndarray | HostArray, *, zca_ridge: float = 0.1, name: str | None = None
 ) -> Transform:
-    """Fit a transform by name on training images, float32 `(n, h, w, c)` in pixel space.
+    """Fit a transform by name on training images in pixel space.
 
     Images that stay on the host are read once to measure channels, and twice to whiten.
 
     Args:
+      images: `(n, h, w, c)`, float32, or uint8 as their source has them, which are scaled by 1/255 a block at a time
+        and never held as floats as a whole.
       spec: "none"; "standardize" (channels by what is measured); "published" (channels of images in [0, 1] by the
         constants that papers have for the data set, see `PUBLISHED`); "zca" (standardise, then whiten);
         "published+zca" (the same by published constants).
@@ -342,6 +344,16 @@ def blocks(images: np.ndarray | HostArray) -> Iterator[tuple[slice, np.ndarray]]
             yield rows, block if images.decode is None else np.asarray(images.decode(block))
         else:
             yield rows, images[rows]
+
+
+def pixel_blocks(images: np.ndarray | HostArray) -> Iterator[np.ndarray]:
+    """Images in pixel space, some at a time."""
+    return (pixel_space(block) for _, block in blocks(images))
+
+
+def pixel_space(images: Any) -> Any:
+    """uint8 images scaled by 1/255 into [0, 1], float ones as they are."""
+    return images / np.float32(255) if images.dtype == np.uint8 else images
 
 
 def _steps(transform: Transform) -> Iterator[Transform]:

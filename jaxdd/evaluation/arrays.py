@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdd.errors import JaxddError
-from jaxdd.types import Examples, HostArray
+from jaxdd.types import Distilled, Examples, HostArray
 
 # Test images a forward pass: bounds memory at any size of network (a ConvNet map of 32x32x128 takes 0.26 GB).
 BLOCK = 500
@@ -46,6 +46,24 @@ def every(stride: int, data: Examples) -> Examples:
     else:
         images = images[::stride]
     return Examples(images, data.labels[::stride])
+
+
+def check_has_classes(distilled: Distilled) -> None:
+    """Refuse a set that no accuracy can be measured of.
+
+    Raises:
+      JaxddError: for labels that are features, and images that are still as their source has them, uint8.
+    """
+    if distilled.label_convention == "features":
+        raise JaxddError(
+            "this set's labels are features, which know no classes: train an encoder on it (`training.fit` with "
+            '`label_convention="features"`) and measure what is trained on that.'
+        )
+    if getattr(distilled.images, "dtype", None) == np.uint8:
+        raise JaxddError(
+            "this set's images are uint8, as their source has them, and not what networks see: apply the data's "
+            "transform, as `DistilledDataset.distilled` does."
+        )
 
 
 def check_in_memory(images: Any, what: str) -> None:

@@ -19,13 +19,14 @@ from jaxdd._files import cache_folder, digest_of_facts, write_atomically
 from jaxdd._version import __version__
 from jaxdd.data import balanced_choice, herding
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.arrays import check_in_memory
+from jaxdd.evaluation.arrays import check_has_classes, check_in_memory
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.kernels import label_solve
 from jaxdd.losses import centred_one_hot
+from jaxdd.synthetic import label_bits
 from jaxdd.training import Protocol, fit, protocols
-from jaxdd.types import Array, Distilled, Examples, Key, Network, RealData
+from jaxdd.types import Array, Content, Cost, Distilled, Examples, Key, Labelling, Network, RealData
 
 # Real examples to which the labels of a baseline are fitted.
 NUM_TARGETS = 5000
@@ -53,9 +54,10 @@ def random_real(
       teacher: from images to class probabilities `(n, classes)`, see `teach`.
 
     Raises:
-      JaxddError: if a class has fewer than `per_class` images, or labels have to be learned with neither a kernel nor a
-        teacher.
+      JaxddError: if a class has fewer than `per_class` images, labels have to be learned with neither a kernel nor a
+        teacher, or the set has features for labels.
     """
+    check_has_classes(like)
     learned = like.label_regime == "learned"
     kernel = predictor and predictor.kernel
     if learned and teacher is None and (kernel is None or like.label_convention != "centred"):
@@ -91,8 +93,10 @@ def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:
       like: a distilled set with hard labels; what is measured beside it is to be trained on as it is.
 
     Raises:
-      JaxddError: if a class has fewer than `per_class` images, or they stay on the host.
+      JaxddError: if a class has fewer than `per_class` images, they stay on the host, or the set has features for
+        labels.
     """
+    check_has_classes(like)
     check_in_memory(data.images, "herded images")
     chosen = herding(data.images, data.labels, per_class)
     labels = _in_convention(data.labels.values[chosen], like, data.labels.num_classes)
@@ -108,30 +112,31 @@ def _in_convention(hard: Array, like: Distilled, classes: int) -> Array:
 
 def _treated_as(like: Distilled, images: Array, labels: Array, per_class: int, classes: int) -> Distilled:
     """Real images as a set that is trained on as the distilled one is."""
-    of_labels = labels.size * 32 if like.label_regime == "learned" else len(images) * max(1, (classes - 1).bit_length())
+    vectors = jax.ShapeDtypeStruct((len(images), classes), np.float32)
+    schedule = like.schedule
     return Distilled(
-        images=images,
-        labels=labels,
-        learning_rates=like.learning_rates,
-        plan=None if like.plan is None else _balanced_plan(like.plan, len(images), per_class),
-        theta0=like.theta0,
-        label_convention=like.label_convention,
-        label_regime=like.label_regime,
-        num_bits=32 * images.size + of_labels,
+        Content(images),
+        Labelling(labels, like.label_convention, like.label_regime),
+        dataclasses.replace(
+            like.training,
+            schedule=None if schedule is None else _balanced_schedule(schedule, len(images), per_class),
+            kernel=None,
+        ),
+        Cost.of({"images": 32 * images.size, "labels": label_bits(like.label_regime, vectors)}),
     )
 
 
-def _balanced_plan(plan: Array, num_images: int, per_class: int) -> Array:
-    """A plan as it is if every step of it sees all classes of a balanced set alike, or else all images at every step.
+def _balanced_schedule(schedule: Array, num_images: int, per_class: int) -> Array:
+    """A schedule as it is if every step of it sees all classes of a balanced set alike, else all images at every step.
 
-    The plan of a set with images of some classes only would show a balanced one some of its classes.
+    The schedule of a set with images of some classes only would show a balanced one some of its classes.
     """
-    steps, size = plan.shape
-    rows = np.asarray(plan)
+    steps, size = schedule.shape
+    rows = np.asarray(schedule)
     if rows.max() < num_images and size % (num_images // per_class) == 0:
         counts = [np.bincount(step // per_class, minlength=num_images // per_class) for step in rows]
         if np.ptp(counts) == 0:
-            return plan
+            return schedule
     return inner.ordered_plan(1, num_images, num_images, epochs=steps)
 
 
@@ -192,7 +197,7 @@ def full_data_reference(
     protocol = protocols.get(protocol)
 
     def compute() -> Score:
-        whole = Distilled(images=train.images, labels=train.labels.values)
+        whole = Distilled(train.images, train.labels.values)
         return evaluate(
             network,
             whole,

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdd import inner, kernels, models
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.arrays import blocks
+from jaxdd.evaluation.arrays import blocks, check_has_classes
 from jaxdd.kernels import kernel_ridge_solve
 from jaxdd.losses import centred_labels
 from jaxdd.types import RANDOM_FEATURES, TRAINED_FEATURES, Array, Distilled, Examples, Key
@@ -38,7 +38,7 @@ class Predictor(NamedTuple):
     def of(
         cls, facts: Mapping[str, Any] | None, image_shape: tuple[int, int, int], num_classes: int
     ) -> Predictor | None:
-        """From `Distilled.kernel` or the header of a file; None for a set of no kernel method."""
+        """From `Training.kernel` or the header of a file; None for a set of no kernel method."""
         if not facts:
             return None
         options = dict(facts)
@@ -63,15 +63,17 @@ def kernel_accuracy(predictor: Predictor, distilled: Distilled, test: Examples) 
 
     Args:
       predictor: one with a kernel.
-      distilled: the support; labels of any convention.
+      distilled: the support; labels of any convention but "features".
       test: real images in the same space, on host or device; kernels are evaluated in blocks of at most 500.
 
     Returns:
       A fraction.
 
     Raises:
-      JaxddError: if the solve fails: the kernel is not positive definite at this precision, or the set not finite.
+      JaxddError: if the solve fails: the kernel is not positive definite at this precision, or the set not finite;
+        and if its labels are features.
     """
+    check_has_classes(distilled)
     kernel, ridge, float64 = predictor
     labels = jnp.asarray(distilled.labels)
     num_classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), np.max(test.labels))) + 1

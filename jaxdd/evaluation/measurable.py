@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxdd.evaluation.arrays import check_has_classes
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.training import Protocol, check_trainable, protocols
 from jaxdd.types import Distilled, Examples, HostArray, Network, RealData
@@ -55,9 +56,10 @@ def measurable(
       train: only its counts, and where its images are, play a part.
 
     Raises:
-      JaxddError: if the set itself cannot be measured: the network cannot be trained on it by the protocol, or the
-        protocol has to select without `validation`.
+      JaxddError: if the set itself cannot be measured: its labels are features, the network cannot be trained on it
+        by the protocol, or the protocol has to select without `validation`.
     """
+    check_has_classes(distilled)
     if network is not None:
         protocol = protocols.get(protocol)
         if validation is None or not len(validation.labels):

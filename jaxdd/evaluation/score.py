@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import accuracy, feature_regression
-from jaxdd.evaluation.arrays import every
+from jaxdd.evaluation.arrays import check_has_classes, every
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.losses import centred_labels
 from jaxdd.training import Protocol, fit, fit_as_distilled, protocols
@@ -86,8 +86,8 @@ def evaluate(
         networks here is measured too.
 
     Raises:
-      JaxddError: for an unknown protocol, a protocol that has to select without `validation`, or sets and test data
-        that do not fit together.
+      JaxddError: for an unknown protocol, a protocol that has to select without `validation`, sets and test data
+        that do not fit together, or a set without classes, whose labels are features.
     """
     given = protocols.get(protocol)
     held_out = validation if validation is not None and len(validation.labels) else None
@@ -155,6 +155,7 @@ def _check(sets: list[Distilled], validation: Examples | None, test: Examples, n
     if not sets or num_networks < 1:
         raise JaxddError(f"evaluation needs at least one set and one network, got {len(sets)} and {num_networks}.")
     for one in sets:
+        check_has_classes(one)
         if np.shape(one.images) != np.shape(sets[0].images) or np.shape(one.labels) != np.shape(sets[0].labels):
             raise JaxddError("sets that are evaluated together must have equal shapes.")
     for kind, data in (("validation", validation), ("test", test)):

@@ -54,6 +54,8 @@ def check_fits(stored: DistilledDataset, dataset: Dataset) -> None:
     Raises:
       JaxddError: if they do not fit.
     """
+    if stored.header["label_convention"] == "features":
+        raise JaxddError("this set's labels are features, which know no classes: no accuracy can be measured of it.")
     if stored.labels.ndim == 2:
         classes = stored.labels.shape[1]
     else:

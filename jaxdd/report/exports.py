@@ -16,7 +16,7 @@ import numpy as np
 from jaxdd._files import disk_errors, write_atomically
 from jaxdd.data import transform_to_tensors
 from jaxdd.errors import JaxddError
-from jaxdd.report.facts import class_names, hard_labels, pixel_range
+from jaxdd.report.facts import class_names, hard_labels, has_no_classes, pixel_range
 from jaxdd.report.pictures import clipped_share, to_8_bit, to_image
 from jaxdd.synthetic import DistilledDataset
 
@@ -24,8 +24,8 @@ from jaxdd.synthetic import DistilledDataset
 def to_npz(dataset: DistilledDataset, path: str | os.PathLike) -> None:
     """Write a NumPy `.npz` that loads with `allow_pickle=False`.
 
-    It holds all the file does, under the same names: `images` (pixel space, float32), `labels`, the transform's tensors
-    under `transform.*`, .., and `header`, a JSON string that also describes the transform.
+    It holds all the file does, under the same names: `images` (pixel space, float32 or uint8), `labels`, those of
+    the transform under `transform.*`, .., and `header`, a JSON string that also describes the transform.
 
     Raises:
       JaxddError: if the file cannot be written; nothing is left behind.
@@ -38,7 +38,8 @@ def to_npz(dataset: DistilledDataset, path: str | os.PathLike) -> None:
 
 
 def to_png_folder(dataset: DistilledDataset, directory: str | os.PathLike) -> float:
-    """Write `<class number>_<class name>/0000.png`, .. and `labels.csv`: each file, its class, and its soft label.
+    """Write `<class number>_<class name>/0000.png`, .. and `labels.csv`: each file, its class, and its soft label or
+    features.
 
     PNG files have 8 bits: values are rounded, and clipped to the pixel range of the source data.
 
@@ -83,7 +84,8 @@ def _write_folder(dataset: DistilledDataset, directory: pathlib.Path) -> None:
     soft = dataset.labels if dataset.labels.ndim == 2 else np.empty((len(labels), 0))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "label", "class_name", *(f"soft_label_{k}" for k in range(soft.shape[1]))])
+    column = "feature" if has_no_classes(dataset) else "soft_label"
+    writer.writerow(["file", "label", "class_name", *(f"{column}_{k}" for k in range(soft.shape[1]))])
     seen = dict.fromkeys(range(len(names)), 0)
     for image, label, row in zip(pixels, labels.tolist(), soft, strict=True):
         folder = f"{label:0{digits}d}_{_safe(names[label])}"

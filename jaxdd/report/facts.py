@@ -19,6 +19,7 @@ _CONVENTIONS = {
     "raw": "vectors that cross-entropy uses as they are",
     "hard": "class numbers",
     "probability": "probabilities of the classes, one row an image; meant for cross-entropy",
+    "features": "targets of an encoder, one row an image; meant for squared error",
     "centred": "one row an image, a class is one-hot minus 1/classes; meant for squared error",
 }
 
@@ -28,13 +29,22 @@ def source(dataset: DistilledDataset) -> dict[str, Any]:
     return dataset.header.get("data") or {}
 
 
+def has_no_classes(dataset: DistilledDataset) -> bool:
+    """Whether the labels are features, which know no classes."""
+    return dataset.header.get("label_convention") == "features"
+
+
 def hard_labels(dataset: DistilledDataset) -> np.ndarray:
-    """The class of each image, int `(m,)`: the largest entry of a soft label."""
+    """The class of each image, int `(m,)`: the largest entry of a soft label, 0 where labels are features."""
+    if has_no_classes(dataset):
+        return np.zeros(len(dataset.labels), np.int32)
     return dataset.labels if dataset.labels.ndim == 1 else dataset.labels.argmax(axis=1)
 
 
 def class_names(dataset: DistilledDataset) -> list[str]:
-    """A name for every class; its number where the header has none."""
+    """A name for every class; its number where the header has none, "all" for all images where labels are features."""
+    if has_no_classes(dataset):
+        return ["all"]
     named = [str(name) for name in source(dataset).get("class_names") or ()]
     occur = dataset.labels.shape[1] if dataset.labels.ndim == 2 else int(dataset.labels.max(initial=-1)) + 1
     count = max(len(named), occur, source(dataset).get("num_classes") or 0)
@@ -116,17 +126,19 @@ def about_set(dataset: DistilledDataset) -> list[tuple[str, str]]:
     header, names = dataset.header, class_names(dataset)
     count, height, width, channels = dataset.images.shape
     low, high = pixel_range(dataset)
-    rates = dataset.learning_rates
+    rates, schedule = dataset.learning_rates, dataset.schedule
     convention, kernel = header.get("label_convention"), dict(header.get("kernel") or {})
     learned = {"learned": "learned with the images", "hard": "not learned"}.get(header.get("label_regime") or "")
     labels = [f"{convention}: {_CONVENTIONS.get(convention, 'unknown')}"] if convention else []
     rows = {
         "images": f"{count}, each {height} × {width} × {channels}, {dataset.images.dtype}; "
         f"black is {low:g} and white is {high:g}",
-        "classes": f"{len(names)}: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
+        "classes": ""
+        if has_no_classes(dataset)
+        else f"{len(names)}: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
         "labels": "; ".join([*labels, *([learned] if learned else [])]),
         "learning rates": "" if rates is None else one_line([float(rate) for rate in np.ravel(rates)[:8]]),
-        "steps": "" if dataset.plan is None else f"{len(dataset.plan)}, each on {dataset.plan.shape[1]} images",
+        "steps": "" if schedule is None else f"{len(schedule)}, each on {schedule.shape[1]} images",
         "initialisation": "" if dataset.theta0 is None else "one, which is in the file",
         "transform": transform_in_words(dataset.transform),
         "storage": storage(header.get("num_bits")),

@@ -53,7 +53,7 @@ def shown_range(dataset: DistilledDataset) -> tuple[float, float]:
     quarters of it, that part alone is shown, the same for all images, or the picture would be almost black.
     """
     low, high = pixel_range(dataset)
-    darkest, brightest = np.nanquantile(dataset.images, (0.005, 0.995)) if dataset.images.size else (low, high)
+    darkest, brightest = np.nanquantile(dataset.pixels(), (0.005, 0.995)) if dataset.images.size else (low, high)
     darkest, brightest = max(low, float(darkest)), min(high, float(brightest))
     return (darkest, brightest) if 0.01 < (brightest - darkest) / (high - low) < 0.75 else (low, high)
 
@@ -61,7 +61,7 @@ def shown_range(dataset: DistilledDataset) -> tuple[float, float]:
 def to_8_bit(dataset: DistilledDataset, black_white: tuple[float, float]) -> np.ndarray:
     """All images as uint8 `(m, h, w, c)`: black and white become 0 and 255, what lies outside is clipped."""
     low, high = black_white
-    scaled = (np.nan_to_num(dataset.images, nan=low) - low) / (high - low)
+    scaled = (np.nan_to_num(dataset.pixels(), nan=low) - low) / (high - low)
     return np.rint(255 * scaled.clip(0, 1)).astype(np.uint8)
 
 
@@ -69,7 +69,8 @@ def clipped_share(dataset: DistilledDataset, black_white: tuple[float, float]) -
     """The share of values that `to_8_bit` clips by more than half a grey level."""
     low, high = black_white
     tolerance = (high - low) / 510
-    inside = (dataset.images >= low - tolerance) & (dataset.images <= high + tolerance)
+    pixels = dataset.pixels()
+    inside = (pixels >= low - tolerance) & (pixels <= high + tolerance)
     return 1 - float(inside.mean())
 
 

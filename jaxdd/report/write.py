@@ -22,6 +22,7 @@ from jaxdd.report.facts import (
     duration,
     flattened,
     hard_labels,
+    has_no_classes,
     one_line,
     percent,
     pixel_range,
@@ -140,6 +141,7 @@ def _content(
         "license_id": _license_id(license),
         "source_name": data.get("name"),
         "convention": header.get("label_convention"),
+        "dtype": str(dataset.images.dtype),
         "transformed": dataset.transform.name != "none",
         "size_category": "n<1K" if count < 1000 else "1K<n<10K" if count < 10_000 else "10K<n<100K",
     }
@@ -156,7 +158,8 @@ def _summary(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]]) -> st
     counts = np.bincount(hard_labels(dataset), minlength=len(class_names(dataset)))
     # Learned labels may make another class the largest.
     average = "" if np.all(counts == counts[0]) else " on average"
-    text = f"{_counted(count, 'synthetic image')} ({counts.mean():.3g} per class{average})"
+    text = _counted(count, "synthetic image")
+    text += "" if has_no_classes(dataset) else f" ({counts.mean():.3g} per class{average})"
     text += f" that stand in for the training set of {name}" if name else ""
     text += f", distilled with {method}" if method else ""
     row = next((row for row in rows if row.get("name") == "distilled"), {})
@@ -171,14 +174,14 @@ def _summary(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]]) -> st
 def _pictures(dataset: DistilledDataset) -> list[dict[str, Any]]:
     """For each class its name and its images as data URIs, with their labels in words."""
     names, pixels = class_names(dataset), to_8_bit(dataset, shown_range(dataset))
-    classes = []
+    classes, bare = [], has_no_classes(dataset)
     for group in by_class(dataset):
         images = []
         for index in group.indices:
             file = io.BytesIO()
             to_image(pixels[index]).save(file, format="PNG")
             uri = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-            images.append({"uri": uri, "label": _label_in_words(dataset.labels[index], names)})
+            images.append({"uri": uri, "label": "" if bare else _label_in_words(dataset.labels[index], names)})
         classes.append({"name": group.name, "images": images, "hidden": group.hidden})
     return classes
 
@@ -204,7 +207,7 @@ def _pictures_note(dataset: DistilledDataset) -> str:
         sentences.append(f"Of the values {amount} lie outside and are clipped, here only.")
     if channels not in (1, 3):
         sentences.append(f"Shown in grey: the mean of {channels} channels.")
-    if dataset.labels.ndim == 2:
+    if dataset.labels.ndim == 2 and not has_no_classes(dataset):
         sentences.append("An image stands with the class of its largest label entry.")
     return " ".join(sentences)
 

@@ -1,6 +1,7 @@
-"""The learnable set: parameterisations, their optimisers, and the file a distilled set travels in."""
+"""The learnable set: parameterisations, their optimisers, label codecs, and the file a distilled set travels in."""
 
 from jaxdd.synthetic.bases import linear_bases, rows_for_budget
+from jaxdd.synthetic.codecs import label_bits, label_codec, labels_of
 from jaxdd.synthetic.dataset import FORMAT_VERSION, DistilledDataset
 from jaxdd.synthetic.frequencies import frequencies
 from jaxdd.synthetic.labels import learned_labels
@@ -21,6 +22,9 @@ __all__ = [
     "corrupted",
     "descend",
     "frequencies",
+    "label_bits",
+    "label_codec",
+    "labels_of",
     "learned_labels",
     "learning_rates",
     "linear_bases",

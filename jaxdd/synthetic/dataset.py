@@ -1,9 +1,12 @@
 """`DistilledDataset`: one safe file that carries everything needed to train on a distilled set.
 
 A `.safetensors` file with the tensors `images` (pixel space), `labels`, `learning_rates` and `plan` (if learned),
-`theta0.*` (a fixed initialisation), `params.*` (what the decoder renders) and `transform.*`, and one metadata entry,
-`jaxdd`, with a JSON header. No path, time or command line is in it, so equal runs give equal bytes. It opens with the
-safetensors package alone and never unpickles.
+`theta0.*` (a fixed initialisation), `params.*` (what the decoder renders), `label_codec.*` (what a label codec decodes)
+and `transform.*`, and one metadata entry, `jaxdd`, with a JSON header. No path, time or command line is in it, so equal
+runs give equal bytes. It opens with the safetensors package alone and never unpickles.
+
+Format version 2 has uint8 images, label codecs and labels that are features. A file without these says version 1, and
+is what it was.
 """
 
 from __future__ import annotations
@@ -14,119 +17,194 @@ import json
 import os
 import pathlib
 import struct
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+from jax.typing import DTypeLike
 
 from jaxdd._files import digest, disk_errors, write_atomically
 from jaxdd.data import Transform, transform_from_tensors, transform_to_tensors
+from jaxdd.data.transforms import pixel_space
 from jaxdd.errors import JaxddError
-from jaxdd.types import LABEL_CONVENTIONS, Distilled
+from jaxdd.types import LABEL_CONVENTIONS, Content, Cost, Distilled, Labelling, Training
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEY = "jaxdd"
-# What a header must hold, and of which type.
-_FIELDS: dict[str, Any] = {
-    "data": dict,
-    "label_convention": str,
-    "label_regime": str,
-    "kernel": (dict, type(None)),
-    "iterate": str,
-    "decoder": str,
-    "num_bits": int,
+_PARTS = {"content": Content, "labelling": Labelling, "training": Training, "cost": Cost}
+
+
+class _Fact(NamedTuple):
+    """A field of a part that is an entry of the header."""
+
+    part: str
+    field: str
+    kinds: Any
+    """The types that it may have in JSON."""
+    optional: bool = False
+    """Left out where it is the field's default; those of format 1 never are."""
+
+    @property
+    def default(self) -> Any:
+        return next(field.default for field in dataclasses.fields(_PARTS[self.part]) if field.name == self.field)
+
+
+# What a file holds of the parts of a set beside images and labels, by its names there: one line a field.
+_FACTS = {
+    "label_convention": _Fact("labelling", "convention", str),
+    "label_regime": _Fact("labelling", "regime", str),
+    "kernel": _Fact("training", "kernel", (dict, type(None))),
+    "iterate": _Fact("content", "iterate", str),
+    "decoder": _Fact("content", "decoder", str),
+    "num_bits": _Fact("cost", "total", int),
+    "label_codec": _Fact("labelling", "codec", str, optional=True),
+}
+# A name that ends in a dot is that of a dict of tensors.
+_TENSORS = {
+    "learning_rates": ("training", "learning_rates"),
+    "plan": ("training", "schedule"),
+    "theta0.": ("training", "theta0"),
+    "params.": ("content", "params"),
+    "label_codec.": ("labelling", "stored"),
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
 class DistilledDataset:
     """A distilled set with its preprocessing, label convention and provenance.
 
     Attributes:
-      images: float32 `(m, h, w, c)` in pixel space (uint8 sources lie in [0, 1]; learned pixels may leave it).
-      labels: integers `(m,)` or float32 `(m, classes)`, as `header["label_convention"]` says.
+      images: float32 `(m, h, w, c)` in pixel space (uint8 sources lie in [0, 1]; learned pixels may leave it), or uint8
+        with 255 for 1, see `pixels`.
+      labels: integers `(m,)` or float32 `(m, classes)`, as `header["label_convention"]` says, `(m, d)` for "features".
       transform: from pixel space to what networks see; apply it to test images too.
       header: JSON-able provenance: method, config, seed, data (name, source hash, classes, licence), label convention
         and regime, protocol, kernel, decoder, bits, versions.
-      learning_rates, plan, theta0: how networks are to be trained on it, if that was learned, see `types.Distilled`.
-      params: the stored parameters of the decoder, in transformed space.
+      more: all further tensors by their names in the file: `learning_rates`, `plan`, `theta0.*`, `params.*`,
+        `label_codec.*`, see `types.Training`, `types.Content` (in transformed space) and `types.Labelling`. The first
+        four are also attributes, and keywords of the constructor.
+
+    Raises:
+      JaxddError: if that is not a distilled set.
     """
 
     images: np.ndarray
     labels: np.ndarray
     transform: Transform
     header: dict[str, Any]
-    learning_rates: np.ndarray | None = None
-    plan: np.ndarray | None = None
-    theta0: dict[str, np.ndarray] | None = None
-    params: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    more: dict[str, np.ndarray]
 
-    def __post_init__(self) -> None:
-        problem = _problem(self.images, self.labels, self.header) or _training_problem(
-            len(self.images), self.learning_rates, self.plan, self.theta0
-        )
-        if problem:
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        transform: Transform,
+        header: dict[str, Any],
+        more: Mapping[str, np.ndarray] | None = None,
+        *,
+        learning_rates: np.ndarray | None = None,
+        plan: np.ndarray | None = None,
+        theta0: Mapping[str, np.ndarray] | None = None,
+        params: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        given = {"learning_rates": learning_rates, "plan": plan, "theta0.": theta0, "params.": params}
+        more = {**(more or {}), **_flat(given)}
+        values = {"images": images, "labels": labels, "transform": transform, "header": header, "more": more}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        if problem := _problem(images, labels, header, more):
             raise JaxddError(f"this is not a distilled set: {problem}.")
 
     @classmethod
-    def create(cls, distilled: Distilled, transform: Transform, header: dict[str, Any]) -> DistilledDataset:
-        """From what a method rendered; `header` adds the provenance."""
-        images = np.asarray(transform.inverse(np.asarray(distilled.images, np.float32)), np.float32)
-        kernel, theta0 = distilled.kernel, distilled.theta0
-        return cls(
-            images=images,
-            labels=np.asarray(distilled.labels),
-            transform=transform,
-            header={
-                "data": {},
-                **header,
-                "label_convention": distilled.label_convention,
-                "label_regime": distilled.label_regime,
-                "kernel": None if kernel is None else dict(kernel),
-                "iterate": distilled.iterate,
-                "decoder": distilled.decoder,
-                "num_bits": distilled.num_bits,
-            },
-            learning_rates=_optional(np.asarray, distilled.learning_rates),
-            plan=_optional(np.asarray, distilled.plan),
-            theta0=None if theta0 is None else {name: np.asarray(leaf) for name, leaf in theta0.items()},
-            params={name: np.asarray(leaf) for name, leaf in distilled.params.items()},
-        )
+    def create(
+        cls, distilled: Distilled, transform: Transform, header: dict[str, Any], *, dtype: DTypeLike = np.float32
+    ) -> DistilledDataset:
+        """From what a method rendered; `header` adds the provenance.
+
+        Args:
+          distilled: images in transformed space, or uint8 ones, which are taken as they are, with 255 for 1 in pixel
+            space.
+          dtype: of the images in the file. uint8 takes a quarter of the space; it is for real pixels that were chosen,
+            or for pixels that a method keeps whole. Bits are those of `distilled.cost` all the same.
+
+        Raises:
+          JaxddError: if the pixels are not whole numbers of 255ths and uint8 was asked for; nothing is rounded but the
+            error of the transform.
+        """
+        if np.dtype(dtype) not in (np.uint8, np.float32):
+            raise JaxddError(f"images are stored as float32 or uint8, not as {np.dtype(dtype)}.")
+        images = np.asarray(distilled.images)
+        if images.dtype != np.uint8:
+            images = np.asarray(transform.inverse(np.asarray(images, np.float32)), np.float32)
+            images = _whole(images) if np.dtype(dtype) == np.uint8 else images
+        facts = {name: getattr(getattr(distilled, fact.part), fact.field) for name, fact in _FACTS.items()}
+        written = {
+            name: dict(value) if isinstance(value, tuple) else value
+            for name, value in facts.items()
+            if not (_FACTS[name].optional and value == _FACTS[name].default)
+        }
+        tensors = {name: getattr(getattr(distilled, part), field) for name, (part, field) in _TENSORS.items()}
+        labels = np.asarray(distilled.labels)
+        return cls(images, labels, transform, {"data": {}, **header, **written}, _flat(tensors))
 
     def distilled(self) -> Distilled:
         """In transformed space, as networks and kernels see it."""
-        return Distilled(
-            images=jnp.asarray(self.transform.apply(self.images)),
-            labels=jnp.asarray(self.labels),
-            learning_rates=_optional(jnp.asarray, self.learning_rates),
-            plan=_optional(jnp.asarray, self.plan),
-            theta0=_optional(dict, self.theta0),
-            params={name: jnp.asarray(leaf) for name, leaf in self.params.items()},
-            label_convention=self.header["label_convention"],
-            label_regime=self.header["label_regime"],
-            kernel=None if self.header["kernel"] is None else tuple(sorted(self.header["kernel"].items())),
-            iterate=self.header["iterate"],
-            decoder=self.header["decoder"],
-            num_bits=self.header["num_bits"],
-        )
+        parts: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
+        parts["content"]["images"] = jnp.asarray(self.transform.apply(self.pixels()))
+        parts["labelling"]["values"] = jnp.asarray(self.labels)
+        for name, fact in _FACTS.items():
+            if name in self.header:
+                value = self.header[name]
+                parts[fact.part][fact.field] = tuple(sorted(value.items())) if isinstance(value, dict) else value
+        for name, (part, field) in _TENSORS.items():
+            found = _named(self.more, name)
+            if isinstance(found, dict):
+                found = {key: jnp.asarray(leaf) for key, leaf in found.items()}
+            if found is not None:
+                parts[part][field] = found if isinstance(found, dict) else jnp.asarray(found)
+        return Distilled(**{part: kind(**parts[part]) for part, kind in _PARTS.items()})
+
+    def pixels(self) -> np.ndarray:
+        """The images in pixel space, float32: uint8 ones scaled by 1/255 into [0, 1], float ones as they are."""
+        return pixel_space(self.images)
+
+    @property
+    def learning_rates(self) -> np.ndarray | None:
+        """float32 `(steps,)`, see `types.Training`."""
+        return self.more.get("learning_rates")
+
+    @property
+    def schedule(self) -> np.ndarray | None:
+        """int32 `(steps, b)`, see `types.Training`; `plan` in the file."""
+        return self.more.get("plan")
+
+    plan = schedule
+
+    @property
+    def theta0(self) -> dict[str, np.ndarray] | None:
+        """Leaves by path, see `types.Training`."""
+        return _named(self.more, "theta0.")
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The stored parameters of the decoder, in transformed space."""
+        return _named(self.more, "params.") or {}
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
         """Everything but the transform, under the names it has in the file."""
-        named = ("images", "labels", "learning_rates", "plan")
-        tensors = {name: getattr(self, name) for name in named}
-        for prefix, leaves in (("theta0", self.theta0 or {}), ("params", self.params)):
-            tensors |= {f"{prefix}.{name}": leaf for name, leaf in leaves.items()}
-        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        return {"images": self.images, "labels": self.labels, **self.more}
 
     def to_bytes(self) -> bytes:
         """The file's content; equal sets give equal bytes."""
         spec, transform_tensors = transform_to_tensors(self.transform)
         tensors = self.tensors | transform_tensors
         tensors = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-        header = {**self.header, "format_version": FORMAT_VERSION, "transform": spec}
+        features = self.header["label_convention"] == "features"
+        newer = features or "label_codec" in self.header or self.images.dtype == np.uint8
+        header = {**self.header, "format_version": 2 if newer else 1, "transform": spec}
         header["sha256"] = _seal(header, tensors)
         return safetensors.numpy.save(tensors, {_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
 
@@ -155,41 +233,62 @@ class DistilledDataset:
             raise JaxddError(
                 f"{name} has format version {version}, this jaxdd reads up to {FORMAT_VERSION}: update jaxdd."
             )
-        missing = [key for key in (*_FIELDS, "transform", "sha256") if key not in header]
+        needed = (*(name for name, fact in _FACTS.items() if not fact.optional), "data", "transform", "sha256")
+        missing = [key for key in needed if key not in header]
         missing += [tensor for tensor in ("images", "labels") if tensor not in tensors]
         if missing:
             raise JaxddError(f"{name} is not a whole distilled set: {', '.join(missing)} missing.")
         if header.pop("sha256") != _seal(header, tensors):
             raise JaxddError(f"{name} is damaged: its content does not match its checksum; fetch it again.")
-        rates, plan = tensors.get("learning_rates"), tensors.get("plan")
-
-        def group(prefix: str) -> dict[str, np.ndarray]:
-            return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-
-        problem = _problem(tensors["images"], tensors["labels"], header)
-        if problem := problem or _training_problem(len(tensors["images"]), rates, plan, group("theta0.")):
+        images, labels = tensors["images"], tensors["labels"]
+        more = {key: tensor for key, tensor in tensors.items() if _is_known(key)}
+        if problem := _problem(images, labels, header, more):
             raise JaxddError(f"{name} is not a distilled set: {problem}.")
+        return cls(images, labels, transform_from_tensors(header.pop("transform"), tensors), header, more)
 
-        return cls(
-            images=tensors["images"],
-            labels=tensors["labels"],
-            transform=transform_from_tensors(header.pop("transform"), tensors),
-            header=header,
-            learning_rates=rates,
-            plan=plan,
-            theta0=group("theta0.") or None,
-            params=group("params."),
+
+def _is_known(name: str) -> bool:
+    return name in _TENSORS or f"{name.partition('.')[0]}." in _TENSORS
+
+
+def _flat(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Tensors, and dicts of them, by their names in a file."""
+    flat = {}
+    for name, value in tensors.items():
+        if name.endswith("."):
+            flat |= {f"{name}{key}": np.asarray(leaf) for key, leaf in (value or {}).items()}
+        elif value is not None:
+            flat[name] = np.asarray(value)
+    return flat
+
+
+def _named(tensors: Mapping[str, np.ndarray], name: str) -> Any:
+    """What has a name in a file, a tensor or a dict of them; None if there is nothing."""
+    if not name.endswith("."):
+        return tensors.get(name)
+    return {key.removeprefix(name): leaf for key, leaf in tensors.items() if key.startswith(name)} or None
+
+
+def _whole(pixels: np.ndarray) -> np.ndarray:
+    """Pixels as uint8; what a transform and back adds to whole ones, some 1e-4 of a step, is all that is rounded."""
+    levels = 255 * pixels
+    whole = np.rint(levels)
+    furthest = np.abs(levels - whole).max(initial=0)
+    if not (furthest < 0.01 and whole.min(initial=0) >= 0 and whole.max(initial=0) <= 255):
+        raise JaxddError(
+            "these images cannot be stored as uint8: their pixels are not whole numbers of 255ths from 0 to 1 "
+            f"({levels.min():.4g} to {levels.max():.4g} of them, up to {furthest:.2g} off); store them as float32."
         )
+    return whole.astype(np.uint8)
 
 
-def _optional(function: Callable[[Any], Any], value: Any) -> Any:
-    return None if value is None else function(value)
-
-
-def _problem(images: np.ndarray, labels: np.ndarray, header: dict[str, Any]) -> str | None:
+def _problem(
+    images: np.ndarray, labels: np.ndarray, header: dict[str, Any], more: Mapping[str, np.ndarray]
+) -> str | None:
     """What keeps these from being a distilled set, if anything does."""
-    for field, kinds in _FIELDS.items():
-        if not isinstance(header.get(field, ...), kinds):
+    kinds = {"data": dict, **{name: fact.kinds for name, fact in _FACTS.items() if name in header or not fact.optional}}
+    for field, kind in kinds.items():
+        if not isinstance(header.get(field, ...), kind):
             return f"{field!r} of its header is {header.get(field)!r}"
     convention = header["label_convention"]
     if convention not in LABEL_CONVENTIONS:
@@ -197,31 +296,37 @@ def _problem(images: np.ndarray, labels: np.ndarray, header: dict[str, Any]) -> 
     hard = convention == "hard"
     if images.ndim != 4 or labels.ndim != (1 if hard else 2) or len(labels) != len(images) or 0 in images.shape:
         return f"images of shape {images.shape} with {convention} labels of shape {labels.shape}"
-    if not np.issubdtype(images.dtype, np.floating) or np.issubdtype(labels.dtype, np.integer) != hard:
+    of_images = images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)
+    if not of_images or np.issubdtype(labels.dtype, np.integer) != hard:
         return f"{images.dtype} images with {convention} labels of type {labels.dtype}"
     if not (np.isfinite(images).all() and np.isfinite(labels).all()):
         return "some images or labels are not finite"
     if hard and labels.min() < 0:
         return f"label {labels.min()} is negative"
-    classes = header["data"].get("num_classes")
+    classes = None if convention == "features" else header["data"].get("num_classes")
     if classes is not None and (labels.max() >= classes if hard else labels.shape[1] != classes):
         return f"its labels are not of {classes} classes"
-    return None
+    if unknown := [name for name in more if not _is_known(name)]:
+        return f"it has tensors that nothing is known of, {', '.join(sorted(unknown))}"
+    if ("label_codec" in header) != any(name.startswith("label_codec.") for name in more):
+        return "it has a label codec without what that decodes, or the other way round"
+    return _training_problem(len(images), more.get("learning_rates"), more.get("plan"), _named(more, "theta0."))
 
 
 def _training_problem(
-    num_images: int, rates: np.ndarray | None, plan: np.ndarray | None, theta0: dict[str, np.ndarray] | None
+    num_images: int, rates: np.ndarray | None, schedule: np.ndarray | None, theta0: dict[str, np.ndarray] | None
 ) -> str | None:
     """What is wrong with how networks are to be trained on a set of so many images, if anything is."""
     if not all(np.isfinite(leaf).all() for leaf in (theta0 or {}).values()):
         return "its initialisation is not finite"
     if rates is not None and not (np.issubdtype(rates.dtype, np.floating) and np.isfinite(rates).all()):
         return "its learning rates are not finite numbers"
-    if plan is None:
+    if schedule is None:
         return None
-    if rates is None or rates.shape != plan.shape[:1] or plan.ndim != 2 or not np.issubdtype(plan.dtype, np.integer):
-        return f"{plan.dtype} plan of shape {plan.shape} without as many learning rates"
-    if not plan.size or plan.min() < 0 or plan.max() >= num_images:
+    whole = schedule.ndim == 2 and np.issubdtype(schedule.dtype, np.integer)
+    if rates is None or rates.shape != schedule.shape[:1] or not whole:
+        return f"{schedule.dtype} plan of shape {schedule.shape} without as many learning rates"
+    if not schedule.size or schedule.min() < 0 or schedule.max() >= num_images:
         return f"its plan asks for other rows than its {num_images} images"
     return None
 

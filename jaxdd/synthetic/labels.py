@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd.errors import JaxddError, unknown
+from jaxdd.synthetic.codecs import label_bits
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
 from jaxdd.types import Array, Key, RealData
 
@@ -64,7 +65,7 @@ def learned_labels(
         init=init,
         render=render,
         project=project,
-        num_bits=lambda params: {**base.num_bits(params), "labels": 32 * params["labels"].size},
+        num_bits=lambda params: {**base.num_bits(params), "labels": label_bits("learned", params["labels"])},
         decoder=f"softmax_labels({base.decoder})" if kind == "softmax" else base.decoder,
         label_convention=_CONVENTIONS[kind],
         label_regime="learned",

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxdd.errors import JaxddError
-from jaxdd.types import Distilled, Key, RealData
+from jaxdd.synthetic.codecs import label_codec
+from jaxdd.types import Content, Cost, Distilled, Key, Labelling, RealData, Training
 
 Params = dict[str, Array]
 
@@ -24,7 +25,7 @@ class Rendered(NamedTuple):
 
     images: Float[Array, "m h w c"]
     labels: Float[Array, "m classes"]
-    """Always floats: one-hot for "hard", one-hot minus 1/classes for fixed "centred" ones."""
+    """Always floats: one-hot for "hard", one-hot minus 1/classes for fixed "centred" ones; `(m, d)` for "features"."""
     learning_rates: Float[Array, "..."] | None = None
 
 
@@ -50,22 +51,24 @@ class SyntheticSet(NamedTuple):
     """The leaves meant to be learned, each by an optimiser of its own (`per_leaf`); the others are frozen."""
 
 
-def render(synthetic: SyntheticSet, params: Params, **facts: Any) -> Distilled:
-    """What `Method.distilled` returns: the rendered set and the leaves of its ledger; `facts` are further fields."""
+def render(synthetic: SyntheticSet, params: Params, *, iterate: str = "last", **training: Any) -> Distilled:
+    """What `Method.product` returns of a distillation: the rendered set and the leaves of its ledger.
+
+    Args:
+      iterate: see `types.Content`.
+      **training: fields of `types.Training` beside learned rates, which are rendered.
+    """
     rendered, ledger = synthetic.render(params), synthetic.num_bits(params)
     labels = rendered.labels
     if synthetic.label_convention == "hard":
-        labels = jnp.argmax(labels, axis=1).astype(jnp.int32)
+        labels = label_codec("hard").encode((), labels, None)["values"]
+    if "plan" in training:
+        training["schedule"] = training.pop("plan")  # its older name
     return Distilled(
-        images=rendered.images,
-        labels=labels,
-        learning_rates=rendered.learning_rates,
-        params={name: params[name] for name in ledger},
-        label_convention=synthetic.label_convention,
-        label_regime=synthetic.label_regime,
-        decoder=synthetic.decoder,
-        num_bits=sum(ledger.values()),
-        **facts,
+        Content(rendered.images, {name: params[name] for name in ledger}, synthetic.decoder, iterate),
+        Labelling(labels, synthetic.label_convention, synthetic.label_regime),
+        Training(**{"learning_rates": rendered.learning_rates, **training}),
+        Cost.of(ledger),
     )
 
 

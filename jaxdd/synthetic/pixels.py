@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError, unknown
+from jaxdd.synthetic.codecs import label_bits
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_has_images, check_integer
 from jaxdd.types import Array, HostArray, Key, RealData
 
@@ -56,8 +57,7 @@ def pixels(ipc: int, *, init: str = "real", labels: str = "hard", classes: int |
         return {"images": images, "labels": one_hot - 1 / num_classes if labels == "centred" else one_hot}
 
     def num_bits(params: Params) -> dict[str, int]:
-        count, num_classes = params["labels"].shape
-        return {"images": 32 * params["images"].size, "labels": math.ceil(math.log2(max(num_classes, 2))) * count}
+        return {"images": 32 * params["images"].size, "labels": label_bits("hard", params["labels"])}
 
     return SyntheticSet(
         init=init_fn,

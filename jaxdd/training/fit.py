@@ -56,11 +56,11 @@ def fit(
 
     Args:
       images: `(s, m, h, w, c)`, one or more sets of equal size.
-      labels: `(s, m)` or `(s, m, classes)`.
+      labels: `(s, m)` or `(s, m, classes)`; targets `(s, m, d)` of a network with d outputs for "features".
       protocol: a name or one of one's own; its `learning_rates` play no part.
       learning_rates: `(k,)`.
       keys: `(k,)`.
-      label_convention: of the labels, see `types.Distilled`; "hard" or "probability" by default, as their shape says.
+      label_convention: of the labels, see `types.Labelling`; "hard" or "probability" by default, as their shape says.
       sets: int `(k,)`, the set of each network; the first for all by default.
       record: rows of a `TrainingState` to keep of each network, the first before any step.
 
@@ -119,8 +119,9 @@ def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) 
 
 
 def _check_loss(protocol: Protocol, label_convention: str) -> None:
-    if protocol.loss == "cross_entropy" and label_convention == "centred":
-        raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use centred labels.")
+    if protocol.loss == "cross_entropy" and label_convention in ("centred", "features"):
+        what = "centred labels" if label_convention == "centred" else "features"
+        raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use {what}.")
 
 
 @functools.partial(jax.jit, static_argnames=("network", "protocol", "convention", "record"))
@@ -129,7 +130,7 @@ def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, conve
     num_steps = protocol.num_steps(num_examples)
     batch_size = min(protocol.batch_size, num_examples)
     batches = num_examples // batch_size
-    squared = protocol.loss == "squared_error" or (protocol.loss == "auto" and convention == "centred")
+    squared = protocol.loss == "squared_error" or (protocol.loss == "auto" and convention in ("centred", "features"))
     augment = None if protocol.augmentation == "none" else augmentation.named(protocol.augmentation)
     decay = protocol.weight_average
     if protocol.cutmix and convention == "hard":
@@ -150,7 +151,8 @@ def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, conve
         def loss(theta, stats):
             logits, stats = network.apply(theta, images, stats, mode="train", key=key)
             if squared:
-                goal = losses.centred_labels(labels, convention, logits.shape[-1])
+                features = convention == "features"
+                goal = labels if features else losses.centred_labels(labels, convention, logits.shape[-1])
                 per_example = losses.squared_error(logits, goal)
             else:
                 per_example = losses.cross_entropy(logits, labels)

@@ -49,7 +49,7 @@ class Protocol:
       factor: of "multistep".
       warmup: steps of linear warm-up before it; milestones count from the start all the same.
       loss: "squared_error", "cross_entropy", or "auto": what the set's label convention is meant for, squared error
-        for "centred" and cross-entropy for all others.
+        for "centred" and "features", cross-entropy for all others.
       augmentation: of every batch, with parameters for each image, see `data.augmentation.named`; "none" by default.
       cutmix: probability that a batch is mixed by `data.cutmix`, after the augmentation.
       weight_average: decay of an exponential moving average of the weights after each step, which is scored in place of

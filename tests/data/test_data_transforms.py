@@ -12,6 +12,7 @@ import pytest
 from jaxdd import data
 from jaxdd.data.dataset import compact_data
 from jaxdd.errors import JaxddError
+from jaxdd.types import HostArray
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +253,16 @@ def test_only_pixels_of_eight_bits_taken_one_by_one_are_stored_as_they_are(spec,
     found = decode(stored.images) if decode else stored.images
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected.images, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_uint8_images_are_fitted_as_their_pixels_are(spec):
+    split = data.load("mnist_5k").train
+    small = data.Split(split.images[:600, ::2, ::2], split.labels[:600])
+    expected = data.transform_to_tensors(data.fit_transform(spec, small.pixels()))
+    streamed = HostArray(small.images.shape, np.uint8, lambda rows: small.images[rows], "")
+    for stored in (small.images, streamed):
+        found = data.transform_to_tensors(data.fit_transform(spec, stored))
+        assert found[0] == expected[0] and found[1].keys() == expected[1].keys()
+        for name, tensor in expected[1].items():
+            np.testing.assert_array_equal(found[1][name], tensor)

@@ -10,7 +10,9 @@ import pytest
 from jaxdd import data, evaluation, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import Predictor, Score, measurable
+from jaxdd.evaluation.baselines import herded
 from jaxdd.kernels import ntk
+from jaxdd.synthetic import DistilledDataset
 from jaxdd.training import Protocol, protocols
 from jaxdd.types import Distilled, Examples
 
@@ -157,3 +159,28 @@ def test_the_named_protocols_that_can_do_without_validation():
         protocols.get("default").without_validation()
     with pytest.raises(JaxddError, match="positive, finite learning rates"):
         dataclasses.replace(TWO, fallback=0.0)
+
+
+def test_a_set_without_classes_is_refused_in_one_sentence(real, mlp):
+    train = real[0]
+    features = Distilled(jnp.zeros((3, 4, 4, 1)), jnp.zeros((3, 5)), label_convention="features")
+    calls = {
+        "measurable": lambda: measurable(mlp, features, train, None, ONE),
+        "evaluate": lambda: evaluation.evaluate(mlp, features, None, train.examples, ONE, key=jax.random.key(0)),
+        "kernel": lambda: evaluation.kernel_accuracy(Predictor(ntk), features, train.examples),
+        "random": lambda: evaluation.random_real(jax.random.key(0), train, 1, like=features),
+        "herded": lambda: herded(train, 1, like=features),
+    }
+    for call in calls.values():
+        with pytest.raises(JaxddError, match="labels are features, which know no classes: train an encoder"):
+            call()
+    source = data.from_arrays(np.asarray(train.images), np.asarray(train.labels.values))
+    stored = DistilledDataset.create(features, data.Identity(), {})
+    with pytest.raises(JaxddError, match="labels are features, which know no classes"):
+        evaluation.check_fits(stored, source)
+
+
+def test_images_that_no_transform_has_seen_are_refused(real, mlp):
+    stored = Distilled(np.zeros((3, 4, 4, 1), np.uint8), np.arange(3))
+    with pytest.raises(JaxddError, match="images are uint8, as their source has them"):
+        evaluation.evaluate(mlp, stored, None, real[0].examples, ONE, key=jax.random.key(0))

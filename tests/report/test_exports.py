@@ -1,6 +1,7 @@
 """Exports hold what the set holds, need no pickle, and are whole or absent."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -100,3 +101,25 @@ def test_nothing_is_left_of_an_export_that_fails(make, tmp_path, monkeypatch, ex
     assert (tmp_path / "png").exists() == existed and not list(tmp_path.rglob("*.png"))
     if existed:
         assert not list((tmp_path / "png").iterdir())
+
+
+def test_a_set_whose_labels_are_features_has_one_folder_and_its_vectors(make, tmp_path):
+    dataset = make(1)
+    features = np.arange(30, dtype=np.float32).reshape(10, 3)
+    header = {**dataset.header, "label_convention": "features"}
+    to_png_folder(dataclasses.replace(dataset, labels=features, header=header), tmp_path / "images")
+    assert len(list((tmp_path / "images" / "00_all").iterdir())) == 10
+    with open(tmp_path / "images" / "labels.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["feature_2"]) for row in rows] == features[:, 2].tolist()
+
+
+def test_uint8_pixels_are_exported_as_they_are(make, tmp_path):
+    dataset = make(1)
+    whole = np.rint(255 * dataset.images).astype(np.uint8)
+    stored = dataclasses.replace(dataset, images=whole)
+    np.testing.assert_array_equal(to_8_bit(stored, (0.0, 1.0)), whole)
+    assert clipped_share(stored, (0.0, 1.0)) == 0
+    to_npz(stored, tmp_path / "set.npz")
+    with np.load(tmp_path / "set.npz") as file:
+        np.testing.assert_array_equal(file["images"], whole)

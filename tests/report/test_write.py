@@ -1,6 +1,7 @@
 """The report is one file that loads nothing, says what it is told, and no more."""
 
 import base64
+import dataclasses
 import html
 import html.parser
 import io
@@ -164,6 +165,29 @@ def test_the_cards_snippets_run(make, provenance, tmp_path, monkeypatch):
         expected = dataset.transform.apply(dataset.images) if "dataset" in names else dataset.images
         np.testing.assert_array_equal(names["images"], expected)
         np.testing.assert_array_equal(names["labels"], dataset.labels)
+
+
+def test_features_are_not_called_classes(make, provenance, tmp_path):
+    dataset = make(2, **provenance)
+    header = {**dataset.header, "label_convention": "features"}
+    features = np.arange(60, dtype=np.float32).reshape(20, 3)
+    _, report, card = write(tmp_path, dataclasses.replace(dataset, labels=features, header=header))
+    text = Page(report).text
+    assert "targets of an encoder" in text and "per class" not in text + card
+    assert "train with squared error against them" in card and "largest entry" not in card
+
+
+def test_the_card_says_how_uint8_images_are_read(make, provenance, tmp_path, monkeypatch):
+    dataset = make(2, **provenance)
+    dataset = dataclasses.replace(dataset, images=np.rint(255 * dataset.images).astype(np.uint8))
+    _, _, card = write(tmp_path, dataset)
+    assert "Images are uint8\n" in card and "divide them by 255 first" in card
+    dataset.write(tmp_path / "distilled.safetensors")
+    monkeypatch.chdir(tmp_path)
+    code = next(code for code in re.findall(r"```python\n(.*?)```", card, re.S) if "import jaxdd" in code)
+    names = {}
+    exec(code, names)
+    np.testing.assert_array_equal(names["images"], dataset.transform.apply(dataset.images / np.float32(255)))
 
 
 def test_the_iterate_that_was_selected_says_so(make, provenance, tmp_path):

@@ -152,6 +152,83 @@ def test_files_of_format_1_stay_readable(regime, rng):
     np.testing.assert_array_equal(seen.params["rates"], ramp(2))
 
 
+@pytest.mark.parametrize("regime", ["hard", "learned"])
+def test_files_of_format_1_are_still_written_so(regime):
+    path = pathlib.Path(__file__).parent / f"format_1_{regime}.safetensors"
+    stored = DistilledDataset.read(path)
+    assert stored.to_bytes() == path.read_bytes()
+    again = DistilledDataset.create(stored.distilled(), stored.transform, stored.header)
+    assert (again.header, again.tensors.keys()) == (stored.header, stored.tensors.keys())
+
+
+def readers():
+    import safetensors.flax
+
+    yield safetensors.numpy.load
+    yield safetensors.flax.load
+    try:
+        import safetensors.torch
+    except ImportError:
+        return
+    yield safetensors.torch.load
+
+
+def test_features_are_labels_without_classes(rng):
+    images, targets = rng.normal(size=(4, 5, 6, 1)), rng.normal(size=(4, 7)).astype(np.float32)
+    distilled = Distilled(images, targets, label_convention="features", label_regime="learned")
+    dataset = DistilledDataset.create(distilled, data.Identity(), {"data": {"num_classes": 10}})
+    back = DistilledDataset.from_bytes(dataset.to_bytes())
+    assert back.header["format_version"] == 2  # an older jaxdd says that it is too old
+    assert back.distilled().label_convention == "features"
+    np.testing.assert_array_equal(back.distilled().labels, targets)
+    for load in readers():
+        np.testing.assert_array_equal(np.asarray(load(dataset.to_bytes())["labels"]), targets)
+
+
+def test_real_pixels_may_stay_uint8(rng):
+    pixels = rng.integers(0, 256, size=(4, 5, 6, 1), dtype=np.uint8)
+    transform = data.Standardize(np.float32([0.1307]), np.float32([0.3081]))
+    chosen = Distilled(transform.apply(pixels / np.float32(255)), np.arange(4))
+    dataset = DistilledDataset.create(chosen, transform, {}, dtype=np.uint8)
+    back = DistilledDataset.from_bytes(dataset.to_bytes())
+    assert back.images.dtype == np.uint8 and back.header["format_version"] == 2
+    np.testing.assert_array_equal(back.images, pixels)
+    np.testing.assert_array_equal(back.pixels(), pixels / np.float32(255))
+    np.testing.assert_array_equal(back.distilled().images, chosen.images)
+    for load in readers():
+        found = load(dataset.to_bytes())["images"]
+        assert "uint8" in str(found.dtype)
+        np.testing.assert_array_equal(np.asarray(found), pixels)
+    plain = DistilledDataset.create(chosen, transform, {})
+    assert plain.images.dtype == np.float32 and len(dataset.to_bytes()) < len(plain.to_bytes()) - 2 * pixels.size
+    as_stored = DistilledDataset.create(Distilled(pixels, np.arange(4)), transform, {})
+    assert as_stored.to_bytes() == dataset.to_bytes()
+
+
+@pytest.mark.parametrize("wrong", [0.5 / 255, 1.5, -1 / 255])
+def test_other_pixels_are_not_rounded(wrong):
+    images = np.zeros((2, 3, 3, 1), np.float32)
+    images[1, 2, 0, 0] = wrong
+    with pytest.raises(JaxddError, match=r"cannot be stored as uint8: .*; store them as float32"):
+        DistilledDataset.create(Distilled(images, np.arange(2)), data.Identity(), {}, dtype=np.uint8)
+    with pytest.raises(JaxddError, match="as float32 or uint8, not as float16"):
+        DistilledDataset.create(Distilled(images, np.arange(2)), data.Identity(), {}, dtype=np.float16)
+
+
+def test_the_tensors_of_training_are_keywords_and_attributes(dataset):
+    plan, theta0 = np.int32([[0], [3]]), {"head/bias": np.zeros(2, np.float32)}
+    made = DistilledDataset(
+        dataset.images, dataset.labels, dataset.transform, dataset.header,
+        learning_rates=np.float32([1, 2]), plan=plan, theta0=theta0, params=dataset.params,
+    )  # fmt: skip
+    assert made.plan is made.schedule is plan and made.theta0 == theta0
+    assert made.more.keys() == {"learning_rates", "plan", "theta0.head/bias", "params.images"}
+    bare = dataclasses.replace(made, more={})
+    assert bare.plan is bare.learning_rates is bare.theta0 is None and bare.params == {}
+    with pytest.raises(JaxddError, match="tensors that nothing is known of, planet"):
+        dataclasses.replace(made, more={"planet": plan})
+
+
 def test_missing_file_and_directory(tmp_path):
     with pytest.raises(JaxddError, match="no such file"):
         DistilledDataset.read(tmp_path / "none")
@@ -184,6 +261,10 @@ def test_full_disk_leaves_the_old_file_whole(dataset, tmp_path, monkeypatch):
         ({"header": {"num_bits": "x"}}, "'num_bits' of its header"),
         ({"header": {"kernel": []}}, "'kernel' of its header"),
         ({"header": {"label_convention": "odd"}}, "unknown label convention"),
+        ({"header": {"label_codec": 3}}, "'label_codec' of its header"),
+        ({"header": {"label_codec": "top_k"}}, "a label codec without what that decodes"),
+        ({"images": np.zeros((4, 5, 6, 1), np.int32)}, "int32 images"),
+        ({"header": {"label_convention": "features"}, "labels": np.zeros((4, 3), int)}, "features labels of type"),
     ],
 )
 def test_what_is_no_distilled_set_is_neither_made_nor_read(dataset, changes, message):

@@ -14,6 +14,7 @@ from jaxdd.evaluation import random_real
 from jaxdd.evaluation.baselines import teach
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.training import Protocol, fit_as_distilled
+from jaxdd.training.as_distilled import check_as_distilled
 from jaxdd.types import Distilled, Examples, leaves_by_path
 
 ONE_RATE = Protocol("one", "", (1.0,), as_distilled=True)
@@ -148,6 +149,14 @@ def test_what_cannot_be_trained_as_distilled_says_so(mnist, distilled, change, m
     bad = dataclasses.replace(distilled, **change)
     with pytest.raises(JaxddError, match=sentence):
         evaluation.evaluate(network, bad, None, mnist[2].examples, ONE_RATE, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("convention, sentence", [("centred", "centred labels are"), ("features", "features are")])
+def test_labels_for_squared_error_are_not_for_cross_entropy(distilled, convention, sentence):
+    network, made = models.build("mlp(width=16, depth=1)", (28, 28, 1), 10), jax.nn.one_hot(distilled.labels, 10)
+    bad = dataclasses.replace(distilled, labels=made, label_convention=convention)
+    with pytest.raises(JaxddError, match=f"{sentence} for squared error, not for gradient descent on cross-entropy"):
+        check_as_distilled(network, bad)
 
 
 def test_the_file_carries_plan_and_initialisation(distilled, tmp_path):

@@ -136,3 +136,22 @@ def test_what_cannot_be_fitted_says_so(change, sentence, key):
     given = {"images": jnp.zeros((1, 5, 6, 6, 1)), "labels": jnp.zeros((1, 5), int), "protocol": SGD}
     with pytest.raises(JaxddError, match=sentence):
         fit(network, **{**given, "learning_rates": [0.1], "keys": key[None], **change})
+
+
+def test_features_are_targets_of_squared_error_as_they_are(digits, key):
+    """Which centred labels are, too: an encoder's outputs come from the same steps."""
+    images = digits.images[:8]
+    targets = jax.random.normal(jax.random.key(3), (8, 4))
+    network = models.build("mlp(width=8, depth=1)", images.shape[1:], 4)
+    protocol = Protocol("auto", "", (0.01,), steps=200)
+
+    def trained(convention):
+        return fit(network, images[None], targets[None], protocol, [0.01], key[None], label_convention=convention)
+
+    encoder = trained("features")
+    jax.tree.map(np.testing.assert_array_equal, encoder.theta, trained("centred").theta)
+    theta, stats = jax.tree.map(lambda leaf: leaf[0], (encoder.theta, encoder.stats))
+    assert np.mean((network.apply(theta, images, stats)[0] - targets) ** 2) < 0.2 * np.mean(targets**2)
+    classes = dataclasses.replace(protocol, name="classes", loss="cross_entropy")
+    with pytest.raises(JaxddError, match="'classes' trains with cross-entropy, which cannot use features"):
+        fit(network, images[None], targets[None], classes, [0.01], key[None], label_convention="features")

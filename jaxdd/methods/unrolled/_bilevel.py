@@ -114,7 +114,7 @@ def bilevel(
       networks: where networks come from.
       penalty: added to the loss.
       relabel: what the real labels are taken for; for attacks.
-      describe: `describe(num_images, kept)`, further fields of `Distilled`, from what the networks' source keeps.
+      describe: `describe(num_images, kept)`, fields of `types.Training`, from what the networks' source keeps.
     """
 
     def bind(spec: Spec) -> Method:

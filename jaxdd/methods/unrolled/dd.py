@@ -75,9 +75,9 @@ def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Recipe:
 
     def describe(num_images: int, kept: PyTree) -> dict[str, Any]:
         if not fixed:
-            return {"plan": plan(num_images)}
+            return {"schedule": plan(num_images)}
         theta0, _ = kept
-        return {"plan": plan(num_images), "theta0": leaves_by_path(theta0)}
+        return {"schedule": plan(num_images), "theta0": leaves_by_path(theta0)}
 
     return bilevel(
         dataclasses.replace(config, networks=1) if fixed else config,

@@ -1,0 +1,98 @@
+"""Label codecs: what comes back, what it costs, and one of somebody's own with one label a view."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd import data
+from jaxdd.errors import JaxddError
+from jaxdd.synthetic import (
+    DistilledDataset,
+    label_bits,
+    label_codec,
+    labels_of,
+    learned_labels,
+    pixels,
+)
+from jaxdd.types import Content, Distilled, Draws, LabelCodec, Labelling
+
+ROWS = np.array([3, 0, 0, 5])
+
+
+@pytest.mark.parametrize("classes, bits_each", [(1, 1), (2, 1), (3, 2), (8, 3), (9, 4), (1000, 10)])
+def test_class_numbers_take_as_few_bits_as_their_classes_need(classes, bits_each):
+    codec, numbers = label_codec("hard"), np.arange(6) % classes
+    labels = jax.nn.one_hot(numbers, classes)
+    stored = codec.encode(codec.fit(labels, None), labels, None)
+    assert stored["values"].dtype == jnp.int32
+    np.testing.assert_array_equal(codec.decode(stored, None, Draws(ROWS)), numbers[ROWS])
+    assert codec.num_bits(stored, classes) == label_bits("hard", labels) == 6 * bits_each
+
+
+def test_vectors_are_kept_as_they_are(rng):
+    codec, labels = label_codec("dense"), rng.normal(size=(6, 3)).astype(np.float32)
+    stored = codec.encode(codec.fit(labels, None), labels, None)
+    np.testing.assert_array_equal(codec.decode(stored, None, Draws(ROWS)), labels[ROWS])
+    assert codec.num_bits(stored, 3) == label_bits("learned", labels) == 32 * 18
+
+
+def test_the_ledger_of_a_parameterisation_is_that_of_the_codecs(real):
+    for labels in ("hard", "centred"):  # fixed centred labels follow from class numbers
+        plain = pixels(2, labels=labels)
+        params = plain.init(jax.random.key(0), real)
+        assert plain.num_bits(params) == {"images": 32 * 6 * 40, "labels": 6 * 2}
+        assert learned_labels(plain, "centred").num_bits(params)["labels"] == 32 * 6 * 3
+
+
+def test_an_unknown_codec_is_named():
+    with pytest.raises(JaxddError, match="unknown label codec 'dence'; did you mean 'dense'"):
+        label_codec("dence")
+
+
+def teacher(temperature=2.0):
+    """A linear teacher, fitted to the labels of images, which labels views as they are asked for."""
+
+    def fit(labels, images):
+        return jnp.linalg.lstsq(images.reshape(len(images), -1), labels)[0]
+
+    def decode(stored, images, draws):
+        return jax.nn.softmax(images.reshape(len(images), -1) @ stored["weights"] / temperature)
+
+    return LabelCodec(
+        fit=fit,
+        encode=lambda weights, labels, images: {"weights": weights},
+        decode=decode,
+        num_bits=lambda stored, classes: 32 * stored["weights"].size,
+        convention="probability",
+        per_view=True,
+    )
+
+
+def test_a_teacher_that_labels_views_needs_no_change_of_any_function(rng, tmp_path):
+    images = rng.normal(size=(20, 2, 2, 1)).astype(np.float32)
+    labels = np.eye(3, dtype=np.float32)[np.arange(20) % 3]
+    codec = teacher()
+    stored = codec.encode(codec.fit(labels, images), labels, images)
+    labelling = Labelling(labels.argmax(1), codec="teacher", stored=stored)
+    distilled = jax.jit(lambda one: one)(Distilled(Content(images), labelling))
+    dataset = DistilledDataset.create(distilled, data.Identity(), {})
+    dataset.write(tmp_path / "a.safetensors")
+    back = DistilledDataset.read(tmp_path / "a.safetensors")
+    assert back.to_bytes() == dataset.to_bytes() and back.header["label_codec"] == "teacher"
+    seen = back.distilled().labelling
+    np.testing.assert_array_equal(seen.values, labels.argmax(1))  # the class of an image, for pictures and baselines
+    views = jnp.asarray(images[ROWS][:, ::-1])
+    found = labels_of(seen, views, Draws(ROWS, "flipped"), {"teacher": codec})
+    weights = np.linalg.lstsq(images.reshape(20, 4), labels, rcond=None)[0]
+    np.testing.assert_allclose(found, jax.nn.softmax(views.reshape(4, 4) @ weights / 2), atol=1e-5)
+    assert codec.num_bits(seen.stored, 3) == 32 * 4 * 3
+    with pytest.raises(JaxddError, match="labels of the codec 'teacher' are one a view: give the views"):
+        labels_of(seen, None, Draws(ROWS), {"teacher": codec})
+    with pytest.raises(JaxddError, match="unknown label codec 'teacher'"):  # a file names no code that is run
+        labels_of(seen, views, Draws(ROWS))
+
+
+def test_without_a_codec_a_view_has_the_label_of_its_image():
+    values = np.arange(6)
+    np.testing.assert_array_equal(labels_of(Labelling(values), None, Draws(ROWS)), values[ROWS])
