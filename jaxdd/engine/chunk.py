@@ -68,6 +68,8 @@ class Program(NamedTuple):
     the feed gives for the first of them, and must serve the last."""
     groups: Groups | None
     """Of its parts, whose states are stacked; None of a run that is whole."""
+    inner: Compiled
+    """What a step is, not yet compiled."""
     compile_seconds: float
 
 
@@ -161,7 +163,7 @@ def compile_program(
         _COMPILED[name] = known
         while len(_COMPILED) > _COMPILED_AT_MOST:
             del _COMPILED[next(iter(_COMPILED))]
-    return Program(ready, mesh, keys, supply, known[2], groups, time.perf_counter() - began)
+    return Program(ready, mesh, keys, supply, known[2], groups, inner, time.perf_counter() - began)
 
 
 def _flags() -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,12 +16,13 @@ import numpy as np
 
 from jaxdd.engine.chunk import CHUNK_SECONDS, Program, compile_program
 from jaxdd.engine.execute import one_blas_thread
-from jaxdd.engine.flops import count_flops, executed_flops
 from jaxdd.engine.joined import groups_of, product_shape
 from jaxdd.engine.stages import How, expected, foretold
 from jaxdd.errors import JaxddError
 from jaxdd.models import matmul_precision
 from jaxdd.types import Array, Distilled, Method, Metrics, PyTree, RealData, Recipe, Spec, State, parts_of
+
+_Told = float | Callable[..., float]  # of every step, or from the arguments of one
 
 _MEASURED_STEPS = 2
 _ENDLESS = 2**31 - 1  # steps
@@ -47,8 +48,7 @@ class Plan:
       custom_calls: what the compiled steps leave to other libraries, by the names of the calls.
       measured_steps: that were timed.
       cpu_seconds_per_step: of all threads; None if no step was run.
-      flops: of the products of a step, mean of those that were timed, see `engine.flops`; counted once however many
-        devices share the work. None if they were not counted.
+      flops: operations of a step by the caller's own count, mean of those that were timed; None without one.
     """
 
     parameters: int
@@ -125,7 +125,7 @@ def plan(
     devices: Sequence[Any] | None = None,
     budget: float = math.inf,
     seconds: float = 0.0,
-    count: bool = False,
+    count: Callable[..., _Told] | None = None,
 ) -> Plan:
     """Compile what `run` would run, ask what it needs, and time a few steps. Writes nothing.
 
@@ -133,8 +133,9 @@ def plan(
       method, data, seed, precision, devices: as for `run`.
       budget: bytes on each device; steps are run only if they fit. 0 only compiles.
       seconds: for how long steps are timed; two are at least.
-      count: count the operations of the steps that are timed. Where only a run tells how long a method's loops are,
-        this compiles and runs what decides over them.
+      count: `count(step, *arguments)`, called once, with shapes: the operations that `step(*arguments)` takes. Where
+        they differ from step to step, a function instead that tells them from the arguments of a step; it is asked
+        before each, and chunks of one step are timed.
 
     Raises:
       JaxddError: if the steps that are timed give values that are not finite, or the device cannot tell its memory.
@@ -165,13 +166,13 @@ def plan(
     )
     if compiled.peak_bytes > budget:
         return compiled
-    flops = _Flops(method, program, precision) if count else None
     with one_blas_thread(), contextlib.ExitStack() as stack:
         stack.callback(supply.close)
+        flops = None if count is None else _told(program, count, precision)
         return dataclasses.replace(compiled, **_measure(program, seconds, flops))
 
 
-def _measure(program: Program, seconds: float, flops: _Flops | None) -> dict[str, Any]:
+def _measure(program: Program, seconds: float, flops: _Told | None) -> dict[str, Any]:
     """The fields of a plan that steps are run for, means of a step."""
     chunk, keys, supply = program.chunk, program.keys, program.feed
     state, step, length = supply.init(keys.init), 0, 1
@@ -180,7 +181,7 @@ def _measure(program: Program, seconds: float, flops: _Flops | None) -> dict[str
         source, until = supply.source(step, _ENDLESS)
         last = min(step + length, until)
         if step > 0 and flops is not None:
-            counted += (last - step) * flops(state, step, source)
+            counted += (last - step) * (flops(state, np.int32(step), source) if callable(flops) else flops)
         began = time.perf_counter(), time.process_time()
         state, reached, _, _ = chunk(state, np.int32(step), np.int32(last), keys, source)
         reached = int(reached)  # waits for the chunk
@@ -189,7 +190,7 @@ def _measure(program: Program, seconds: float, flops: _Flops | None) -> dict[str
             raise JaxddError(f"step {reached + 1} gave values that are not finite; a run would stop there.")
         if step > 0:
             wall, cpu = wall + took[0], cpu + took[1]
-            if flops is None or not flops.vary:  # as many as in a chunk of a run, but no more than are wanted
+            if not callable(flops):  # as many as in a chunk of a run, but no more than are wanted
                 length = max(1, int(min(CHUNK_SECONDS, seconds - wall) * (last - step) / took[0]))
         step = last
     measured = step - 1
@@ -201,26 +202,23 @@ def _measure(program: Program, seconds: float, flops: _Flops | None) -> dict[str
     }
 
 
-class _Flops:
-    """What the products of a step take, `flops(state, step, source)`, and whether that varies from step to step."""
+def _told(program: Program, count: Callable[..., _Told], precision: str) -> _Told:
+    """What `count` tells of the steps of a program; their arguments are the state, the step's number and the source."""
+    keys, supply = program.keys, program.feed
 
-    def __init__(self, method: Method, program: Program, precision: str):
-        keys, supply = program.keys, program.feed
+    def one(state: State, step: Array, source: PyTree) -> tuple[State, Metrics]:
+        batch = supply.batch(source, step, keys.sample)
+        return program.inner.update(keys.update, step, state, batch)
 
-        def one(state: State, step: Array, source: PyTree) -> tuple[State, Metrics]:
-            batch = supply.batch(source, step, keys.sample)
-            return method.update(jax.random.fold_in(keys.update, step), state, batch)
+    told = count(one, supply.state, np.int32(0), supply.abstract)
+    if not callable(told):
+        return told
 
-        self._known = count_flops(one, supply.state, np.int32(0), supply.abstract)
-        self._executed = jax.jit(executed_flops(one))
-        self._precision = precision
-        self.vary = not self._known.exact
+    def flops(*arguments: Any) -> float:
+        with matmul_precision(precision):
+            return told(*arguments)
 
-    def __call__(self, state: State, step: int, source: PyTree) -> float:
-        if not self.vary:
-            return self._known.count
-        with matmul_precision(self._precision):
-            return float(self._executed(state, np.int32(step), source))
+    return flops
 
 
 def _count(tree: PyTree) -> int:

@@ -109,12 +109,6 @@ JUDGED: tuple[Judged, ...] = (
         "radius = (sizes[-2][0] - 1, sizes[-1][1] - 1) if global_average_pooling else (0, 0)",
         "offsets further than any two pixels, which nothing reads",
     ),
-    Judged(
-        "engine/flops.py",
-        "drop_condition",
-        "if (eqn.primitive.name not in _RUN):",
-        "what is known before is counted again, to the same",
-    ),
 )
 
 

@@ -77,31 +77,31 @@ def test_all_devices_by_default_as_in_a_run(data):
     assert engine.plan(followed(), data, budget=0).devices == len(jax.devices()) > 1
 
 
-def multiplied(method: Method) -> Method:
-    """With as many products of images as steps have been done."""
-
-    def update(key, state, batch):
-        after, metrics = method.update(key, state, batch)
-        square = batch.images[0, :, :, 0]
-        product = jax.lax.fori_loop(0, state.count, lambda i, x: jnp.tanh(x @ x), square)
-        return after, metrics | {"product": product.sum()}
-
-    return method._replace(update=update)
-
-
 def test_operations_are_those_of_the_steps_that_were_timed(data):
-    method = multiplied(followed())
-    cost = engine.plan(method, data, count=True, devices=jax.devices()[:1])
+    precisions, asked = [], []
+
+    def of_step(state, step, source):
+        precisions.append(jax.config.jax_default_matmul_precision)
+        assert state.count == step
+        return float(10**step)
+
+    def count(step, state, number, source):
+        after, metrics = jax.eval_shape(step, state, number, source)
+        asked.append((after.params["images"].shape, set(metrics)))
+        return of_step
+
+    cost = engine.plan(followed(), data, count=count, precision="float32")
     assert cost.measured_steps == 2 and cost.cpu_seconds_per_step > 0
-    assert cost.flops == (1 + 2) / 2 * 2 * 4**3  # the first step, without any, is not timed
-    assert engine.plan(method, data, count=True, budget=0).flops is None
-    assert engine.plan(method, data).flops is None
+    assert cost.flops == (10 + 100) / 2  # the first step is not timed
+    assert asked == [((5, 4, 4, 1), {"loss"})] and precisions == ["float32"] * 2
+    assert engine.plan(followed(), data, count=count, budget=0).flops is None and len(asked) == 1
+    assert engine.plan(followed(), data).flops is None
 
 
 def test_steps_are_timed_for_as_long_as_is_wanted(data):
-    cost = engine.plan(followed(explode_at=10**9), data, seconds=0.2, count=True)
+    cost = engine.plan(followed(explode_at=10**9), data, seconds=0.2, count=lambda step, *arguments: 7)
     assert cost.measured_steps > 2 and cost.measured_steps * cost.seconds_per_step >= 0.2
-    assert cost.flops == 0
+    assert cost.flops == 7
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

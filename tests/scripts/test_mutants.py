@@ -3,7 +3,6 @@
 import importlib
 import json
 import pathlib
-import sys
 import textwrap
 
 import pytest
@@ -14,9 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def parts():
     """A module of the script, by its name."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    yield lambda name: importlib.import_module(f"mutants.{name}")
-    sys.path.remove(str(ROOT / "scripts"))
+    return lambda name: importlib.import_module(f"mutants.{name}")
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def roll(largest: int) -> Augmentation:
         if len(shifts) not in (1, len(images)):
             raise JaxddError(f"a draw for {len(shifts)} images cannot be applied to {len(images)}; draw 1 or as many.")
         if len(shifts) == 1:
-            return jnp.roll(images, (shifts[0, 0], shifts[0, 1]), axis=(1, 2))
-        return jax.vmap(lambda image, shift: jnp.roll(image, (shift[0], shift[1]), axis=(0, 1)))(images, shifts)
+            return jnp.roll(images, shifts[0], axis=(1, 2))
+        return jax.vmap(lambda image, shift: jnp.roll(image, shift, axis=(0, 1)))(images, shifts)
 
     return Augmentation(draw, apply, f"roll({largest})")

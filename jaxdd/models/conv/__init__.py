@@ -14,6 +14,6 @@ them is ever differentiated.
 
 from jaxdd.models.conv.implementations import IMPLEMENTATIONS
 from jaxdd.models.conv.onednn import advice
-from jaxdd.models.conv.primitives import FLOPS, conv2d
+from jaxdd.models.conv.primitives import conv2d
 
-__all__ = ["FLOPS", "IMPLEMENTATIONS", "advice", "conv2d"]
+__all__ = ["IMPLEMENTATIONS", "advice", "conv2d"]

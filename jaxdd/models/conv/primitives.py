@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -77,20 +76,6 @@ def _primitive(operation: str, free_axes: tuple[tuple[int, int], tuple[int, int]
 _conv = _primitive("conv", ((0, 0), (3, 3)))
 _input_grad = _primitive("input_grad", ((0, 0), (2, 3)))
 _weight_grad = _primitive("weight_grad", ((3, 2), (3, 3)))
-
-
-def _flops(operation: str, params: dict[str, Any], out: Any, a: Any, b: Any) -> int:
-    """A convolution and its two gradients take the same."""
-    geometry = params["geometry"]
-    kernel = math.prod(geometry.kernel) * geometry.channels(operation, a, b) // geometry.groups
-    return 2 * math.prod(a.shape[:-3]) * math.prod(geometry.maps) * kernel * b.shape[-1]
-
-
-FLOPS = {
-    primitive.name: functools.partial(_flops, primitive.name.removeprefix("jaxdd_"))
-    for primitive in (_conv, _input_grad, _weight_grad)
-}
-"""By the name of a primitive: `flops(params, result, *operands)`, the floating-point operations of one of them."""
 
 ad.defbilinear(
     _conv,

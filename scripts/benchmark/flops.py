@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdd._jax import JaxprEqn, Literal, Traced, called, evaluate, live, one_equation, scan_lengths
-from jaxdd.models import conv
+from jaxdd.models.conv.implementations import Implementation
 from jaxdd.types import Array
 
 
@@ -52,6 +52,15 @@ def executed_flops(function: Callable) -> Callable[..., Array]:
         return jnp.asarray(count, jnp.float32)
 
     return flops
+
+
+def of_each_step(step: Callable, *args: Any) -> float | Callable[..., float]:
+    """For `engine.plan(count=…)`: the operations of `step(*args)`, or what counts them where only a run knows them."""
+    known = count_flops(step, *args)
+    if known.exact:
+        return known.count
+    executed = jax.jit(executed_flops(step))
+    return lambda *args: float(executed(*args))
 
 
 # Before a run.
@@ -98,6 +107,13 @@ def _convolution(params: dict, out: Any, images: Any, kernel: Any) -> int:
     return 2 * out.size * (kernel.size // outputs) // math.prod(params["lhs_dilation"])
 
 
+def _convolution_of_ours(operation: str, params: dict, out: Any, a: Any, b: Any) -> int:
+    """Those of `jaxdd.models.conv`: a convolution and its two gradients take the same."""
+    geometry = params["geometry"]
+    kernel = math.prod(geometry.kernel) * geometry.channels(operation, a, b) // geometry.groups
+    return 2 * math.prod(a.shape[:-3]) * math.prod(geometry.maps) * kernel * b.shape[-1]
+
+
 def _factorisation(of_size: Callable[[int, int], float], params: dict, out: Any, a: Any, *others: Any) -> int:
     """Of matrices whose sides are `of_size`'s two arguments, the smaller first."""
     *batch, rows, columns = a.shape
@@ -107,7 +123,7 @@ def _factorisation(of_size: Callable[[int, int], float], params: dict, out: Any,
 _PRODUCTS: dict[str, Callable[..., int]] = {
     "dot_general": _dot,
     "conv_general_dilated": _convolution,
-    **conv.FLOPS,
+    **{f"jaxdd_{name}": functools.partial(_convolution_of_ours, name) for name in Implementation._fields},
     # Golub & Van Loan, Matrix Computations: by Householder's reflections with the orthogonal factor, by symmetric QR
     # with vectors, by Golub & Reinsch with vectors.
     "cholesky": functools.partial(_factorisation, lambda n, m: n**3 / 3),

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from benchmark.flops import count_flops, executed_flops, of_each_step
 from jax import lax
 
-from jaxdd import inner, kernels
-from jaxdd.engine.flops import count_flops, executed_flops
+from jaxdd import engine, inner, kernels
+from jaxdd.data import uniform_sampler
 from jaxdd.models import conv2d
 from jaxdd.models.conv import IMPLEMENTATIONS
+from jaxdd.types import Labels, Method, RealData
 
 
 def executed(function, *args):
@@ -194,3 +196,20 @@ def test_results_of_the_run_do_not_change():
         while x.sum() < 100:
             x, turns = np.tanh(x) @ x + x, turns + 1
     assert executed(update, jnp.full((4, 4), 0.5)) == turns * 2 * 4**3
+
+
+def stepping(turns) -> Method:
+    """A method whose update multiplies a square `turns(steps that have been done)` times."""
+
+    def update(key, done, batch):
+        product = lax.fori_loop(0, turns(done), lambda i, c: jnp.tanh(c @ c), batch.images[0, :, :, 0])
+        return done + 1, {"product": product.sum()}
+
+    return Method(lambda key, data: jnp.int32(0), uniform_sampler(8), update, lambda done: done)
+
+
+def test_steps_of_a_run_are_counted_as_they_are_timed():
+    data = RealData.of(jnp.ones((20, 4, 4, 1)), Labels.index(np.arange(20) % 2))
+    for turns, expected in ((lambda done: 3, 3), (lambda done: done, (1 + 2) / 2)):  # the first step is not timed
+        cost = engine.plan(stepping(turns), data, count=of_each_step, devices=jax.devices()[:1])
+        assert (cost.measured_steps, cost.flops) == (2, expected * 2 * 4**3)

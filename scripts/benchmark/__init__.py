@@ -1,0 +1,1 @@
+"""What steps cost: the parts of `scripts/benchmark.py`."""

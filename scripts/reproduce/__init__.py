@@ -1,0 +1,1 @@
+"""Rows of the results tables, run anew: the parts of `scripts/reproduce.py`."""
