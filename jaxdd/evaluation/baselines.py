@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import inner
@@ -24,9 +25,9 @@ from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.kernels import label_solve
 from jaxdd.losses import centred_one_hot
-from jaxdd.synthetic import label_bits
+from jaxdd.synthetic import label_bits, label_codec, labels_of
 from jaxdd.training import Protocol, fit, protocols
-from jaxdd.types import Array, Content, Cost, Distilled, Examples, Key, Labelling, Network, RealData
+from jaxdd.types import Array, Content, Cost, Distilled, Draws, Examples, Key, Network, RealData
 
 # Real examples to which the labels of a baseline are fitted.
 NUM_TARGETS = 5000
@@ -113,16 +114,19 @@ def _in_convention(hard: Array, like: Distilled, classes: int) -> Array:
 def _treated_as(like: Distilled, images: Array, labels: Array, per_class: int, classes: int) -> Distilled:
     """Real images as a set that is trained on as the distilled one is."""
     vectors = jax.ShapeDtypeStruct((len(images), classes), np.float32)
+    of_labels = label_bits(like.label_regime, vectors)
+    if like.labelling.codec is not None:  # the same teacher's
+        of_labels = label_codec(like.labelling.codec).num_bits(like.labelling.stored, classes)
     schedule = like.schedule
     return Distilled(
         Content(images),
-        Labelling(labels, like.label_convention, like.label_regime),
+        dataclasses.replace(like.labelling, values=labels),
         dataclasses.replace(
             like.training,
             schedule=None if schedule is None else _balanced_schedule(schedule, len(images), per_class),
             kernel=None,
         ),
-        Cost.of({"images": 32 * images.size, "labels": label_bits(like.label_regime, vectors)}),
+        Cost.of({"images": 32 * images.size, "labels": of_labels}),
     )
 
 
@@ -138,6 +142,14 @@ def _balanced_schedule(schedule: Array, num_images: int, per_class: int) -> Arra
         if np.ptp(counts) == 0:
             return schedule
     return inner.ordered_plan(1, num_images, num_images, epochs=steps)
+
+
+def own_teacher(like: Distilled) -> Callable[[Array], Array] | None:
+    """Of a set whose labels are those of views: from images to the labels that its codec gives them."""
+    codec = like.labelling.codec
+    if codec is None or not label_codec(codec).per_view:
+        return None
+    return jax.jit(lambda images: labels_of(like.labelling, images, Draws(jnp.arange(len(images)))))
 
 
 def teach(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.baselines import herded, random_real, teach
+from jaxdd.evaluation.baselines import herded, own_teacher, random_real, teach
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.measurable import measurable
 from jaxdd.evaluation.score import Score, evaluate
@@ -135,7 +135,7 @@ def compare(
             return [herded(train, per_class, like=like)]
         teacher = None
         if network is not None and regime == "learned" and not solver:
-            teacher = teach(network, train, key=key_teacher)
+            teacher = own_teacher(distilled) or teach(network, train, key=key_teacher)
         return [random_real(k, train, per_class, like=like, predictor=predictor, teacher=teacher) for k in keys]
 
     rows = [row("distilled", [distilled])]

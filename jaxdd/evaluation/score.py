@@ -121,6 +121,7 @@ def evaluate(
                     rates,
                     keys[members],
                     label_convention=sets[0].label_convention,
+                    labelling=sets[0].labelling,
                     sets=chosen,
                 )
             accuracies.append(accuracy(network, trained, data))

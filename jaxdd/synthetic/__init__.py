@@ -1,14 +1,14 @@
 """The learnable set: parameterisations, their optimisers, label codecs, and the file a distilled set travels in."""
 
 from jaxdd.synthetic.bases import linear_bases, rows_for_budget
-from jaxdd.synthetic.codecs import label_bits, label_codec, labels_of
+from jaxdd.synthetic.codecs import label_bits, label_codec, labelled_by, labels_of
 from jaxdd.synthetic.dataset import FORMAT_VERSION, DistilledDataset
 from jaxdd.synthetic.frequencies import frequencies
 from jaxdd.synthetic.labels import learned_labels
 from jaxdd.synthetic.multi_formation import multi_formation
 from jaxdd.synthetic.optimize import clip_by_running_norm, descend, moving_average, per_leaf
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, render, with_mirror_images
-from jaxdd.synthetic.pixels import clipped, corrupted, pixels, unit_norm
+from jaxdd.synthetic.pixels import clipped, corrupted, pixel_range, pixels, unit_norm
 from jaxdd.synthetic.rates import learning_rates
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "frequencies",
     "label_bits",
     "label_codec",
+    "labelled_by",
     "labels_of",
     "learned_labels",
     "learning_rates",
@@ -31,6 +32,7 @@ __all__ = [
     "moving_average",
     "multi_formation",
     "per_leaf",
+    "pixel_range",
     "pixels",
     "render",
     "rows_for_budget",

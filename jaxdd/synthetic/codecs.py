@@ -1,4 +1,5 @@
-"""How labels are stored: class numbers, whole vectors. A codec that compresses them is one more entry of the table."""
+"""How labels are stored: class numbers, whole vectors, or as the teacher that gives them. A codec that compresses them
+is one more entry of the table."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdd import models
 from jaxdd.errors import JaxddError, unknown
-from jaxdd.types import Array, Draws, LabelCodec, Labelling
+from jaxdd.types import Array, Draws, LabelCodec, Labelling, Network, NetworkState, leaves_by_path
 
 
 def _stored_values(stored: Mapping[str, Array], images: Array | None, draws: Draws) -> Array:
@@ -38,8 +40,73 @@ _CODECS = {
 }
 
 
+_TEACHER = "teacher:"
+
+
+def _teacher(model: str) -> LabelCodec:
+    """The probabilities that a network gives a view; stored are its numbers, and what it gives the images as they are.
+
+    The latter also tell how many classes there are.
+    """
+
+    def decode(stored: Mapping[str, Array], images: Array | None, draws: Draws) -> Array:
+        assert images is not None  # `labels_of` has said so
+        network = models.build(model, images.shape[1:], stored["values"].shape[1])
+        theta, stats = (
+            jax.tree.unflatten(jax.tree.structure(tree), [stored[f"{part}/{name}"] for name in leaves_by_path(tree)])
+            for part, tree in zip(("theta", "stats"), jax.eval_shape(network.init, jax.random.key(0)), strict=True)
+        )
+        return jax.lax.stop_gradient(jax.nn.softmax(network.apply(theta, images, stats)[0]))
+
+    return LabelCodec(
+        fit=lambda labels, images: (),
+        encode=lambda fitted, labels, images: {"values": labels},
+        decode=decode,
+        num_bits=lambda stored, classes: sum(
+            8 * leaf.dtype.itemsize * leaf.size for name, leaf in stored.items() if name != "values"
+        ),
+        convention="probability",
+        per_view=True,
+    )
+
+
+def labelled_by(
+    model: str | Network, teacher: NetworkState, images: Array, num_classes: int, *, views: bool
+) -> tuple[Labelling, int]:
+    """Labels that a trained network gives images, and the bits that they cost.
+
+    Args:
+      model: of the teacher, as `models.build` takes it.
+      teacher: its numbers, in evaluation mode.
+      images: `(m, h, w, c)`.
+      views: label every view of an image when networks are trained, for which the teacher goes with the set; else one
+        label an image, and no teacher.
+
+    Returns:
+      Probabilities `(m, classes)`, learned ones.
+
+    Raises:
+      JaxddError: for labels of views by a teacher that has no name.
+    """
+    network = models.build(model, images.shape[1:], num_classes)
+    values = jax.nn.softmax(network.apply(teacher.theta, images, teacher.stats)[0])
+    if not views:
+        return Labelling(values, "probability", "learned"), 32 * values.size
+    if not isinstance(model, str):
+        raise JaxddError("labels of views need a teacher that a file can name: give its model by name.")
+    stored = {"values": values} | {
+        f"{part}/{name}": leaf
+        for part, tree in zip(("theta", "stats"), teacher, strict=True)
+        for name, leaf in leaves_by_path(tree).items()
+    }
+    name = f"{_TEACHER}{model}"
+    bits = label_codec(name).num_bits(stored, num_classes)
+    return Labelling(values, "probability", "learned", name, stored), bits
+
+
 def label_codec(name: str, own: Mapping[str, LabelCodec] | None = None) -> LabelCodec:
-    """A codec by name: "hard" (class numbers, as few bits each as the classes need), "dense" (vectors of float32).
+    """A codec by name: "hard" (class numbers, as few bits each as the classes need), "dense" (vectors of float32),
+    "teacher:MODEL" (the probabilities that this network gives a view, see `labelled_by`).
 
     Args:
       own: codecs of one's own, which have precedence.
@@ -48,6 +115,8 @@ def label_codec(name: str, own: Mapping[str, LabelCodec] | None = None) -> Label
       JaxddError: for an unknown name, suggesting the nearest.
     """
     known = {**_CODECS, **(own or {})}
+    if name not in known and name.startswith(_TEACHER):
+        return _teacher(name.removeprefix(_TEACHER))
     if name not in known:
         raise unknown("label codec", name, known)
     return known[name]

@@ -109,14 +109,14 @@ def clipped(base: SyntheticSet) -> SyntheticSet:
         return {**params, "images": jnp.clip(params["images"], lowest, highest)}
 
     def init(key: Key, data: RealData) -> Params:
-        lowest, highest = _range(data.images)
+        lowest, highest = pixel_range(data.images)
         return onto({**base.init(key, data), "lowest": lowest, "highest": highest})
 
     return base._replace(init=init, project=lambda params: onto(base.project(params)))
 
 
-def _range(images: Array | HostArray) -> tuple[Array, Array]:
-    """The smallest and the largest pixel of each channel `(c,)`; images on the host are read some at a time."""
+def pixel_range(images: Array | HostArray) -> tuple[Array, Array]:
+    """The smallest and the largest pixel of each channel `(c,)`, of images that may stay on the host."""
     if not isinstance(images, HostArray):
         return jnp.min(images, axis=(0, 1, 2)), jnp.max(images, axis=(0, 1, 2))
 

@@ -14,12 +14,24 @@ from jax.typing import ArrayLike
 from jaxdd import inner, losses
 from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError, unknown
+from jaxdd.synthetic import labels_of
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of
 from jaxdd.training.step import TrainingState, train_step
-from jaxdd.types import LABEL_CONVENTIONS, Array, Distilled, Key, Network, NetworkState, PyTree, Record
+from jaxdd.types import (
+    LABEL_CONVENTIONS,
+    Array,
+    Distilled,
+    Draws,
+    Key,
+    Labelling,
+    Network,
+    NetworkState,
+    PyTree,
+    Record,
+)
 
 
 class Fitted(NamedTuple):
@@ -42,6 +54,7 @@ def fit(
     keys: Key,
     *,
     label_convention: str | None = None,
+    labelling: Labelling | None = None,
     sets: ArrayLike | None = None,
     record: Record | None = None,
 ) -> Fitted:
@@ -61,6 +74,7 @@ def fit(
       learning_rates: `(k,)`.
       keys: `(k,)`.
       label_convention: of the labels, see `types.Labelling`; "hard" or "probability" by default, as their shape says.
+      labelling: of the sets, where it has labels of views: then networks are trained with these instead.
       sets: int `(k,)`, the set of each network; the first for all by default.
       record: rows of a `TrainingState` to keep of each network, the first before any step.
 
@@ -94,9 +108,11 @@ def fit(
         rates,
         keys,
         indices,
+        labelling.stored if labelling is not None else {},
         network=network,
         protocol=protocol,
         convention=convention,
+        codec=labelling.codec if labelling is not None else None,
         record=record,
     )
 
@@ -122,10 +138,14 @@ def _check_loss(protocol: Protocol, label_convention: str) -> None:
     if protocol.loss == "cross_entropy" and label_convention in ("centred", "features"):
         what = "centred labels" if label_convention == "centred" else "features"
         raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use {what}.")
+    if protocol.loss == "distillation" and label_convention != "probability":
+        raise JaxddError(
+            f"protocol {protocol.name!r} trains on a teacher's probabilities, and these labels are {label_convention}."
+        )
 
 
-@functools.partial(jax.jit, static_argnames=("network", "protocol", "convention", "record"))
-def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, convention, record=None):
+@functools.partial(jax.jit, static_argnames=("network", "protocol", "convention", "codec", "record"))
+def _fit(images, labels, learning_rates, keys, sets, stored, *, network, protocol, convention, codec, record=None):
     num_examples = images.shape[1]
     num_steps = protocol.num_steps(num_examples)
     batch_size = min(protocol.batch_size, num_examples)
@@ -133,18 +153,24 @@ def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, conve
     squared = protocol.loss == "squared_error" or (protocol.loss == "auto" and convention in ("centred", "features"))
     augment = None if protocol.augmentation == "none" else augmentation.named(protocol.augmentation)
     decay = protocol.weight_average
-    if protocol.cutmix and convention == "hard":
+    mixed = protocol.cutmix or protocol.mixup
+    of_views = Labelling(labels, convention, codec=codec, stored=stored)
+    if mixed and convention == "hard":
         theta, stats = jax.eval_shape(network.init, keys[0])
         logits, _ = jax.eval_shape(network.apply, theta, images[0], stats)
         labels, convention = jax.nn.one_hot(labels, logits.shape[-1]), "probability"
 
-    def changed(key, images, labels):
+    def changed(key, images, labels, rows):
         """A batch as networks see it."""
         key_augment, key_mix = jax.random.split(key)
         if augment is not None:
             images = augment.apply(images, augment.draw(key_augment, len(images)))
         if protocol.cutmix:
             images, labels = augmentation.cutmix(key_mix, images, labels, probability=protocol.cutmix)
+        elif protocol.mixup:
+            images, labels = augmentation.mixup(key_mix, images, labels, beta=protocol.mixup)
+        if codec is not None:
+            labels = labels_of(of_views, images, Draws(rows))
         return images, labels
 
     def objective(images, labels, key):
@@ -154,6 +180,9 @@ def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, conve
                 features = convention == "features"
                 goal = labels if features else losses.centred_labels(labels, convention, logits.shape[-1])
                 per_example = losses.squared_error(logits, goal)
+            elif protocol.loss == "distillation":
+                logs = jnp.log(jnp.maximum(labels, jnp.finfo(labels.dtype).tiny))
+                per_example = losses.distillation(logits, logs, temperature=protocol.temperature)
             else:
                 per_example = losses.cross_entropy(logits, labels)
             return per_example.mean(), (stats, ())
@@ -179,11 +208,11 @@ def _fit(images, labels, learning_rates, keys, sets, *, network, protocol, conve
                 chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
                 batch = images[index, chosen], labels[index, chosen]
             else:
-                batch = whole
+                chosen, batch = jnp.arange(num_examples), whole
             key_step = jax.random.fold_in(key_apply, t)
-            if augment is not None or protocol.cutmix:
+            if augment is not None or mixed or codec is not None:
                 key_step, key_change = jax.random.split(key_step)
-                batch = changed(key_change, *batch)
+                batch = changed(key_change, *batch, chosen)
             state, _ = train_step(objective(*batch, key_step), optimizer, state)
             theta = state.network.theta
             average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, theta) if decay else ()

@@ -19,7 +19,7 @@ from jaxdd.errors import JaxddError, unknown
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "multistep")
-LOSSES = ("auto", "squared_error", "cross_entropy")
+LOSSES = ("auto", "squared_error", "cross_entropy", "distillation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Protocol:
         for "centred" and "features", cross-entropy for all others.
       augmentation: of every batch, with parameters for each image, see `data.augmentation.named`; "none" by default.
       cutmix: probability that a batch is mixed by `data.cutmix`, after the augmentation.
+      mixup: of the Beta distribution by which a batch is mixed by `augmentation.mixup` instead; 0 for none.
+      temperature: of the loss "distillation", for labels that are probabilities, see `losses.distillation`.
       weight_average: decay of an exponential moving average of the weights after each step, which is scored in place of
         the last ones: of T steps, `sum_t d^(T-t) theta_t / sum_t d^(T-t)`, so the initialisation is not in it. What is
         not trained by gradients, BatchNorm's statistics, stays that of the last step. 0 for the last weights.
@@ -77,6 +79,8 @@ class Protocol:
     loss: str = "auto"
     augmentation: str = "none"
     cutmix: float = 0.0
+    mixup: float = 0.0
+    temperature: float = 1.0
     weight_average: float = 0.0
     selection_networks: int = 2
 
@@ -110,6 +114,11 @@ class Protocol:
             raise JaxddError(
                 f"protocol {self.name!r} needs a positive factor, and a final share and a probability of CutMix within "
                 f"0..1, got {self.factor}, {self.final} and {self.cutmix}."
+            )
+        if not 0 <= self.mixup < math.inf or not 0 < self.temperature < math.inf or (self.mixup and self.cutmix):
+            raise JaxddError(
+                f"protocol {self.name!r} needs a finite mixup of at least 0, none beside CutMix, and a positive "
+                f"temperature, got {self.mixup}, {self.cutmix} and {self.temperature}."
             )
         if not 0 <= self.weight_average < 1:
             raise JaxddError(
@@ -198,6 +207,18 @@ _MIRRORING = (
         factor=0.5,
         augmentation="idc",
         cutmix=0.5,
+    ),
+    Protocol(
+        "sre2l",
+        "AdamW at 1e-3, cosine, 400 epochs, crops, flips, Mixup, a teacher's labels, T = 30 (Yin et al. 2023)",
+        learning_rates=(1e-3,),
+        epochs=400,
+        batch_size=128,
+        weight_decay=0.01,
+        loss="distillation",
+        temperature=30.0,
+        augmentation="crop-flip",
+        mixup=0.8,
     ),
     Protocol(
         "frepo",
