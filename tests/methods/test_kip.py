@@ -225,7 +225,7 @@ def test_each_device_holds_and_computes_its_share_of_the_tiles(noise, unblocked,
     ("options", "message"),
     [
         ({"ipc": 0}, "ipc of KIP must be at least 1"),
-        ({"labels": "soft"}, 'must be "fixed", "learned" or "solve"'),
+        ({"labels": "soft"}, "must be one of fixed, learned, solve"),
         ({"corruption": 1.0}, "under 1"),
         ({"kernel": "rbf"}, "nngp"),
         ({"stem": True}, "stem of KIP must be False for a fully-connected kernel"),
