@@ -78,8 +78,9 @@ def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
 
         def record(function, args, kwargs, context):
             if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+                x = args[0] if args else kwargs["x"]
                 applied.append(context.module.path)
-                context.module.sow(_MOMENTS, "of_input", _moments(args[0], context.module.axis, mask))
+                context.module.sow(_MOMENTS, "of_input", _moments(x, context.module.axis, mask))
             return function(*args, **kwargs)
 
         with nn.intercept_methods(record):
@@ -93,13 +94,16 @@ def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
 
 def _drop_nothing(function, args, kwargs, context):
     """Of an interceptor: `nn.Dropout` that has no key gives its input."""
-    if isinstance(context.module, nn.Dropout) and context.method_name == "__call__" and kwargs.get("rng") is None:
-        return args[0]
+    if isinstance(context.module, nn.Dropout) and context.method_name == "__call__":
+        given = inspect.signature(nn.Dropout.__call__).bind(context.module, *args, **kwargs).arguments
+        if given.get("rng") is None:
+            return given["inputs"]
     return function(*args, **kwargs)
 
 
 def _moments(x: Array, axis: int, mask: Array | None) -> Moments:
     """Over all axes but that of the channels; images that count for nothing may hold anything."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     over = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
     if mask is None:
         mean = x.mean(over, keepdims=True)
