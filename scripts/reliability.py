@@ -40,12 +40,12 @@ from jaxdd import data, methods
 from jaxdd._files import digest
 from jaxdd.cli import config as configs
 from jaxdd.cli.main import main as command_line
-from jaxdd.cli.pipeline import Real
 from jaxdd.engine import checkpoints
 from jaxdd.engine.log import read_metrics
 from jaxdd.errors import JaxddError
 from jaxdd.report import curves_svg
 from jaxdd.synthetic import DistilledDataset
+from jaxdd.workflows import Real
 
 FILE = "distilled.safetensors"
 ROOT = pathlib.Path(jaxdd.__file__).parents[1]
