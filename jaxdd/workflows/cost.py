@@ -214,6 +214,7 @@ def _free() -> int:
 
 
 def stage_fits(stage: engine.StagePlan, budget: float) -> bool:
+    """Whether a stage is done already, or its peak is within so many bytes."""
     return stage.plan is None or stage.plan.peak_bytes <= budget
 
 
@@ -226,4 +227,5 @@ def stage_seconds(stage: engine.StagePlan) -> float | None:
 
 
 def mib(size: float) -> str:
+    """Bytes as MiB, in words."""
     return f"{size / 2**20:,.1f}"

@@ -19,7 +19,7 @@ from jaxdd import engine, evaluation, methods, report
 from jaxdd._files import write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Method, Recipe
+from jaxdd.types import Distilled, Examples, Method, Network, Recipe
 from jaxdd.workflows import products
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
@@ -182,7 +182,14 @@ def _load(task: _Task) -> _Loaded:
     return _Loaded(real, method, curve)
 
 
-def _foretell(network, product, real, held_out, protocol, predictor) -> None:
+def _foretell(
+    network: Network | None,
+    product: Distilled,
+    real: Real,
+    held_out: Examples | None,
+    protocol: evaluation.Protocol,
+    predictor: evaluation.Predictor | None,
+) -> None:
     """Refuse what could not be evaluated after a run, and name the baselines that it will not stand beside."""
     try:
         possible = evaluation.measurable(network, product, real.stored, held_out, protocol, predictor=predictor)
