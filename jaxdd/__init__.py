@@ -32,6 +32,7 @@ __all__ = [
     "synthetic",
     "training",
     "types",
+    "workflows",
 ]
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         synthetic,
         training,
         types,
+        workflows,
     )
     from jaxdd.engine import run
     from jaxdd.errors import JaxddError

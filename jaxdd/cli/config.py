@@ -79,7 +79,7 @@ def template(name: str, /, *, seed: int = 0, **sections: Mapping[str, Any]) -> C
       JaxddError: for an unknown method, section or field (the nearest one is named).
     """
     from jaxdd import methods
-    from jaxdd.cli.pipeline import complete
+    from jaxdd.workflows import complete
 
     hyper = {"name": name, **methods.fields(name), **sections.get("method", {})}
     methods.build(**hyper)  # what cannot be built is said where it is written

@@ -168,8 +168,8 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
             self._reader = ocp.CheckpointManager(self._directory, options=options)
 
-    def save(self, step: int, state: State, score: float | None = None) -> None:
-        """Begin to save; the state may be donated afterwards.
+    def save(self, step: int, state: State, score: float | None = None, measure: str = "") -> None:
+        """Begin to save; the state may be donated afterwards. A score is by some measure, which may have a name.
 
         The copy matters: on CPU orbax writes from a view of the very buffer that the next donated step overwrites.
         """
@@ -180,7 +180,9 @@ class Checkpoints:
         with self._failures():
             saved = self._manager.save(
                 step,
-                args=args.Composite(state=args.StandardSave(_tree(state)), meta=args.JsonSave(_record(state, score))),
+                args=args.Composite(
+                    state=args.StandardSave(_tree(state)), meta=args.JsonSave(_record(state, score, measure))
+                ),
             )
         if not saved:  # what orbax answers instead of saving a step older than one that is there
             raise JaxddError(self._not_saved(f"step {step} is older than what is there"))
@@ -210,10 +212,16 @@ class Checkpoints:
 
     def score(self, step: int) -> float:
         """The score that a state was saved with."""
+        return float(self._said_of(step)["score"])
 
-        def read() -> float:
+    def measure(self, step: int) -> str:
+        """What that score is, as `save` was told."""
+        return self._said_of(step).get("measure", "")
+
+    def _said_of(self, step: int) -> dict[str, Any]:
+        def read() -> dict[str, Any]:
             with self._named(step):
-                return float(self._read_record(step)["score"])
+                return {name: told for name, told in self._read_record(step).items() if name != "leaves"}
 
         return processes.on_first(read)
 
@@ -404,10 +412,11 @@ def _checksum(leaf: Any) -> str:
     return digest([jax.random.key_data(leaf) if is_key else leaf])
 
 
-def _record(state: State, score: float | None) -> dict[str, Any]:
+def _record(state: State, score: float | None, measure: str) -> dict[str, Any]:
     """What is saved beside a state."""
     leaves = {path: [_kind(leaf), _checksum(leaf)] for path, leaf in _leaves(state).items()}
     record = {"format_version": FORMAT_VERSION, "score": score, "leaves": leaves}
+    record |= {"measure": measure} if measure else {}
     return {**record, "seal": _seal(record)}
 
 

@@ -86,7 +86,8 @@ def run(
       resume: go on from the newest checkpoint in `workdir`, bit for bit; starts fresh where there is none.
       config: JSON-able description of the method and the data; a `workdir` of another config is refused.
       validate: scores a synthetic set on held-out data, in the first process; the first entry decides which iterate is
-        kept as the best.
+        kept as the best. What it measures may differ from that of the run that is resumed if it says so, as a string
+        `validate.measure`: the best is looked for anew from there.
       callback: called as `callback(step, metrics, state)` at every logged step, in every process; its state outlives
         the run.
       log_every, validate_every: steps between; by default a hundredth and a tenth of all.

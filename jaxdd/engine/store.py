@@ -92,16 +92,23 @@ def opened(
 
 
 class Best:
-    """Keeps the iterate that is best on validation, on disk if there is a place, else in memory."""
+    """Keeps the iterate that is best on validation, on disk if there is a place, else in memory.
+
+    Scores of one measure are compared (`validate.measure`, "" if it has none): what another chose is forgotten.
+    """
 
     def __init__(self, method: Method, checkpoints: Checkpoints | None, validate: Validate):
         self.checkpoints = checkpoints
         self._render = jax.jit(method.product)
         self._validate = validate
+        self._measure: str = getattr(validate, "measure", "")
         self._score, self._step, self._state = float("-inf"), 0, None
         latest = None if checkpoints is None else checkpoints.latest()
         if checkpoints is not None and latest is not None:
-            self._step, self._score = latest, checkpoints.score(latest)
+            if checkpoints.measure(latest) == self._measure:
+                self._step, self._score = latest, checkpoints.score(latest)
+            else:
+                checkpoints.drop_after(-1)
 
     def __call__(self, step: int, state: State) -> dict[str, float]:
         def measured() -> dict[str, float]:
@@ -114,7 +121,7 @@ class Best:
             if self.checkpoints is None:
                 self._state = jax.tree.map(jnp.copy, state)
             else:
-                self.checkpoints.save(step, state, score=score)
+                self.checkpoints.save(step, state, score=score, measure=self._measure)
         return metrics
 
     def result(self, like: State, place: jax.sharding.Sharding) -> tuple[Distilled, int, float] | None:

@@ -162,6 +162,7 @@ def provenance(dataset: DistilledDataset) -> list[tuple[str, str]]:
         "validation, cut from train": percent(data.get("validation")),
         "seed of the cut": data.get("split_seed"),
         "selected on": header.get("selected_on"),
+        "selected by": header.get("selected_by"),
         "written by": f"jaxdd {header['jaxdd_version']}" if header.get("jaxdd_version") else None,
     }
     return [(name, one_line(value)) for name, value in rows.items() if value not in (None, "")]
@@ -230,8 +231,9 @@ def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], resu
         which = "moving average of the iterates up to the last" if average else "last iterate"
         sentences = [f"The set is the {which}{step}; no score picked it."]
     if result.get("best_step"):
-        score = percent(result.get("best_validation_kernel_accuracy"))
-        which = f"step {result['best_step']:,}{f', {score}' if score else ''}"
+        score = percent(result.get("best_validation_kernel_accuracy", result.get("best_validation_accuracy")))
+        by = result.get("best_validation_by")
+        which = f"step {result['best_step']:,}{f', {score}' if score else ''}{f'; {by}' if by else ''}"
         sentences.append(f"The iterate that was best on validation data ({which}) is kept beside it.")
     if source(dataset).get("validation") == 0:
         sentences.append("It was distilled from all training data; none were held out to select anything on.")

@@ -36,7 +36,17 @@ from jaxdd.report.pictures import by_class, clipped_share, enlargement, grid_ima
 from jaxdd.synthetic import DistilledDataset
 
 # What the report says elsewhere: in its sentence, its table, or as what was selected.
-_SHOWN_ELSEWHERE = ("data", "ipc", "method", "num_images", "num_bits", "full_bits", "best_step", "notes")
+_SHOWN_ELSEWHERE = (
+    "data",
+    "ipc",
+    "method",
+    "num_images",
+    "num_bits",
+    "full_bits",
+    "best_step",
+    "best_validation_by",
+    "notes",
+)
 _SCORES = re.compile(r"accuracy|_(mean|std)$")
 _SECONDS = re.compile(r"(^|_)seconds$")
 

@@ -20,7 +20,7 @@ import jaxdd
 from jaxdd import data
 from jaxdd._files import digest
 from jaxdd.cli import config as configs
-from jaxdd.cli.pipeline import Real
+from jaxdd.workflows import Real
 from jaxdd.errors import JaxddError
 
 FILE = "distilled.safetensors"

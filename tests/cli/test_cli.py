@@ -15,11 +15,10 @@ import time
 import numpy as np
 import pytest
 
-from jaxdd import data, evaluation, methods
-from jaxdd.cli import main, pipeline
-from jaxdd.errors import JaxddError
+from jaxdd import methods, workflows
+from jaxdd.cli import main
+from jaxdd.cli.distill import EVALUATE
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Distilled
 
 TINY = ["--config=kip", "--config.data.name=tiny", "--config.method.target_batch=64", "--config.run.validate_every=10"]
 
@@ -109,16 +108,6 @@ def test_show_export_and_list(finished, tmp_path, capsys):
     assert main(["--help"]) == 0 and main(["distill", "--help"]) == 0
 
 
-def test_resume_may_ask_for_more_steps_and_starts_fresh_in_an_empty_directory(tmp_path, capsys):
-    (tmp_path / "part").mkdir()
-    for steps, resumed in ((10, 0), (20, 10)):
-        assert main(distill(tmp_path / "part", "--resume", "--evaluate=none", "--json", steps=steps)) == 0
-        assert result_of(capsys)["resumed_from"] == resumed
-    assert main(distill(tmp_path / "whole", "--evaluate=none")) == 0
-    part, whole = ((tmp_path / name / "distilled.safetensors").read_bytes() for name in ("part", "whole"))
-    assert part == whole
-
-
 def test_own_method_data_and_model_by_dotted_path(tmp_path, monkeypatch, capsys):
     (tmp_path / "own_parts.py").write_text(
         "import numpy as np, jax, jax.numpy as jnp\n"
@@ -143,6 +132,10 @@ def test_own_method_data_and_model_by_dotted_path(tmp_path, monkeypatch, capsys)
     )
     assert main(line) == 0
     assert result_of(capsys)["num_images"] == 4
+
+
+def test_the_levels_of_evaluation_are_those_there_are():
+    assert EVALUATE == workflows.EVALUATIONS
 
 
 def config_file(folder: pathlib.Path, body: str) -> str:
@@ -209,6 +202,14 @@ BAD = {
         "not finite in",
     ),
     "negative log_every": (["distill", *TINY, "--workdir=DIR", "--config.run.log_every=-5"], "at least 1"),
+    "unknown validation": (
+        ["distill", *TINY, "--workdir=DIR", "--config.run.validate=networks"],
+        "unknown config.run.validate 'networks'; did you mean 'network'",
+    ),
+    "nothing to validate on": (
+        ["distill", *TINY, "--workdir=DIR", "--config.run.validate=network", "--config.data.validation=0.0"],
+        "config.run.validate is 'network', but no data are held out: hold some out (data.validation=0.1), or leave it",
+    ),
     "no networks": (["distill", *TINY, "--workdir=DIR", "--config.evaluation.networks=0"], "networks must be"),
     "huge seed": (["distill", *TINY, "--workdir=DIR", "--config.seed=99999999999999999999"], "2**32"),
     "empty workdir": (["distill", *TINY, "--workdir="], "--workdir is missing"),
@@ -281,97 +282,6 @@ def test_bad_configs_of_ones_own(tmp_path, capsys):
         text = f"from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({body})\n"
         assert main(["distill", config_file(tmp_path, text), f"--workdir={tmp_path / 'run'}"]) == 2
         assert message in capsys.readouterr().err
-
-
-def test_a_directory_of_somebody_else_is_left_alone(tmp_path, capsys):
-    for name in ("README.md", "metrics.jsonl"):
-        (tmp_path / name).mkdir()
-        folder = tmp_path / name
-        (folder / name).write_text("MINE")
-        assert main(distill(folder, "--evaluate=none")) == 2
-        assert f"holds {name} but no run" in capsys.readouterr().err
-        assert (folder / name).read_text() == "MINE" and len(list(folder.iterdir())) == 1
-
-
-def test_without_validation_data(tmp_path, capsys):
-    assert main(distill(tmp_path / "run", "--config.data.validation=0.0", "--evaluate=kernel", "--json")) == 0
-    assert "best_step" not in result_of(capsys)
-
-
-def test_a_run_of_which_not_all_can_be_measured_ends_with_a_report_that_says_so(tmp_path, mnist, caplog, capsys):
-    """All of train, and more noise images of each class than there are real ones."""
-    source = mnist.dataset
-    rows = np.concatenate([np.flatnonzero(source.train.labels == label)[:4] for label in range(4)])
-    images, labels = source.train.images[:, ::2, ::2], source.train.labels
-    np.savez(tmp_path / "few.npz", x_train=images[rows], y_train=labels[rows], x_test=images[rows], y_test=labels[rows])
-    workdir, config = tmp_path / "run", {"data": {"name": tmp_path / "few.npz", "validation": 0.0}}
-    config |= {"method": {"init": "noise", "ipc": 5, "model": "mlp(width=4, depth=1)", "target_per_class": 4}}
-    config |= {"run": {"steps": 1}, "evaluation": {"networks": 1}}
-    flags = [f"--config.{group}.{name}={value}" for group, of in config.items() for name, value in of.items()]
-    assert main(["distill", "--config=dm", *flags, f"--workdir={workdir}", "--json"]) == 0
-    captured = capsys.readouterr()
-    few = "class 0 has 4 real images, fewer than 5"
-    assert f"random real, hard labels will not be measured: {few}." in caplog.messages  # before the first step
-    result = json.loads(captured.out.splitlines()[-1])
-    assert result["notes"] == [
-        "distilled: rate fixed, no validation data",
-        f"random real, hard labels: not measured: {few}",
-        f"herding: not measured: {few}",
-    ]
-    assert result["accuracy_mean"] >= 0 and result["random_real_mean"] is result["herding_mean"] is None
-    for file in ("report.html", "README.md"):
-        said = (workdir / file).read_text().replace("\\", "")
-        assert all(sentence in said for sentence in (few, "rate fixed, no validation data", "from all training data"))
-    stored = json.loads((workdir / "results.json").read_text())
-    assert [row["learning_rate"] for row in stored["rows"]] == [0.001, None, None]
-
-
-def test_a_method_of_another_revision_does_not_go_on(tmp_path, monkeypatch, capsys):
-    run = distill(tmp_path / "run", "--resume", "--evaluate=none", steps=1)
-    monkeypatch.setattr(methods.kip, "revisions", {2: "it forgets", 3: "it remembers"})
-    assert main(run) == 0
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["revision"] == 3
-    header = DistilledDataset.read(tmp_path / "run" / "distilled.safetensors").header
-    assert header["config"]["revision"] == 3
-    for held, sentence in (
-        ({2: "it forgets", 3: "it remembers", 4: "it wonders"}, "revision 3 of kip, and this jaxdd has revision 4 (it"),
-        ({}, "revision 3 of kip, and this jaxdd has revision 1: finish it with the jaxdd that began it"),
-    ):
-        monkeypatch.setattr(methods.kip, "revisions", held)
-        assert main(run) == 2
-        assert sentence in capsys.readouterr().err
-
-
-def test_full_data_are_known_by_the_numbers_of_their_transform(tiny, tmp_path, monkeypatch):
-    """Two standardisations have one name, and networks of one must not stand for those of the other."""
-    dataset = data.load(tiny / "tiny.npz")
-    distilled = Distilled(np.float32(dataset.train.pixels()[:10]), np.arange(10))
-    about = {"name": "tiny", "validation": 0.1, "split_seed": 0, "num_classes": 10}
-    seen = []
-
-    def asked(*arguments, identity, **options):
-        seen.append(json.dumps(identity))
-        raise JaxddError("enough")
-
-    monkeypatch.setattr(evaluation, "full_data_reference", asked)
-    for spec in ("published", "standardize", "standardize"):
-        transform = data.fit_transform(spec, dataset.train.pixels(), name="mnist_5k")
-        DistilledDataset.create(distilled, transform, {"data": about}).write(tmp_path / "set.safetensors")
-        with pytest.raises(JaxddError, match="enough"):
-            pipeline.evaluate(tmp_path / "set.safetensors", model="mlp", full_data=True)
-    assert seen[0] != seen[1] == seen[2]
-
-
-def test_directory_of_another_config_is_refused_with_the_difference(finished, capsys):
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    for extra, message in [
-        ([], "add --resume"),
-        (["--resume", "--config.method.ridge=0.1"], "method.ridge is 1e-06 there and 0.1 here"),
-        (["--resume", "--config.seed=5"], "seed is 0 there and 5 here"),
-    ]:
-        assert main(distill(finished, *extra)) == 2
-        assert message in capsys.readouterr().err
-    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
 
 def test_evaluate_refuses_other_data_unless_asked(finished, tiny, tmp_path, monkeypatch, capsys):

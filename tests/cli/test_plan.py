@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxdd.cli import main
-from jaxdd.cli.planning import _candidates, parse_bytes
+from jaxdd.cli.plan import parse_bytes
 from jaxdd.methods._registry import fields
 
 KIP = ["plan", "--config=kip", "--config.method.target_batch=100", "--config.run.steps=50"]
@@ -129,25 +129,6 @@ def test_what_no_flag_can_say_is_a_line_of_the_config(config, capsys):
     assert "write method.remat = 'step' in the config file" in capsys.readouterr().out
     assert main(["plan", config("indifferent", remat="sqrt")]) == 0
     assert "append --config.method.remat=step" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("backend", "own", "expected"),
-    [
-        ("cpu", {}, [{}]),
-        ("cpu", {"remat": "sqrt"}, [{"remat": "step"}, {"remat": "sqrt"}]),
-        ("cpu", {"remat": "none"}, [{"remat": "step"}, {"remat": "sqrt"}, {"remat": "none"}]),
-        ("gpu", {"remat": "step"}, [{"remat": "none"}, {"remat": "step"}, {"remat": "sqrt"}]),
-        ("cpu", {"networks_per_batch": None}, [{"networks_per_batch": n} for n in (1, None)]),
-        ("cpu", {"networks_per_batch": None, "networks": 8}, [{"networks_per_batch": n} for n in (1, 8)]),
-        ("gpu", {"networks_per_batch": 1}, [{"networks_per_batch": n} for n in (None, 1)]),
-        ("gpu", {"networks_per_batch": 6, "networks": 16}, [{"networks_per_batch": n} for n in (16, 6, 4, 1)]),
-        ("gpu", {"networks_per_batch": 1, "networks": 2}, [{"networks_per_batch": n} for n in (2, 1)]),
-    ],
-)
-def test_settings_from_the_fastest_to_the_leanest(monkeypatch, backend, own, expected):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert _candidates(own) == expected
 
 
 def test_fields_of_methods(config):

@@ -1,4 +1,4 @@
-"""`jaxdd plan`: what a run will cost, and the fastest setting of its method that fits a budget of memory."""
+"""What a run will cost, and the fastest setting of its method that fits a budget of memory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
 from jaxdd import engine, methods
-from jaxdd.cli import pipeline
 from jaxdd.errors import JaxddError
-from jaxdd.report.facts import duration, storage
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-_UNITS = {"": 0, "B": 0, "KIB": 1, "MIB": 2, "GIB": 3, "TIB": 4, "KB": 1, "MB": 2, "GB": 3, "TB": 4}
+from jaxdd.workflows.config import complete, told
+from jaxdd.workflows.data import Real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +63,17 @@ class Planned:
           JaxddError: if nothing fits, or a stage does not.
         """
         for stage in self.stages:
-            if not _fits(stage, self.budget):
+            if not stage_fits(stage, self.budget):
                 assert stage.plan is not None
                 raise JaxddError(
-                    f"the stage {stage.name!r}, which is run first, does not fit the budget of {_mib(self.budget)} MiB "
-                    f"on each device: it needs {_mib(stage.plan.peak_bytes)} MiB."
+                    f"the stage {stage.name!r}, which is run first, does not fit the budget of {mib(self.budget)} MiB "
+                    f"on each device: it needs {mib(stage.plan.peak_bytes)} MiB."
                 )
         if self.chosen is None:
             leanest = min(self.settings, key=lambda setting: setting.plan.peak_bytes)
             raise JaxddError(
-                f"no setting fits the budget of {_mib(self.budget)} MiB on each device: the leanest, {leanest.name}, "
-                f"needs {_mib(leanest.plan.peak_bytes)} MiB."
+                f"no setting fits the budget of {mib(self.budget)} MiB on each device: the leanest, {leanest.name}, "
+                f"needs {mib(leanest.plan.peak_bytes)} MiB."
             )
         if not self.flags and not self.edits:
             return "The config fits as it is."
@@ -99,7 +94,7 @@ class Planned:
             "run_seconds": None if seconds is None else self.steps * seconds,
             "chosen": self.chosen and self.settings.index(self.chosen),
             "stages": [
-                {**dataclasses.asdict(stage), "fits": _fits(stage, self.budget), "seconds": _seconds(stage)}
+                {**dataclasses.asdict(stage), "fits": stage_fits(stage, self.budget), "seconds": stage_seconds(stage)}
                 for stage in self.stages
             ],
             "flags": list(self.flags),
@@ -115,39 +110,6 @@ class Planned:
             ],
         }
 
-    def tables(self) -> Group:
-        """The settings, and the facts about the one that is chosen."""
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        title = Text(f"{self.title}, {_mib(self.budget)} MiB on each device")
-        settings = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        settings.add_column("setting", overflow="fold")
-        settings.add_column("peak MiB", justify="right")
-        settings.add_column("fits")
-        for setting in self.settings:
-            cells = (setting.name, _mib(setting.plan.peak_bytes), "yes" if setting.fits else "no")
-            settings.add_row(*map(Text, cells), style="bold" if setting is self.chosen else None)
-        tables = [settings]
-        if self.stages:
-            tables.append(stages := Table(title="stages, run first", title_justify="left", box=box.SIMPLE_HEAD))
-            stages.add_column("stage")
-            for heading in ("steps", "peak MiB", "rows MiB", "time"):
-                stages.add_column(heading, justify="right")
-            for stage in self.stages:
-                peak = "–" if stage.plan is None else _mib(stage.plan.peak_bytes)
-                seconds = _seconds(stage)
-                took = "in the cache" if stage.made else "does not fit" if seconds is None else duration(seconds)
-                stages.add_row(*map(Text, (stage.name, f"{stage.steps:,}", peak, _mib(stage.num_bytes), took)))
-        if self.chosen is None:
-            return Group(*tables)
-        facts = Table(box=box.SIMPLE, show_header=False, title=Text(self.chosen.name), title_justify="left")
-        for name, value in _facts(self.chosen.plan, self.steps).items():
-            facts.add_row(Text(name), Text(value))
-        return Group(*tables, facts)
-
 
 def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     """Compile the steps of a run in every sensible setting of its method, and time those of the first that fits.
@@ -155,27 +117,27 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     Writes nothing.
 
     Args:
-      config: as for `pipeline.distill`.
+      config: as for `distill`.
       budget: bytes on each device; by default the device's memory, or its share of what the machine has free.
 
     Raises:
       JaxddError: for anything wrong in the config or the data.
     """
-    full = pipeline.complete(config)
+    full = complete(config)
     chosen, steps, hyper = full["data"], full["run"]["steps"], dict(full["method"])
     if not isinstance(steps, int) or steps < 1:
         raise JaxddError(f"steps must be an integer of at least 1, got {steps!r}.")
     name = hyper.pop("name")
     methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
     budget = _memory() if budget is None else budget
-    real = pipeline.Real.of_config(chosen)
+    real = Real.of_config(chosen)
     own = {**methods.fields(name), **hyper}
     stages = engine.plan_stages(
         real.method(name, hyper),
         real.stored,
         seed=full["seed"],
         precision=full["run"]["precision"],
-        config={"data": pipeline.told(chosen)},
+        config={"data": told(chosen)},
         budget=budget,
     )
     settings: list[Setting] = []
@@ -228,20 +190,6 @@ def _candidates(own: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(knobs, values, strict=True)) for values in itertools.product(*knobs.values())]
 
 
-def parse_bytes(text: str) -> int:
-    """`"4GiB"`, `"1.5 GB"`, `"300000000"` in bytes; KiB, MiB, GiB, TiB are powers of 1024, KB to TB of 1000.
-
-    Raises:
-      JaxddError: for anything else.
-    """
-    match = re.fullmatch(r"(\d+\.?\d*)\s*([A-Z]*)", text.strip().upper())
-    if match is None or match[2] not in _UNITS or float(match[1]) == 0:
-        raise JaxddError(f"--budget must be bytes with a unit, as in 4GiB, 512MiB or 2GB, got {text!r}.")
-    if not math.isfinite(float(match[1])):
-        raise JaxddError("--budget is too large a number.")
-    return int(float(match[1]) * (1024 if "I" in match[2] else 1000) ** _UNITS[match[2]])
-
-
 def _memory() -> float:
     """Bytes that each device may use."""
     device = jax.local_devices()[0]
@@ -265,11 +213,12 @@ def _free() -> int:
         raise JaxddError("this system does not say how much memory it has: give --budget=4GiB.") from None
 
 
-def _fits(stage: engine.StagePlan, budget: float) -> bool:
+def stage_fits(stage: engine.StagePlan, budget: float) -> bool:
+    """Whether a stage is done already, or its peak is within so many bytes."""
     return stage.plan is None or stage.plan.peak_bytes <= budget
 
 
-def _seconds(stage: engine.StagePlan) -> float | None:
+def stage_seconds(stage: engine.StagePlan) -> float | None:
     """That a stage will take; None if it does not fit the budget."""
     if stage.plan is None:
         return 0.0
@@ -277,21 +226,6 @@ def _seconds(stage: engine.StagePlan) -> float | None:
     return None if each is None else stage.plan.compile_seconds + stage.steps * each
 
 
-def _facts(cost: engine.Plan, steps: int) -> dict[str, str]:
-    seconds = cost.seconds_per_step
-    facts = {
-        "synthetic set": f"{cost.parameters:,} parameters, {storage(cost.num_bits) or 'bits not known'}",
-        "state": f"{cost.state_parameters:,} floating-point numbers",
-        "compiled, temporary": f"{_mib(cost.temp_bytes)} MiB",
-        "compiled, arguments": f"{_mib(cost.argument_bytes)} MiB (real data and state)",
-        "compiled, output": f"{_mib(cost.output_bytes)} MiB, {_mib(cost.aliased_bytes)} of it in place of arguments",
-        "compilation": duration(cost.compile_seconds),
-    }
-    if seconds is not None:
-        facts["step"] = f"{seconds:.3g} s"
-        facts["run"] = f"{steps} steps, {duration(steps * seconds)} without validation"
-    return {**facts, "devices": f"{cost.devices} × {cost.device}"}
-
-
-def _mib(size: float) -> str:
+def mib(size: float) -> str:
+    """Bytes as MiB, in words."""
     return f"{size / 2**20:,.1f}"

@@ -1,0 +1,60 @@
+"""What several commands do: count their arguments, share flags, show tables and results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from absl import flags
+
+from jaxdd.errors import JaxddError
+
+# The flags of a command are listed under the module that asked for them all, `jaxdd.cli.main`.
+flags.disclaim_key_flags()
+
+
+def one_argument(positional: list[str], what: str) -> str:
+    """The only positional argument; JaxddError if there is none or another."""
+    if len(positional) != 1:
+        raise JaxddError(f"give exactly one {what}, got {len(positional)}.")
+    return positional[0]
+
+
+def no_arguments(positional: list[str]) -> None:
+    """JaxddError if there are positional arguments."""
+    if positional:
+        raise JaxddError(f"unexpected argument {positional[0]!r}; options are written --name=VALUE.")
+
+
+def no_flags(values: flags.FlagValues) -> None:
+    """Of a command without any."""
+    del values
+
+
+def evaluation_flags(values: flags.FlagValues) -> None:
+    """Of the commands that measure."""
+    flags.DEFINE_bool(
+        "full_data",
+        False,
+        "also measure networks trained on all real data (slow once, then cached)",
+        flag_values=values,
+    )
+    flags.DEFINE_bool("json", False, "print the result as one JSON object on the last line", flag_values=values)
+
+
+def show(renderable: Any, *, to_stderr: bool = False) -> None:
+    """Print what rich can."""
+    from rich.console import Console
+
+    Console(stderr=to_stderr, soft_wrap=not sys.stdout.isatty()).print(renderable)
+
+
+def finish(values: flags.FlagValues, result: dict[str, Any], rows: list[dict[str, Any]], title: str) -> None:
+    """Show a comparison, and with --json the result."""
+    from jaxdd.report import comparison_table
+
+    if rows:
+        show(comparison_table(rows, title), to_stderr=values.json)
+    if values.json:
+        print(json.dumps(result))

@@ -1,0 +1,34 @@
+"""From a config to files: complete configs, real data, distil, evaluate, foretell costs. Plain dicts in and out.
+
+What the command line, scripts and notebooks call:
+
+    from jaxdd import workflows
+    outcome = workflows.distill({"method": {"name": "kip"}}, "runs/first")
+    print(outcome.result["kernel_accuracy"], outcome.path)
+"""
+
+from jaxdd.workflows.config import EVALUATIONS, VALIDATIONS, check_seed, complete, told
+from jaxdd.workflows.cost import Planned, Setting, plan
+from jaxdd.workflows.data import Real
+from jaxdd.workflows.distill import distill
+from jaxdd.workflows.evaluate import distilled_file, evaluate
+from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome
+
+__all__ = [
+    "BEST",
+    "EVALUATIONS",
+    "FILE",
+    "RESULTS",
+    "VALIDATIONS",
+    "Outcome",
+    "Planned",
+    "Real",
+    "Setting",
+    "check_seed",
+    "complete",
+    "distill",
+    "distilled_file",
+    "evaluate",
+    "plan",
+    "told",
+]

@@ -1,0 +1,85 @@
+"""Configs as nested plain dicts: their defaults, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdd import methods
+from jaxdd.errors import JaxddError, unknown
+
+EVALUATIONS = ("none", "kernel", "quick", "full")
+VALIDATIONS = ("auto", "network", "none")
+
+# What a config may leave out.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "data": {
+        "name": "mnist_5k",
+        "validation": 0.1,
+        "split_seed": 0,
+        "transform": "standardize",
+        "zca_ridge": 0.1,
+        "stream": False,
+    },
+    "method": {},
+    "run": {
+        "steps": 1000,
+        "log_every": None,
+        "validate": "auto",
+        "validate_every": None,
+        "checkpoint_seconds": 30.0,
+        "precision": "default",
+    },
+    "evaluation": {"model": None, "protocol": "default", "networks": 5},
+}
+
+# Where the data lie and how they are read: no part of what they are, so of no run's identity.
+_WHEREABOUTS = ("name", "stream")
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with its defaults filled in.
+
+        complete({"method": {"name": "kip", "ipc": 10}})["run"]["steps"]  # 1000
+
+    Args:
+      config: sections `seed`, `data`, `method`, `run`, `evaluation`, each of which but `method` may be absent.
+        `run.validate` says how iterates are scored on held-out data: "auto" (by the kernel in closed form, where the
+        method has one), "network" (by one network trained on the iterate) or "none".
+
+    Raises:
+      JaxddError: for an unknown section or field (the nearest one is named), a seed that JAX does not take, or no
+        method.
+    """
+    for section in config:
+        if section not in ("seed", *_DEFAULTS):
+            raise unknown("section of the config", section, ("seed", *_DEFAULTS))
+    full: dict[str, Any] = {"seed": check_seed(config.get("seed", 0))}
+    for section, defaults in _DEFAULTS.items():
+        given = config.get(section, {})
+        if not isinstance(given, Mapping):
+            raise JaxddError(f"config.{section} must hold fields, got {given!r}.")
+        for field in given:
+            if defaults and field not in defaults:
+                raise unknown(f"field of config.{section}", field, defaults)
+        full[section] = {**defaults, **given}
+    check_seed(full["data"]["split_seed"], "config.data.split_seed")
+    if not isinstance(full["data"]["stream"], bool):
+        raise JaxddError(f"config.data.stream must be True or False, got {full['data']['stream']!r}.")
+    if full["run"]["validate"] not in VALIDATIONS:
+        raise unknown("config.run.validate", full["run"]["validate"], VALIDATIONS)
+    if "name" not in full["method"]:
+        raise JaxddError(f"config.method.name is missing; known: {', '.join(methods.available())}.")
+    return full
+
+
+def told(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What the section `data` of a config says of the data, wherever they lie."""
+    return {field: value for field, value in section.items() if field not in _WHEREABOUTS}
+
+
+def check_seed(seed: Any, name: str = "seed") -> int:
+    """A seed that JAX takes, 0 to 2**32 - 1; JaxddError for another, by the name it is given."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise JaxddError(f"{name} must be an integer from 0 to 2**32 - 1, got {seed!r}.")
+    return seed

@@ -1,0 +1,300 @@
+"""From a config to a distilled file with its evaluation and report, step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+import jaxdd
+from jaxdd import engine, evaluation, methods, report
+from jaxdd._files import write_atomically
+from jaxdd.errors import JaxddError, RunInterrupted, unknown
+from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Distilled, Examples, Method, Network, Recipe
+from jaxdd.workflows import products
+from jaxdd.workflows.config import EVALUATIONS, complete, told
+from jaxdd.workflows.data import Real
+from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
+
+_LOG = logging.getLogger("jaxdd")
+_VALIDATION_STREAM = 0x76616C69  # "vali": neither the run's networks nor those that are measured at its end
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """A config that has been checked.
+
+    Attributes:
+      method: its name.
+      hyper: its hyper-parameters, as configured.
+      config: complete; `evaluation.model` is the one that the set is meant for.
+      workdir: where everything goes.
+      level: of evaluation at the end, one of EVALUATIONS.
+      model: that is trained there; None trains none.
+      protocol: how.
+      full_data: whether networks trained on all real data are measured as well.
+    """
+
+    method: str
+    hyper: dict[str, Any]
+    config: dict[str, Any]
+    workdir: pathlib.Path
+    level: str
+    model: str | None
+    protocol: evaluation.Protocol
+    full_data: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """The data of a task, and its method bound to them."""
+
+    real: Real
+    method: Method | Recipe
+    curve: products.Curve | None
+
+
+def distill(
+    config: Mapping[str, Any],
+    workdir: str | os.PathLike,
+    *,
+    resume: bool = False,
+    evaluate: str = "quick",
+    full_data: bool = False,
+    tensorboard: bool = False,
+    command: str = "",
+) -> Outcome:
+    """Distil, evaluate and report, as a config says.
+
+        distill({"method": {"name": "kip"}, "run": {"steps": 50}}, "runs/first", evaluate="kernel").result
+
+    Args:
+      config: sections `seed`, `data`, `method`, `run`, `evaluation`, see `complete`; `cli.template` makes one with
+        every field.
+      workdir: where everything goes; `distilled.safetensors` in it is the result.
+      resume: go on with the run in `workdir`.
+      evaluate: "none", "kernel", "quick" (the protocol of that name, and an MLP where the method trains no networks) or
+        "full" (the config's model and protocol). The model is by default the one the method trains.
+      full_data: also measure networks trained on all real data.
+      tensorboard: also write TensorBoard files.
+      command: shown in the report.
+
+    Raises:
+      JaxddError: for anything wrong in the config, the data or the directory.
+      RunInterrupted: after a signal; what was done is saved.
+    """
+    task = _check(config, pathlib.Path(workdir), level=evaluate, full_data=full_data)
+    loaded = _load(task)
+    done = _run(task, loaded, resume=resume, tensorboard=tensorboard)
+    dataset, result = _write(task, loaded, done)
+    scores, rows = _measure(task, loaded.real, dataset)
+    result |= scores
+    if engine.is_first():
+        write_atomically(task.workdir / RESULTS, json.dumps({"result": result, "rows": rows}, indent=2) + "\n")
+        report.write_report(task.workdir, dataset, history=done.history, rows=rows, result=result, command=command)
+    return Outcome(task.workdir / FILE, result, rows, summary(dataset))
+
+
+def _check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full_data: bool) -> _Task:
+    """Everything that can be said of a config and a directory before the data are there."""
+    if level not in EVALUATIONS:
+        raise unknown("level of evaluation", level, EVALUATIONS)
+    full = complete(config)
+    hyper = {name: value for name, value in full["method"].items() if name != "name"}
+    name = full["method"]["name"]
+    methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
+    trained = {**methods.fields(name), **hyper}.get("model")
+    full["evaluation"]["model"] = full["evaluation"]["model"] or trained or "convnet"
+    model, protocol = _evaluation(full["evaluation"], level, trains_networks=trained is not None)
+    protocol = evaluation.protocols.get(protocol)
+    networks = full["evaluation"]["networks"]
+    if not isinstance(networks, int) or networks < 1:
+        raise JaxddError(f"config.evaluation.networks must be at least 1, got {networks!r}.")
+    engine.on_first(lambda: _check_workdir(workdir, name))
+    return _Task(name, hyper, full, workdir, level, model, protocol, full_data)
+
+
+def _evaluation(section: Mapping[str, Any], level: str, *, trains_networks: bool) -> tuple[str | None, str]:
+    """Model and protocol of the evaluation at a level; no model if networks are not to be trained."""
+    if level in ("none", "kernel"):
+        return None, section["protocol"]
+    if level == "quick" and not evaluation.protocols.get(section["protocol"]).as_distilled:
+        return section["model"] if trains_networks else "mlp", "quick"
+    return section["model"], section["protocol"]
+
+
+def _check_workdir(workdir: pathlib.Path, name: str) -> None:
+    """A directory of somebody else's must not lose its README, nor a run be finished as another method than it began.
+
+    Raises:
+      JaxddError: for files that are not of a run, or a run of another revision of this method.
+    """
+    if not (workdir / "run.json").exists():
+        for file in (FILE, RESULTS, "README.md", "report.html", "images.png"):
+            if (workdir / file).exists():
+                raise JaxddError(f"{workdir} holds {file} but no run of jaxdd; choose an empty directory.")
+        return
+    begun = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        config = json.loads((workdir / "run.json").read_text())["config"]  # the engine says what is wrong with it
+        begun = config.get("revision", 1) if config["method"]["name"] == name else None
+    changes = methods.revisions(name)
+    here = max(changes, default=1)
+    if isinstance(begun, int) and begun != here:
+        since = "; ".join(changes[number] for number in sorted(changes) if number > begun)
+        raise JaxddError(
+            f"{workdir} was begun with revision {begun} of {name}, and this jaxdd has revision {here}"
+            f"{f' ({since})' if since else ''}: finish it with the jaxdd that began it, or begin anew elsewhere."
+        )
+
+
+def _load(task: _Task) -> _Loaded:
+    """Data and method, once everything that is asked of the run is known to be possible."""
+    real = Real.of_config(task.config["data"])
+    real.check_full_data(task.full_data)
+    method = real.method(task.method, task.hyper)
+    product = products.shapes(method, real.stored)
+    predictor = products.predictor(product, real.dataset)
+    if task.level == "kernel":
+        products.check_kernel(predictor, task.method)
+    held_out = None if real.validation is None else real.validation.examples
+    if task.level != "none":
+        network = products.build_model(task.model, real.dataset)
+        engine.on_first(lambda: _foretell(network, product, real, held_out, task.protocol, predictor))
+    curve = products.curve(
+        task.config["run"]["validate"],
+        product,
+        predictor,
+        held_out,
+        model=task.config["evaluation"]["model"],
+        dataset=real.dataset,
+        key=jax.random.fold_in(jax.random.key(task.config["seed"]), _VALIDATION_STREAM),
+    )
+    return _Loaded(real, method, curve)
+
+
+def _foretell(
+    network: Network | None,
+    product: Distilled,
+    real: Real,
+    held_out: Examples | None,
+    protocol: evaluation.Protocol,
+    predictor: evaluation.Predictor | None,
+) -> None:
+    """Refuse what could not be evaluated after a run, and name the baselines that it will not stand beside."""
+    try:
+        possible = evaluation.measurable(network, product, real.stored, held_out, protocol, predictor=predictor)
+    except JaxddError as error:
+        raise JaxddError(f"{str(error).rstrip('.')}; --evaluate=none distils without measuring.") from error
+    for baseline in possible.baselines:
+        if baseline.obstacle is not None:
+            _LOG.warning("%s will not be measured: %s.", baseline.name, baseline.obstacle)
+
+
+def _run(task: _Task, loaded: _Loaded, *, resume: bool, tensorboard: bool) -> engine.RunResult:
+    settings = {field: value for field, value in task.config["run"].items() if field != "validate"}
+    return engine.run(
+        loaded.method,
+        loaded.real.stored,
+        seed=task.config["seed"],
+        workdir=task.workdir,
+        resume=resume,
+        # The data's content is part of every run's identity, wherever it lies; how a run is validated is none of it.
+        config={"data": told(task.config["data"]), **_identity(task)},
+        validate=loaded.curve,
+        tensorboard=tensorboard,
+        **settings,
+    )
+
+
+def _identity(task: _Task) -> dict[str, Any]:
+    """What a run's identity and its file say of the method: nothing of its first revision."""
+    revision = max(methods.revisions(task.method), default=1)
+    return {
+        "method": {"name": task.method, **task.hyper},
+        **({"revision": revision} if revision > 1 else {}),
+    }
+
+
+def _write(task: _Task, loaded: _Loaded, done: engine.RunResult) -> tuple[DistilledDataset, dict[str, Any]]:
+    """The distilled file and, if a best iterate was kept, that beside it; the last set, and what is known of the run.
+
+    Only the first process writes; the others evaluate as well: who ended early would be taken for dead.
+    """
+    real, header = loaded.real, _provenance(task, loaded.real, steps=done.step)
+    dataset = DistilledDataset.create(done.distilled, real.transform, header)
+    if engine.is_first():
+        dataset.write(task.workdir / FILE)
+    result: dict[str, Any] = {
+        "method": task.method,
+        "data": real.dataset.name,
+        "num_images": len(dataset.images),
+        "num_bits": dataset.header["num_bits"],
+        "full_bits": full_bits(real.dataset),
+        "steps": done.step,
+        "seconds": done.seconds,
+        "compile_seconds": done.compile_seconds,
+        "devices": done.devices,
+        "resumed_from": done.resumed_from,
+    }
+    if done.best is not None and loaded.curve is not None:
+        best, step, score = done.best
+        by = loaded.curve.measure
+        result |= {"best_step": step, f"best_validation_{loaded.curve.name}": score}
+        result |= {"best_validation_by": by} if by else {}
+        if engine.is_first():
+            chosen = {**header, "selected_on": "validation", "step": step, **({"selected_by": by} if by else {})}
+            DistilledDataset.create(best, real.transform, chosen).write(task.workdir / BEST)
+    return dataset, result
+
+
+def _provenance(task: _Task, real: Real, *, steps: int) -> dict[str, Any]:
+    """The header of a distilled file: which data set, not where it lay, so that equal runs give equal bytes."""
+    dataset, chosen = real.dataset, task.config["data"]
+    return {
+        "method": task.method,
+        "config": {"data": {"name": dataset.name, **told(chosen)}, **_identity(task), "steps": steps},
+        "seed": task.config["seed"],
+        "data": {
+            "name": dataset.name,
+            "source_hash": dataset.source_hash,
+            "class_names": list(dataset.class_names),
+            "num_classes": dataset.num_classes,
+            "license": dataset.license,
+            "pixel_range": list(dataset.pixel_range),
+            "validation": chosen["validation"],
+            "split_seed": chosen["split_seed"],
+        },
+        "model": task.config["evaluation"]["model"],
+        "protocol": task.config["evaluation"]["protocol"],
+        "jaxdd_version": jaxdd.__version__,
+    }
+
+
+def _measure(task: _Task, real: Real, dataset: DistilledDataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Scores and rows at the task's level; the set is on disk by now, and an interruption says so."""
+    if task.level == "none":
+        return {}, []
+    try:
+        return measure(
+            dataset,
+            real,
+            model=task.model,
+            protocol=task.protocol,
+            networks=task.config["evaluation"]["networks"],
+            seed=task.config["seed"],
+            full_data=task.full_data,
+        )
+    except (KeyboardInterrupt, RunInterrupted) as stopped:
+        message = f"{task.workdir / FILE} is written; the same command with --resume evaluates it."
+        signum = getattr(stopped, "signum", signal.SIGINT)
+        raise RunInterrupted(f"stopped in the evaluation; {message}", signum) from None

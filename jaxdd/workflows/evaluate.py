@@ -1,0 +1,101 @@
+"""Measure a distilled file again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import time
+
+from jaxdd import evaluation
+from jaxdd.errors import JaxddError
+from jaxdd.synthetic import DistilledDataset
+from jaxdd.workflows.config import check_seed
+from jaxdd.workflows.data import Real
+from jaxdd.workflows.outcome import FILE, Outcome, measure, summary
+
+
+def evaluate(
+    source: str | os.PathLike,
+    *,
+    model: str | None = None,
+    networks: int = 5,
+    data_name: str | None = None,
+    stream: bool = False,
+    protocol: str | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    full_data: bool = False,
+) -> Outcome:
+    """Train fresh networks on a distilled file, beside random real images.
+
+    Args:
+      source: the file, or the directory of its run.
+      model, protocol: names, see `jaxdd list`; by default those the file is meant for.
+      networks: how many.
+      data_name: another data set to test on than the one it was distilled from.
+      stream: leave the data's images in their files, see `data.load`.
+      learning_rate: fixes the protocol's.
+      seed: of the networks.
+      full_data: also measure networks trained on all real data.
+
+    Raises:
+      JaxddError: if the file is not whole, or the data it was distilled from is not to be had or is not the same.
+    """
+    began = time.perf_counter()
+    path = distilled_file(source)
+    dataset = DistilledDataset.read(path)
+    real = _real(dataset, path, data_name, stream=stream)
+    real.check_full_data(full_data)
+    evaluation.check_fits(dataset, real.dataset)
+    about = dataset.header["data"]
+    same = about.get("source_hash") in (None, real.dataset.source_hash)
+    if data_name is None and not same:
+        raise JaxddError(
+            f"{about.get('name')!r} here is not the data {path} was distilled from (their hashes differ); "
+            "name the right one by --data, or the same name to test on this one all the same."
+        )
+    model = model or dataset.header.get("model") or "convnet"
+    chosen = evaluation.protocols.get(protocol or dataset.header.get("protocol") or "default")
+    if learning_rate is not None:
+        chosen = dataclasses.replace(chosen, learning_rates=(learning_rate,))
+    scores, rows = measure(
+        dataset, real, model=model, protocol=chosen, networks=networks, seed=check_seed(seed), full_data=full_data
+    )
+    result = {
+        "method": dataset.header.get("method"),
+        "data": real.dataset.name,
+        "distilled_from_this_data": same,
+        "num_images": len(dataset.images),
+        "num_bits": dataset.header["num_bits"],
+        **scores,
+        "seconds": time.perf_counter() - began,
+        "devices": 1,
+        "resumed_from": 0,
+    }
+    return Outcome(path, result, rows, summary(dataset))
+
+
+def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, *, stream: bool) -> Real:
+    """The data to test on: of another name, or those a file was distilled from."""
+    about = dataset.header["data"]
+    name = data_name or about.get("name")
+    if name is None:
+        raise JaxddError(f"{path} does not say which data it was distilled from: name it by --data=NAME_OR_PATH.")
+    cuts = {"validation": about.get("validation", 0.1), "seed": about.get("split_seed", 0)}
+    try:
+        return Real.load(name, dataset.transform, stream=stream, **cuts)
+    except JaxddError as error:
+        if data_name is not None:
+            raise
+        raise JaxddError(f"{str(error).rstrip('.')}; --data=NAME_OR_PATH says where {name!r} lies.") from error
+
+
+def distilled_file(source: str | os.PathLike) -> pathlib.Path:
+    """The distilled file that `source` is, or that lies in the directory `source`; JaxddError if there is none."""
+    path = pathlib.Path(source)
+    if path.is_dir():
+        path = path / FILE
+        if not path.exists():
+            raise JaxddError(f"{source} holds no {FILE}: is its run finished?")
+    return path

@@ -1,0 +1,132 @@
+"""What commands end in: a distilled file, its scores beside baselines, and their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from typing import Any
+
+import jax
+
+from jaxdd import data, evaluation
+from jaxdd._dotted import is_dotted
+from jaxdd._files import digest
+from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Network
+from jaxdd.workflows.data import Real
+from jaxdd.workflows.products import build_model, predictor
+
+FILE = "distilled.safetensors"
+BEST = "best_on_validation.safetensors"
+RESULTS = "results.json"
+_EVALUATION_STREAM = 0x6576616C  # "eval"; far from the small numbers that split() amounts to
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a command ends in.
+
+    Attributes:
+      path: of the distilled file.
+      result: flat and JSON-able.
+      rows: of the comparison table, see `evaluation.Row.as_dict`.
+      summary: a line about the set.
+    """
+
+    path: pathlib.Path
+    result: dict[str, Any]
+    rows: list[dict[str, Any]]
+    summary: str
+
+
+def measure(
+    dataset: DistilledDataset,
+    real: Real,
+    *,
+    model: str | None,
+    protocol: evaluation.Protocol,
+    networks: int,
+    seed: int,
+    full_data: bool,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Scores of a set by name, and the comparison table's rows.
+
+    Args:
+      model: of the networks that are trained; None trains none.
+      networks: how many.
+      seed: theirs.
+      full_data: whether networks trained on all real data are measured as well.
+    """
+    network, distilled = build_model(model, real.dataset), dataset.distilled()
+    full = None
+    if full_data and network is not None:
+        full = _full_data(network, str(model), dataset, real, seed=seed)
+    compared = evaluation.compare(
+        network,
+        distilled,
+        real.train,
+        None if real.validation is None else real.validation.examples,
+        real.test.examples,
+        protocol,
+        # Another stream than the engine's, which starts from key(seed).
+        key=jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM),
+        num_networks=networks,
+        predictor=predictor(distilled, real.dataset),
+        full_data=full,
+        full_bits=full_bits(real.dataset),
+    )
+    rows = [{**row.as_dict(), "model": model if row.score else None} for row in compared]
+    return _scores(rows, model), rows
+
+
+def _full_data(network: Network, model: str, dataset: DistilledDataset, real: Real, *, seed: int) -> evaluation.Score:
+    steps, tensors = data.transform_to_tensors(real.transform)
+    identity = {
+        "source": real.dataset.source_hash,
+        "split": [dataset.header["data"].get("validation"), dataset.header["data"].get("split_seed")],
+        "transform": [steps, digest(tensors[part] for part in sorted(tensors))],
+        "model": model,
+    }
+    own = is_dotted(model.partition("(")[0])  # code that may change under its name
+    return evaluation.full_data_reference(
+        network, real.train, real.test.examples, identity=identity, seed=seed, cache=not own
+    )
+
+
+def _scores(rows: list[dict[str, Any]], model: str | None) -> dict[str, Any]:
+    """What a flat result says of the table."""
+    ours, baseline = rows[:2]
+    scores: dict[str, Any] = {}
+    if model is not None:
+        scores |= {
+            "accuracy_mean": ours["accuracy_mean"],
+            "accuracy_std": ours["accuracy_std"],
+            "random_real_mean": baseline["accuracy_mean"],
+            "random_real_std": baseline["accuracy_std"],
+            "herding_mean": next((row["accuracy_mean"] for row in rows if row["name"] == "herding"), None),
+            "model": model,
+            "protocol": ours["protocol"],
+            "networks": ours["networks"],
+        }
+    if ours["kernel_accuracy"] is not None:
+        scores |= {
+            "kernel_accuracy": ours["kernel_accuracy"],
+            "random_real_kernel_accuracy": baseline["kernel_accuracy"],
+        }
+    if notes := [f"{row['name']}: {row['note']}" for row in rows if row["note"]]:
+        scores["notes"] = notes
+    return scores
+
+
+def full_bits(dataset: data.Dataset) -> int:
+    """What the full training set costs as it lies in its source, as an array."""
+    images = dataset.train.images
+    of_labels = len(images) * max(1, (dataset.num_classes - 1).bit_length())
+    return 8 * images.dtype.itemsize * math.prod(images.shape) + of_labels
+
+
+def summary(dataset: DistilledDataset) -> str:
+    """A line about a distilled set."""
+    header = dataset.header
+    return f"{header.get('method')} on {header['data'].get('name')}, {len(dataset.images)} images"

@@ -1,0 +1,40 @@
+"""Small real digits, and a config on them, for every test of the room."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, mnist):
+    """A data directory with 600 real digits at half their size as `tiny.npz`."""
+    folder = tmp_path_factory.mktemp("data")
+    source = mnist.dataset
+    arrays = {"x_train": source.train.images[::7, ::2, ::2], "y_train": source.train.labels[::7]}
+    arrays |= {"x_test": source.test.images[::10, ::2, ::2], "y_test": source.test.labels[::10]}
+    np.savez(folder / "tiny.npz", **arrays)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tiny, monkeypatch):
+    monkeypatch.setenv("JAXDD_DATA_DIR", str(tiny))
+
+
+@pytest.fixture(scope="session")
+def config():
+    """A config of KIP or of DM that takes seconds: `config(name, section={field: value})`."""
+    methods = {
+        "kip": {"target_batch": 64},
+        "dm": {"model": "mlp(width=8, depth=1)", "target_per_class": 8, "augmentation": "none"},
+        "dd": {"model": "mlp(width=8, depth=1)", "ipc": 1, "steps": 1, "target_batch": 32},
+    }
+
+    def of(name, **sections):
+        return {
+            "data": {"name": "tiny", **sections.get("data", {})},
+            "method": {"name": name, **methods[name], **sections.get("method", {})},
+            "run": {"steps": 6, "validate_every": 2, **sections.get("run", {})},
+            "evaluation": {"networks": 1, **sections.get("evaluation", {})},
+        }
+
+    return of

@@ -1,0 +1,43 @@
+"""Configs: their defaults, and the sentence for what is wrong with them."""
+
+import pytest
+
+from jaxdd import workflows
+from jaxdd.errors import JaxddError
+
+
+def test_defaults_are_filled_in_and_what_is_given_stays():
+    given = {"method": {"name": "kip", "ipc": 3}, "run": {"steps": 7}, "seed": 2}
+    full = workflows.complete(given)
+    assert full["method"] == {"name": "kip", "ipc": 3} and full["seed"] == 2
+    assert full["run"]["steps"] == 7 and full["run"]["validate"] == "auto"
+    assert full["data"]["name"] == "mnist_5k" and full["data"]["validation"] == 0.1
+    full["run"]["steps"] = 0
+    assert given["run"] == {"steps": 7}
+
+
+def test_where_the_data_lie_is_not_told():
+    section = workflows.complete({"method": {"name": "kip"}})["data"]
+    assert set(section) - set(workflows.told(section)) == {"name", "stream"}
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"metod": {}}, "unknown section of the config 'metod'; did you mean 'method'"),
+        ({"method": {}}, "config.method.name is missing; known: "),
+        ({"method": {"name": "kip"}, "data": 5}, "config.data must hold fields, got 5."),
+        ({"method": {"name": "kip"}, "data": {"nam": "x"}}, "unknown field of config.data 'nam'; did you mean 'name'"),
+        ({"method": {"name": "kip"}, "data": {"stream": 1}}, "config.data.stream must be True or False, got 1."),
+        ({"method": {"name": "kip"}, "data": {"split_seed": -1}}, "config.data.split_seed must be an integer from 0"),
+        ({"method": {"name": "kip"}, "seed": "a"}, "seed must be an integer from 0"),
+        (
+            {"method": {"name": "kip"}, "run": {"validate": "networks"}},
+            "run.validate 'networks'; did you mean 'network'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(config, sentence):
+    with pytest.raises(JaxddError) as caught:
+        workflows.complete(config)
+    assert sentence in str(caught.value)

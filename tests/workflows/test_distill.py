@@ -1,0 +1,102 @@
+"""What a run leaves, goes on from, and leaves alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxdd import methods, workflows
+from jaxdd.errors import JaxddError
+from jaxdd.synthetic import DistilledDataset
+
+
+def test_plain_dicts_in_and_out(config, tmp_path):
+    given = config("kip")
+    before = json.dumps(given)
+    outcome = workflows.distill(given, tmp_path / "run", evaluate="kernel", command="as typed")
+    assert json.dumps(given) == before
+    stored = json.loads((tmp_path / "run" / workflows.RESULTS).read_text())
+    assert stored == {"result": outcome.result, "rows": outcome.rows}
+    assert outcome.path == tmp_path / "run" / workflows.FILE and outcome.summary == "kip on tiny, 10 images"
+    assert "as typed" in (tmp_path / "run" / "report.html").read_text()
+    assert outcome.result["kernel_accuracy"] == outcome.rows[0]["kernel_accuracy"] > 0.2
+
+
+def test_resume_may_ask_for_more_steps_and_starts_fresh_in_an_empty_directory(config, tmp_path):
+    (tmp_path / "part").mkdir()
+    for steps, resumed in ((3, 0), (6, 3)):
+        run = config("kip", run={"steps": steps})
+        outcome = workflows.distill(run, tmp_path / "part", resume=True, evaluate="none")
+        assert outcome.result["resumed_from"] == resumed
+    whole = workflows.distill(config("kip"), tmp_path / "whole", evaluate="none")
+    assert outcome.path.read_bytes() == whole.path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["README.md", "metrics.jsonl"])
+def test_a_directory_of_somebody_else_is_left_alone(name, config, tmp_path):
+    (tmp_path / name).write_text("MINE")
+    with pytest.raises(JaxddError, match=f"holds {name} but no run"):
+        workflows.distill(config("kip"), tmp_path, evaluate="none")
+    assert (tmp_path / name).read_text() == "MINE" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_directory_of_another_config_is_refused_with_the_difference(config, tmp_path):
+    workflows.distill(config("kip"), tmp_path, evaluate="none")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for resume, changed, sentence in (
+        (False, {}, "add --resume"),
+        (True, {"method": {"ridge": 0.1}}, "method.ridge is 'absent' there and 0.1 here"),
+        (True, {"data": {"split_seed": 5}}, "config.data.split_seed is 0 there and 5 here"),
+    ):
+        with pytest.raises(JaxddError) as caught:
+            workflows.distill(config("kip", **changed), tmp_path, resume=resume, evaluate="none")
+        assert sentence in str(caught.value)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_without_validation_data(config, tmp_path):
+    run = config("kip", data={"validation": 0.0})
+    assert "best_step" not in workflows.distill(run, tmp_path / "run", evaluate="kernel").result
+
+
+def test_a_method_of_another_revision_does_not_go_on(config, tmp_path, monkeypatch):
+    def run():
+        return workflows.distill(config("kip", run={"steps": 1}), tmp_path / "run", resume=True, evaluate="none")
+
+    monkeypatch.setattr(methods.kip, "revisions", {2: "it forgets", 3: "it remembers"})
+    header = DistilledDataset.read(run().path).header
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["revision"] == 3
+    assert header["config"]["revision"] == 3
+    for held, sentence in (
+        ({2: "it forgets", 3: "it remembers", 4: "it wonders"}, "revision 3 of kip, and this jaxdd has revision 4 (it"),
+        ({}, "revision 3 of kip, and this jaxdd has revision 1: finish it with the jaxdd that began it"),
+    ):
+        monkeypatch.setattr(methods.kip, "revisions", held)
+        with pytest.raises(JaxddError) as caught:
+            run()
+        assert sentence in str(caught.value)
+
+
+def test_a_run_of_which_not_all_can_be_measured_ends_with_a_report_that_says_so(tmp_path, mnist, config, caplog):
+    """All of train, and more noise images of each class than there are real ones."""
+    source = mnist.dataset
+    rows = np.concatenate([np.flatnonzero(source.train.labels == label)[:4] for label in range(4)])
+    images, labels = source.train.images[:, ::2, ::2], source.train.labels
+    np.savez(tmp_path / "few.npz", x_train=images[rows], y_train=labels[rows], x_test=images[rows], y_test=labels[rows])
+    few_of_them = {"name": str(tmp_path / "few.npz"), "validation": 0.0}
+    method = {"init": "noise", "ipc": 5, "model": "mlp(width=4, depth=1)", "target_per_class": 4}
+    workdir = tmp_path / "run"
+    result = workflows.distill(config("dm", data=few_of_them, method=method, run={"steps": 1}), workdir).result
+    few = "class 0 has 4 real images, fewer than 5"
+    assert f"random real, hard labels will not be measured: {few}." in caplog.messages  # before the first step
+    assert result["notes"] == [
+        "distilled: rate fixed, no validation data",
+        f"random real, hard labels: not measured: {few}",
+        f"herding: not measured: {few}",
+    ]
+    assert result["accuracy_mean"] >= 0 and result["random_real_mean"] is result["herding_mean"] is None
+    for file in ("report.html", "README.md"):
+        said = (workdir / file).read_text().replace("\\", "")
+        assert all(sentence in said for sentence in (few, "rate fixed, no validation data", "from all training data"))
+    stored = json.loads((workdir / "results.json").read_text())
+    assert [row["learning_rate"] for row in stored["rows"]] == [0.001, None, None]
