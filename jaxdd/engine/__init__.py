@@ -6,7 +6,7 @@ from jaxdd.engine.feed import draw
 from jaxdd.engine.plan import Plan, StagePlan, plan, plan_stages
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, run
-from jaxdd.engine.stages import foretold
+from jaxdd.engine.stages import foretold, shape_of_product
 
 __all__ = [
     "Plan",
@@ -22,4 +22,5 @@ __all__ = [
     "plan",
     "plan_stages",
     "run",
+    "shape_of_product",
 ]

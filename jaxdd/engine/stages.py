@@ -21,7 +21,7 @@ from jaxdd.engine.joined import execution_of, first_part, groups_of, product_of,
 from jaxdd.engine.parts import Groups
 from jaxdd.engine.processes import on_first
 from jaxdd.engine.rows import Rows
-from jaxdd.types import HostArray, Parts, PyTree, RealData, Recipe, Spec, Stage
+from jaxdd.types import HostArray, Parts, PyTree, RealData, Recipe, Spec, Stage, parts_of
 
 
 class How(NamedTuple):
@@ -117,6 +117,12 @@ def foretold(method: Any, data: RealData) -> RealData:
         unmade = _unmade(_count(stage, data), *_shapes(stage, data))
         data = _with(data, stage, unmade.rows, unmade.product)
     return data
+
+
+def shape_of_product(method: Any, data: RealData) -> Any:
+    """What a run will leave, by shapes; nothing is computed."""
+    data = foretold(method, data)
+    return product_shape(method, data, parts_of(method, Spec.of(data)))
 
 
 def _unmade(count: int, row: PyTree, product: PyTree) -> cache.Artefact:

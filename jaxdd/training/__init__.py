@@ -7,6 +7,7 @@ from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
 from jaxdd.training.step import TrainingState, train_step
 from jaxdd.training.supervised import supervised
+from jaxdd.training.teachers import teacher
 
 __all__ = [
     "Fitted",
@@ -20,5 +21,6 @@ __all__ = [
     "protocols",
     "schedule_of",
     "supervised",
+    "teacher",
     "train_step",
 ]

@@ -162,7 +162,7 @@ def _load(task: _Task) -> _Loaded:
     real = Real.of_config(task.config["data"])
     real.check_full_data(task.full_data)
     method = real.method(task.method, task.hyper)
-    product = products.shapes(method, real.stored)
+    product = engine.shape_of_product(method, real.stored)
     predictor = products.predictor(product, real.dataset)
     if task.level == "kernel":
         products.check_kernel(predictor, task.method)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-import jax
-
-from jaxdd import data, engine, evaluation, kernels, models
+from jaxdd import data, evaluation, kernels, models
 from jaxdd.errors import JaxddError
-from jaxdd.types import Distilled, Examples, Key, Method, Network, RealData, Recipe, bound
+from jaxdd.types import Distilled, Examples, Key, Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +30,6 @@ class Curve:
 
     def __call__(self, distilled: Distilled) -> dict[str, float]:
         return {self.name: self.score(distilled)}
-
-
-def shapes(method: Method | Recipe, data: RealData) -> Distilled:
-    """What a run will leave, by shapes; nothing is computed."""
-    data = engine.foretold(method, data)
-    ready = bound(method, data)
-    return jax.eval_shape(lambda key: ready.product(ready.init(key, data)), jax.random.key(0))
 
 
 def predictor(product: Distilled, dataset: data.Dataset) -> evaluation.Predictor | None:

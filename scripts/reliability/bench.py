@@ -20,8 +20,8 @@ import jaxdd
 from jaxdd import data
 from jaxdd._files import digest
 from jaxdd.cli import config as configs
-from jaxdd.workflows import Real
 from jaxdd.errors import JaxddError
+from jaxdd.workflows import Real
 
 FILE = "distilled.safetensors"
 ROOT = pathlib.Path(jaxdd.__file__).parents[1]

@@ -1,0 +1,1 @@
+"""Methods that train a teacher first, and recover images from it alone."""
