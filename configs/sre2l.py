@@ -48,7 +48,7 @@ PRESETS = {
     "imagenet": paper(4000, jitter=32, crop=(0.08, 1.0)),
     "smoke": smoke(
         6,
-        ipc=2,
+        ipc=1,
         model="convnet(width=8, depth=2, norm='batch')",
         block=4,
         decay_steps=6,

@@ -46,7 +46,7 @@ NAMES = ("dc", "dm", "datadam_exponent_1", "datadam_exponent_4", "cafe", "idc_ms
 IMAGES = (10, 2, 32, 32, 3)
 NETWORK = models.build("convnet(width=8)", IMAGES[2:], IMAGES[0])
 # So that all methods share one trace of it.
-NETWORK = NETWORK._replace(**{f: jax.jit(getattr(NETWORK, f), static_argnames="train") for f in ("apply", "layers")})
+NETWORK = NETWORK._replace(**{f: jax.jit(getattr(NETWORK, f), static_argnames="mode") for f in ("apply", "layers")})
 
 # Of a program that runs once, and small arrays: optimising it would take longer than it does.
 ONCE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

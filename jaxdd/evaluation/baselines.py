@@ -50,7 +50,7 @@ def random_real(
 
     Args:
       data: the training data.
-      like: the distilled set; `dataclasses.replace(like, label_regime="hard")` asks for the plain baseline.
+      like: the distilled set; `in_regime(distilled, "hard")` asks for the plain baseline.
       predictor: of a kernel method.
       teacher: from images to class probabilities `(n, classes)`, see `teach`.
 
@@ -142,6 +142,14 @@ def _balanced_schedule(schedule: Array, num_images: int, per_class: int) -> Arra
         if np.ptp(counts) == 0:
             return schedule
     return inner.ordered_plan(1, num_images, num_images, epochs=steps)
+
+
+def in_regime(distilled: Distilled, regime: str) -> Distilled:
+    """A set as its baseline in a label regime is to be like it: a hard one has no labels of views."""
+    labelling = dataclasses.replace(distilled.labelling, regime=regime)
+    if regime == "hard":
+        labelling = dataclasses.replace(labelling, codec=None, stored={})
+    return dataclasses.replace(distilled, labelling=labelling)
 
 
 def own_teacher(like: Distilled) -> Callable[[Array], Array] | None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.baselines import herded, own_teacher, random_real, teach
+from jaxdd.evaluation.baselines import herded, in_regime, own_teacher, random_real, teach
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.measurable import measurable
 from jaxdd.evaluation.score import Score, evaluate
@@ -130,7 +130,7 @@ def compare(
         return Row(name, len(sets[0].images), sets[0].num_bits, sets[0].label_regime, score, kernel_mean)
 
     def sets_of(name: str, regime: str) -> list[Distilled]:
-        like, per_class = dataclasses.replace(distilled, label_regime=regime), possible.per_class
+        like, per_class = in_regime(distilled, regime), possible.per_class
         if name == "herding":
             return [herded(train, per_class, like=like)]
         teacher = None

@@ -79,9 +79,12 @@ def measurable(
         uncentred = None if distilled.label_convention == "centred" else "a kernel's labels are centred, these are not"
         baselines.append(Baseline("random real, learned labels", "learned", few or uncentred))
     elif distilled.label_regime == "learned" and network is not None:
-        obstacle = STREAMED if streamed else few
+        obstacle = STREAMED if streamed and distilled.labelling.codec is None else few
         baselines.append(Baseline("random real, a teacher's labels", "learned", obstacle))
-    baselines.append(Baseline("random real, hard labels", "hard", few))
+    teacher = None
+    if network is not None and protocols.get(protocol).loss == "distillation":
+        teacher = f"protocol {protocols.get(protocol).name!r} trains on a teacher's probabilities"
+    baselines.append(Baseline("random real, hard labels", "hard", few or teacher))
     if distilled.label_regime == "hard" and network is not None:
         baselines.append(Baseline("herding", "hard", STREAMED if streamed else few))
     return Measurable(per_class, tuple(baselines))

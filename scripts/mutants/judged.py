@@ -40,7 +40,7 @@ JUDGED: tuple[Judged, ...] = (
     Judged(
         "evaluation/comparison.py",
         "reuse_key",
-        "teacher = teach(network, train, key=key_draw)",
+        "teacher = own_teacher(distilled) or teach(network, train, key=key_draw)",
         "a teacher's first weights beside a choice of images: nobody compares the two",
     ),
     Judged(
@@ -78,12 +78,6 @@ JUDGED: tuple[Judged, ...] = (
         "swap_extremes",
         "num_classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), np.min(test.labels))) + 1",
         "a class without any support is never predicted, with a column of its own or without",
-    ),
-    Judged(
-        "engine/plan.py",
-        "reuse_key",
-        "return method.update(keys.update, state, batch)",
-        "operations are counted, under any key",
     ),
     Judged(
         "engine/store.py",

@@ -11,7 +11,7 @@ import pytest
 from toys import assert_same, class_means, run
 
 from jaxdd.engine import checkpoints
-from jaxdd.engine.checkpoints import Checkpoints, check, claim
+from jaxdd.engine.checkpoints import Checkpoints, check, claim, held_execution
 from jaxdd.engine.placement import make_mesh, replicated
 from jaxdd.errors import JaxddError
 from jaxdd.types import Labels, RealData
@@ -225,10 +225,11 @@ def test_run_json(content, message, tmp_path):
 
 
 def test_a_claimed_directory_says_its_format_and_hides_no_error(tmp_path):
-    with pytest.raises(FileNotFoundError), claim(tmp_path, {"seed": 0}, resume=False):
+    with pytest.raises(FileNotFoundError), claim(tmp_path, {"seed": 0}, {"side": 2}, resume=False):
         assert json.loads((tmp_path / "run.json").read_text()) == {"format_version": 1, "seed": 0}
         raise FileNotFoundError("of the run's own")
     check(tmp_path, {"seed": 0}, resume=True)
+    assert held_execution(tmp_path) == {"side": 2}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pydoc
 
 import pytest
 
-from jaxdd import methods
+from jaxdd import methods, models
 from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.methods import (
@@ -102,7 +102,7 @@ def test_what_is_right_is_left_as_it_is():
     given = {"betas": (0, 0.5), "sizes": (1, 2), "clip": 2, "rate": 1, "share": 1.0, "flip": True}
     made = Own(**given)
     assert {name: getattr(made, name) for name in given} == given and type(made.rate) is int
-    assert Own(model=Network(*[None] * len(Network._fields))).model is not None
+    assert Own(model=models.build("mlp", (4, 4, 1), 2)).model is not None
 
 
 def test_ends_of_ranges():
