@@ -29,9 +29,9 @@ def test_methods(real, name):
     recipe = methods.build(**configs.read(name, "smoke")["method"])
     real = foretold(recipe, real)
     method = bound(recipe, real)
-    check_key_reuse(lambda key: method.init(key, real), KEY)
+    check_key_reuse(lambda key: engine.first_state(method, real, key), KEY)
     check_key_reuse(lambda key: engine.draw(method, real, key), KEY)
-    state, batch = jax.eval_shape(lambda: method.init(KEY, real)), engine.draw(method, real, KEY)
+    state, batch = jax.eval_shape(lambda: engine.first_state(method, real, KEY)), engine.draw(method, real, KEY)
     zeros = jax.tree.map(lambda leaf: KEY if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, state)
     check_key_reuse(lambda key, state: method.update(key, state, batch), KEY, zeros)
 

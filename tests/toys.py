@@ -63,7 +63,8 @@ def updates(
     real, _ = provided(method, real, {}, How(seed, "default", jax.devices()[:1], 1e9, progress=False))
     method = bound(method, real)
     key_init, key_steps = jax.random.split(jax.random.key(seed))
-    state, update, done = start(jax.jit(method.init)(key_init, real)), jax.jit(method.update), []
+    first = jax.jit(lambda key, real: engine.first_state(method, real, key))
+    state, update, done = start(first(key_init, real)), jax.jit(method.update), []
 
     @jax.jit
     def draw(key):

@@ -3,6 +3,7 @@
 from jaxdd.engine.chunk import decoding
 from jaxdd.engine.execute import one_blas_thread
 from jaxdd.engine.feed import draw
+from jaxdd.engine.parts import first_state
 from jaxdd.engine.plan import Plan, StagePlan, plan, plan_stages
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, run
@@ -15,6 +16,7 @@ __all__ = [
     "connect",
     "decoding",
     "draw",
+    "first_state",
     "foretold",
     "is_first",
     "on_first",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdd.engine.checkpoints import held_execution
 from jaxdd.engine.chunk import Program
 from jaxdd.engine.execute import Executed
-from jaxdd.engine.parts import Groups, takes_part
+from jaxdd.engine.parts import Groups, first_state, takes_part
 from jaxdd.engine.placement import make_mesh
 from jaxdd.engine.processes import on_first
 from jaxdd.engine.rows import Rows
@@ -82,8 +82,7 @@ def product_shape(method: Method | Recipe, data: RealData, parts: Parts) -> Any:
     ready = bound(method, data)
 
     def product(key: Any) -> Any:
-        extra = (jnp.int32(0),) if takes_part(ready) else ()
-        of_part = ready.product(ready.init(key, data, *extra))
+        of_part = ready.product(first_state(ready, data, key))
         if parts.join is None:
             return of_part
         stacked = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (parts.count, *leaf.shape)), of_part)
@@ -94,6 +93,4 @@ def product_shape(method: Method | Recipe, data: RealData, parts: Parts) -> Any:
 
 def state_shape(method: Method | Recipe, data: RealData) -> PyTree:
     """By shapes: the state of a part."""
-    ready = bound(method, data)
-    extra = (jnp.int32(0),) if takes_part(ready) else ()
-    return jax.eval_shape(lambda key: ready.init(key, data, *extra), jax.random.key(0))
+    return jax.eval_shape(lambda key: first_state(method, data, key), jax.random.key(0))

@@ -10,7 +10,21 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd.inner.networks import each_network
-from jaxdd.types import EXAMPLES, Array, Batch, Indices, Key, Labels, Method, Metrics, PyTree, RealData, State
+from jaxdd.types import (
+    EXAMPLES,
+    Array,
+    Batch,
+    Indices,
+    Key,
+    Labels,
+    Method,
+    Metrics,
+    PyTree,
+    RealData,
+    Recipe,
+    State,
+    bound,
+)
 
 
 class Groups(NamedTuple):
@@ -53,7 +67,7 @@ def alone(method: Method) -> Compiled:
     """A method that is one run."""
 
     def init(key: Key, data: RealData, group: Any) -> State:
-        return _begin(method, key, data, group)
+        return first_state(method, data, key, group)
 
     def update(key: Key, step: Any, state: State, batch: Batch) -> tuple[State, Metrics]:
         return method.update(jax.random.fold_in(key, step), state, batch)
@@ -74,7 +88,7 @@ def in_groups(method: Method, groups: Groups) -> Compiled:
 
     def init(key: Key, data: RealData, group: Any) -> State:
         def first(part: Array) -> State:
-            return _begin(method, jax.random.fold_in(key, part), data, part)
+            return first_state(method, data, jax.random.fold_in(key, part), part)
 
         if groups.size == 1:
             return jax.tree.map(lambda leaf: leaf[None], first(groups.parts(group)[0]))
@@ -97,8 +111,11 @@ def in_groups(method: Method, groups: Groups) -> Compiled:
     return Compiled(init, sample, update)
 
 
-def _begin(method: Method, key: Key, data: RealData, part: Any) -> State:
-    return method.init(key, data, part) if takes_part(method) else method.init(key, data)
+def first_state(method: Method | Recipe, data: RealData, key: Key, part: Any = 0) -> State:
+    """`method.init(key, data)`, or `method.init(key, data, part)` of one that is made of parts. For a loop of one's
+    own."""
+    ready = bound(method, data)
+    return ready.init(key, data, jnp.asarray(part, jnp.int32)) if takes_part(ready) else ready.init(key, data)
 
 
 def takes_part(method: Method) -> bool:

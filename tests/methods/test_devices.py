@@ -13,7 +13,7 @@ from jaxdd.cli import config as configs
 from jaxdd.engine import stages
 from jaxdd.engine.placement import make_mesh, replicated, split_along
 from jaxdd.inner.networks import share_networks
-from jaxdd.types import EXAMPLES, Batch, Labels, RealData, Spec, bound
+from jaxdd.types import EXAMPLES, Batch, Labels, RealData, Spec, bound, parts_of
 
 CLASSES = 5  # divides over no number of devices
 MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=1)"
@@ -194,9 +194,14 @@ def test_every_example_is_the_same_on_four_devices_and_under_pmap(name, digits_o
     recipe = methods.build(**configs.read(name, "smoke")["method"])
     real, _ = stages.provided(recipe, digits_of_ten, {}, stages.How(0, "default", None, progress=False))
     method = bound(recipe, real)
-    first = jax.jit(method.init)(jax.random.split(jax.random.key(0), 3)[0], real)
+    first = jax.jit(lambda key, real: engine.first_state(method, real, key))(
+        jax.random.split(jax.random.key(0), 3)[0], real
+    )
     one, four = (toys.run(recipe, digits_of_ten, steps=1, devices=jax.devices()[:count]) for count in (1, 4))
-    assert_learned_the_same(four.state, one.state, first)
+    if parts_of(recipe, Spec.of(real)).join is None:
+        assert_learned_the_same(four.state, one.state, first)
+    else:  # states are those of the last parts, of which four devices have others
+        np.testing.assert_allclose(four.product.images, one.product.images, rtol=1e-3, atol=1e-3)
 
     key, batch = jax.random.key(1), jax.jit(lambda key: engine.draw(method, real, key))(jax.random.key(2))
     expected, _ = jax.jit(method.update)(key, first, batch)
