@@ -38,7 +38,6 @@ def paper(data: str, ipc: int) -> dict:
             "ipc": ipc,
             "model": f"wide_convnet(depth={depth})",
             "flip": data == "cifar10" or (ipc == 1 and not digits),
-            "precision": "bfloat16",
         },
         "data": {"name": data, "transform": "published" if digits else "zca", "validation": 0.0},
         "run": {"steps": 500_000},
@@ -54,7 +53,6 @@ PRESETS = {
         "method": {
             "model": "wide_convnet(width=64)",
             "target_batch": 512,
-            "precision": "bfloat16",
             "learning_rate": 0.01,
             "decay_steps": 1500,
         },
