@@ -171,6 +171,8 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
         field = str(error.args[0]).strip("'\"") if error.args else ""
         if isinstance(error, AttributeError | KeyError) and field.isidentifier():
             if (newer := _moved(line[1:], field)) != line[1:]:
+                for name in [name for name in values if name.startswith("config.")]:
+                    delattr(values, name)  # of this attempt
                 return parse(values, command, newer)
             raise JaxddError(f"the config has no field {field!r}.") from error
         text = " ".join(str(error.args[0] if error.args else error).split()).rstrip(".")

@@ -70,13 +70,15 @@ def _asked(name: str, hyper: type, lean: Execution, old: Mapping[str, Any]) -> E
     for field in old:
         if getattr(lean, RETIRED[field]) == AUTO:
             raise unknown(f"option of {hyper.__name__}", field, types_of(hyper))
+    found = renamed(old)
+    if found:
+        now = ", ".join(f"{field}={value!r}" for field, value in found.items())
         warnings.warn(
-            f"{field} of {name} is now {RETIRED[field]} of the run's execution: engine.run(.., "
-            f"execution=types.Execution({RETIRED[field]}={old[field]!r})).",
+            f"{', '.join(old)} of {name} belong to the run now: engine.run(.., execution=types.Execution({now})).",
             DeprecationWarning,
             stacklevel=3,
         )
-    return Execution(**renamed(old))
+    return Execution(**found)
 
 
 @functools.cache

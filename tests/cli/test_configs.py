@@ -131,7 +131,9 @@ def test_flags_of_what_is_the_executions_now_are_taken_for_a_release():
     values = flags.FlagValues()
     configs.define_config(values)
     old = ["--config=dm:smoke", "--config.method.target_block=8", "--config.run.precision=float32"]
-    with pytest.warns(DeprecationWarning, match=r"--config.method.target_block is now --config.execution.block=8"):
+    of_block = pytest.warns(DeprecationWarning, match=r"--config.method.target_block is now --config.execution.block=8")
+    of_precision = pytest.warns(DeprecationWarning, match=r"--config.run.precision is now --config.execution.precision")
+    with of_block, of_precision:
         configs.parse(values, "plan", [*old, "--config.execution.side_by_side=None"])
     found = configs.plain(values.config)["execution"]
     assert found == {**dataclasses.asdict(Execution()), "block": 8, "precision": "float32", "side_by_side": None}

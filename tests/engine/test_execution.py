@@ -233,7 +233,7 @@ def test_the_fastest_that_fits_a_budget(data):
 
 
 def test_old_keywords_are_fields_of_the_execution_for_a_release(data):
-    with pytest.warns(DeprecationWarning, match=r"target_block of dm is now block of the run's execution"):
+    with pytest.warns(DeprecationWarning, match=r"execution=types.Execution\(block=4, side_by_side=None\)"):
         method = methods.dm(target_block=4, classes_per_batch=None)
     assert method.asked == Execution(block=4, side_by_side=None) and method != methods.dm()
     assert settled(job(method, data), Execution()).block == 4

@@ -115,6 +115,12 @@ def test_what_it_minimises_falls(ran):
     assert_distils(method, found, lambda stored: stored)
 
 
+def test_it_learns_on_networks_with_batch_normalisation(digits):
+    options = {**OPTIONS, "learning_rate": 0.3, "matching_steps": 1}
+    method, found, _ = run("dc", digits, 15, model="convnet(width=8, depth=1, norm='batch')", **options)
+    assert_falls(method, found)
+
+
 @pytest.mark.parametrize(
     ("ipc", "loops"),
     [(1, (1, 1)), (9, (1, 1)), (10, (10, 50)), (12, (10, 50)), (20, (20, 25)), (30, (30, 20)), (40, (40, 15)),

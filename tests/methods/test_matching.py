@@ -70,6 +70,26 @@ def test_gradient_matching_is_that_of_a_loop_over_classes(classes, network, star
         assert_close(found, by_loop(of_class, classes))
 
 
+def test_batch_normalisation_is_that_of_sixteen_real_images_of_each_class(digits):
+    """Together, as they are, on both sides."""
+    network = models.build("convnet(width=4, depth=1, norm='batch')", (14, 14, 1), CLASSES)
+    theta, stats = network.init(jax.random.key(0))
+    chosen = class_sampler(20)(jax.random.key(3), digits.labels)
+    images = digits.images[chosen].reshape(CLASSES, 20, *digits.images.shape[1:])
+    classes = Classes(images[:, :2], images[:, 2:])
+    mixed = classes.real[:, :16].reshape(-1, *images.shape[2:])
+    moments = network.norms(theta, mixed, stats, mode="batch")[1].batch[0]
+    means = {"batch_stats": {"norm_0": {"mean": moments.mean, "var": moments.variance}}}
+    assert jax.tree.structure(means) == jax.tree.structure(stats)
+
+    def of_class(real, images, label):
+        return losses.gradient_matching(*(gradient(network, (theta, means), side, label) for side in (real, images)))
+
+    match = match_gradients(Matching(), losses.gradient_matching)
+    found = jax.jit(functools.partial(match, network, NetworkState(theta, stats), classes))(jax.random.key(1))
+    assert_close(found, by_loop(of_class, classes), 1e-4)
+
+
 def test_layer_matching_is_that_of_a_loop_over_classes(classes, network, start):
     """In blocks the last may be smaller; what is compared is drawn by a key of its own."""
 

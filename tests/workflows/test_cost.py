@@ -1,20 +1,20 @@
 """The settings whose cost is foretold; what `jaxdd plan` makes of them is tested there."""
 
+import pytest
+
 from jaxdd import workflows
+from jaxdd.errors import JaxddError
 
 
-def test_the_fastest_setting_that_fits_is_the_last_one_that_was_tried(config):
+def test_leaner_and_leaner_settings_are_tried_until_one_fits(config):
     whole = workflows.plan(config("kip"), budget=2**30)
-    (setting,) = whole.settings
-    assert setting.options == {"block": None} and setting.name == "block=None"
-    named = {**config("kip"), "execution": {"block": "auto"}}
-    less = workflows.plan(named, budget=setting.plan.peak_bytes - 1)
-    assert [each.fits for each in less.settings] == [False] * (len(less.settings) - 1) + [True]
-    chosen = less.chosen.options["block"]
-    assert less.chosen is less.settings[-1] and less.flags == (f"--config.execution.block={chosen}",)
-    assert (
-        workflows.plan({**named, "execution": {"block": chosen}}, budget=2**30).settings[0].options["block"] == chosen
-    )
+    assert [setting.options for setting in whole.settings] == [{"block": None}]
+    assert whole.chosen is whole.settings[0] and whole.chosen.name == "block=None"
+    least = workflows.plan({**config("kip"), "execution": {"block": 16}}, budget=1)
+    assert [setting.options["block"] for setting in least.settings] == [16, 4, 1]
+    assert least.chosen is None and not any(setting.fits for setting in least.settings)
+    with pytest.raises(JaxddError, match=r"the leanest, block=\d+, needs"):
+        least.advice()
 
 
 def test_a_plan_is_plain_and_writes_nothing(config, tmp_path, monkeypatch):
