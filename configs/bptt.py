@@ -25,7 +25,6 @@ PRESETS = {
         "run": {"steps": 300},
     },
     "paper": {
-        "method": {"remat": "sqrt"},
         "data": {"name": "cifar10", "transform": "zca", "validation": 0.0},
         "run": {"steps": 50_000},
         "evaluation": {"protocol": "linba"},

@@ -17,7 +17,7 @@ from jaxdd.cli import preset, smoke, template
 
 def paper(steps: int, exponent: float) -> dict:
     return {
-        "method": {"ipc": 10, "classes_per_batch": None, "target_block": None, "exponent": exponent},
+        "method": {"ipc": 10, "exponent": exponent},
         # The 0.1 of the authors' whitening is absolute: here it is a share of the mean eigenvalue, some 1.54.
         "data": {"name": "cifar10", "transform": "published+zca", "zca_ridge": 0.065, "validation": 0.0},
         "run": {"steps": steps},

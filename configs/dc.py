@@ -18,7 +18,7 @@ from jaxdd.cli import preset, smoke, template
 
 def paper(data: str) -> dict:
     return {
-        "method": {"ipc": 10, "classes_per_batch": None, "target_block": None},
+        "method": {"ipc": 10},
         "data": {"name": data, "transform": "published", "validation": 0.0},
         "run": {"steps": 10_000},
         "evaluation": {"protocol": "dc"},

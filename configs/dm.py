@@ -16,7 +16,7 @@ from jaxdd.cli import preset, smoke, template
 
 def paper(data: str, **method) -> dict:
     return {
-        "method": {"ipc": 10, "classes_per_batch": None, "target_block": None, **method},
+        "method": {"ipc": 10, **method},
         "data": {"name": data, "transform": "published", "validation": 0.0},
         "run": {"steps": 20_000},
         "evaluation": {"protocol": "dsa-digits" if method else "dsa"},

@@ -16,7 +16,8 @@ all training images, 500,000 updates (days on a GPU), and their evaluation:
 
 `mnist` and `fashion_mnist` have presets for 1, 10 and 50 too. Networks are trained on the result without batch
 normalisation, as by the authors, and regression is on their features. What the `cpu` settings give is in
-docs/results/features.md. On CPUs bfloat16 is faster only with jaxdd-onednn (native/).
+docs/results/features.md. With jaxdd-onednn (native/)
+`--config.execution.target_precision=bfloat16` is faster on CPUs, too.
 """
 
 from jaxdd.cli import preset, smoke, template
@@ -38,7 +39,6 @@ def paper(data: str, ipc: int) -> dict:
             "ipc": ipc,
             "model": f"wide_convnet(depth={depth})",
             "flip": data == "cifar10" or (ipc == 1 and not digits),
-            "precision": "bfloat16",
         },
         "data": {"name": data, "transform": "published" if digits else "zca", "validation": 0.0},
         "run": {"steps": 500_000},
@@ -54,7 +54,6 @@ PRESETS = {
         "method": {
             "model": "wide_convnet(width=64)",
             "target_batch": 512,
-            "precision": "bfloat16",
             "learning_rate": 0.01,
             "decay_steps": 1500,
         },

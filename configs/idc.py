@@ -32,7 +32,7 @@ def rate(of_pixels: float, data: str) -> float:
 
 def paper(data: str, protocol: str = "idc", **method) -> dict:
     return {
-        "method": {"ipc": 10, "classes_per_batch": None, "target_block": None, **method},
+        "method": {"ipc": 10, **method},
         "data": {"name": data, "transform": "published", "validation": 0.0},
         "run": {"steps": 200_000},
         "evaluation": {"protocol": protocol},

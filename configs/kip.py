@@ -27,7 +27,6 @@ PRESETS = {
             "kernel": "conv_ntk",
             "depth": 3,
             "stem": True,
-            "kernel_block": 32,
             "target_batch": 5000,
             "float64": True,
         },

@@ -26,7 +26,6 @@ PRESETS = {
         "run": {"steps": 300},
     },
     "paper": {
-        "method": {"remat": "sqrt"},
         "data": {"name": "cifar10", "transform": "published", "validation": 0.0},
         "run": {"steps": 50_000},
         "evaluation": {"protocol": "linba"},

@@ -33,7 +33,7 @@ PRESETS = {
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     "cifar10": {
-        "method": {"ipc": 10, "networks_per_batch": None},
+        "method": {"ipc": 10},
         # The 0.1 of the authors' whitening is absolute: here it is a share of the mean eigenvalue, some 1.54.
         "data": {"name": "cifar10", "transform": "published+zca", "zca_ridge": 0.065, "validation": 0.0},
         "run": {"steps": 5000},

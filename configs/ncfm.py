@@ -31,7 +31,7 @@ PRESETS = {
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     "cifar10": {
-        "method": {"ipc": 10, "classes_per_batch": None, "target_block": None},
+        "method": {"ipc": 10},
         "data": {"name": "cifar10", "transform": "published", "validation": 0.0},
         "run": {"steps": 20_000},
         "evaluation": {"protocol": "ncfm"},

@@ -22,7 +22,6 @@ PRESETS = {
             "window": 15,
             "learning_rate": 0.01,
             "target_batch": 256,
-            "target_block": 256,
         },
         "data": {"name": "mnist_5k"},
         "run": {"steps": 300},

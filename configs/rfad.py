@@ -19,7 +19,7 @@ IPC = {"mnist": (1, 10, 50), "fashion_mnist": (1, 10, 50), "cifar10": (1, 10, 50
 
 def paper(data: str, ipc: int) -> dict:
     return {
-        "method": {"ipc": ipc, "precision": "bfloat16"},
+        "method": {"ipc": ipc},
         "data": {"name": data, "transform": "zca" if data.startswith("cifar") else "standardize", "validation": 0.0},
         "run": {"steps": 100_000},
         "evaluation": {"protocol": "dc"},
@@ -31,7 +31,6 @@ PRESETS = {
         "method": {
             "model": "convnet(width=64, norm='none', initializer='he')",
             "target_batch": 512,
-            "precision": "bfloat16",
             "learning_rate": 0.005,
         },
         "run": {"steps": 400},

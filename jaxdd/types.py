@@ -518,18 +518,128 @@ class Method(_Method):
         return self.product
 
 
+AUTO = "auto"
+"""What a field of `Execution` is that nobody has named."""
+
+REMATS = ("step", "sqrt", "none")
+"""What the backward pass of an unroll recomputes, see `inner.unroll`; the leanest is "sqrt"."""
+
+PRECISIONS = {
+    "default": "the backend's own: float32 on CPUs, TF32 on newer GPUs, bfloat16 on TPUs",
+    "float32": "float32 everywhere",
+    "bfloat16": "in the products and convolutions of networks, also of their gradients, operands rounded to bfloat16 "
+    "and sums in float32, on every backend; all else float32",
+}
+"""Policies of precision, by name, see `models.matmul_precision`."""
+
+_AUTO: Any = AUTO
+_NAMES_OF_EXECUTION = {"remat": REMATS, "precision": PRECISIONS, "target_precision": PRECISIONS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a machine does what a method says: the numbers that change what an update costs, and at most its last bits.
+
+        Execution(block=16, side_by_side=1)  # in passes of 16 examples, one network after the other
+
+    Every field is "auto" by default, which an engine decides, see `Recipe.lean`. No method sees that: what
+    `Recipe.bind` is given has numbers and names only. A method looks at the fields that it has a use for.
+
+    Attributes:
+      block: real examples, or rows of a kernel, in one pass, where a sum or a map over them can be cut; at least 1, or
+        None for all at once.
+      side_by_side: networks, classes, experts or parts at the same time on a device; at least 1, or None for all.
+      remat: what the backward pass of an unroll recomputes, one of `REMATS`.
+      precision: of all products and convolutions of networks, one of `PRECISIONS`.
+      target_precision: of the passes of real examples that nothing is learned through, in methods that have such
+        passes; "default" is `precision`.
+
+    Raises:
+      JaxddError: for a value that a field cannot have.
+    """
+
+    block: int | None = _AUTO
+    side_by_side: int | None = _AUTO
+    remat: str = _AUTO
+    precision: str = _AUTO
+    target_precision: str = _AUTO
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if value == AUTO:
+                continue
+            known = _NAMES_OF_EXECUTION.get(name)
+            if known is not None and (not isinstance(value, str) or value not in known):
+                raise JaxddError(f"{name} of Execution must be one of {', '.join((AUTO, *known))}, got {value!r}.")
+            count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if known is None and not (value is None or count):
+                raise JaxddError(f"{name} of Execution must be at least 1, None or {AUTO}, got {value!r}.")
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Execution:
+        """From a config's section or a file. Raises JaxddError for an unknown field, the nearest one named."""
+        for name in fields:
+            if name not in cls.__dataclass_fields__:
+                raise unknown("field of the execution", name, cls.__dataclass_fields__)
+        return cls(**fields)
+
+    def named(self) -> dict[str, Any]:
+        """The fields that are not "auto"."""
+        return {name: value for name, value in vars(self).items() if value != AUTO}
+
+    def over(self, *others: Execution) -> Execution:
+        """These fields, and where they are "auto" those of the first other one that names them."""
+        found: dict[str, Any] = {}
+        for each in (self, *others):
+            found = {**each.named(), **found}
+        return Execution(**found)
+
+
+UNNAMED = Execution()
+"""Nobody has said how: every field is "auto"."""
+
+AT_ONCE = Execution(block=None, side_by_side=None, remat="step", precision="default", target_precision="default")
+"""Everything in one pass: what a field is that neither somebody has named nor a method has a lean setting for."""
+
+RETIRED = {
+    "target_block": "block",
+    "kernel_block": "block",
+    "classes_per_batch": "side_by_side",
+    "networks_per_batch": "side_by_side",
+    "remat": "remat",
+    "precision": "target_precision",
+}
+"""Hyper-parameters that methods once had, and the fields of `Execution` that they are now.
+
+A run's identity no longer has them, nor its own `precision`, which is the field of that name: runs that began with
+them are gone on with, by the values that they had. A method's builder takes them for one more release.
+"""
+
+
+def renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `Execution` from hyper-parameters that are `RETIRED`; of several for one the first that is a number."""
+    found: dict[str, Any] = {}
+    for old, new in RETIRED.items():
+        if old in fields and found.get(new) is None:
+            found[new] = fields[old]
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What is known of real data before they are read: shapes, dtypes, lengths, examples of each class.
+    """What is known before data are read: their shapes, dtypes, lengths, examples of each class; and how they are
+    gone about.
 
     Attributes:
       tables, assets: as those of `RealData`, of `jax.ShapeDtypeStruct`.
       counts: examples of each class.
+      execution: how. Of one that a `Recipe` binds a method to, no field is "auto".
     """
 
     tables: Mapping[str, PyTree]
     counts: tuple[int, ...]
     assets: Mapping[str, PyTree] = dataclasses.field(default_factory=dict)
+    execution: Execution = UNNAMED
 
     @classmethod
     def of(cls, data: RealData) -> Spec:
@@ -542,7 +652,7 @@ class Spec:
 
     def __hash__(self) -> int:
         leaves, structure = jax.tree.flatten((self.tables, self.assets))
-        return hash((structure, tuple(leaves), self.counts))
+        return hash((structure, tuple(leaves), self.counts, self.execution))
 
     @property
     def num_classes(self) -> int:
@@ -664,6 +774,10 @@ def _whole(spec: Spec) -> Parts:
     return Parts()
 
 
+def _unknown(spec: Spec) -> Execution:
+    return UNNAMED
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recipe:
     """A method that does not know its data yet: `recipe.bind(Spec.of(data))` is a `Method`.
@@ -676,12 +790,28 @@ class Recipe:
         compiled one for a spec need not do it again.
       stages: the runs that it needs first, for data of a `Spec` without their tables.
       parts: what a run of it is made of, for data of a `Spec` with the tables of its stages.
+      lean: the execution that is best on a CPU, where what stays in the cache is fastest: what "auto" is there, and
+        what an accelerator steps down to. A field that it leaves "auto" means nothing to the method.
+      most: how many examples one pass has at most, and how many networks there are side by side, for data of a `Spec`:
+        where an engine begins to step down. "auto" where a method does not know.
+      asked: what the method itself was given of an execution; stands before `lean`.
     """
 
     bind: Callable[[Spec], Method]
     identity: Any = None
     stages: Callable[[Spec], tuple[Stage, ...]] = _no_stages
     parts: Callable[[Spec], Parts] = _whole
+    lean: Execution = UNNAMED
+    most: Callable[[Spec], Execution] = _unknown
+    asked: Execution = UNNAMED
+
+    def __post_init__(self):
+        given, lean = self.bind, self.asked.over(self.lean, AT_ONCE)
+
+        def bind(spec: Spec) -> Method:
+            return given(dataclasses.replace(spec, execution=spec.execution.over(lean)))
+
+        object.__setattr__(self, "bind", bind)
 
     def __eq__(self, other: object) -> bool:
         if self.identity is None or not isinstance(other, Recipe):
@@ -692,11 +822,16 @@ class Recipe:
         return id(self) if self.identity is None else hash(self.identity)
 
 
-def bound(method: Method | Recipe, data: RealData | Spec) -> Method:
-    """A method for some data; one that is bound already passes through."""
+def bound(method: Method | Recipe, data: RealData | Spec, execution: Execution | None = None) -> Method:
+    """A method for some data; one that is bound already passes through.
+
+    Args:
+      execution: how it is carried out; what is "auto" in it, or all of it by default, is the method's lean setting.
+    """
     if isinstance(method, Method):
         return method
-    return method.bind(data if isinstance(data, Spec) else Spec.of(data))
+    spec = data if isinstance(data, Spec) else Spec.of(data)
+    return method.bind(spec if execution is None else dataclasses.replace(spec, execution=execution))
 
 
 def parts_of(method: Method | Recipe, spec: Spec) -> Parts:

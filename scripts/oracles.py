@@ -56,7 +56,7 @@ Arrays = dict[str, np.ndarray]
 
 def objectives(frequencies: Array) -> dict[str, Match]:
     """What each method minimises, by name; NCFM at these frequencies."""
-    plain = {"augmentation": "none", "target_block": None, "classes_per_batch": None}
+    plain = {"augmentation": "none"}
     return {
         "dc": dc(DC(**plain)),
         "dm": dm(DM(**plain)),

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from toys import Update, updates
+from toys import Update, build, updates
 
-from jaxdd import inner, methods, models
+from jaxdd import inner, models
 from jaxdd.data import class_sampler, uniform_sampler
 from jaxdd.engine.stages import foretold
 from jaxdd.types import bound
 
 CLASSES, IPC, REAL = 4, 3, 6
-COMMON = {"ipc": IPC, "target_per_class": REAL, "target_block": REAL // 2}
+COMMON = {"ipc": IPC, "target_per_class": REAL, "block": REAL // 2}
 
 
 class _Centred(nn.Module):
@@ -56,7 +56,7 @@ def tiny(depth: int = 1):
 def run(name, digits, count, depth=1, **options):
     """A method, its first updates, and the network it has."""
     network = tiny(depth)
-    recipe = methods.build(name, **{**COMMON, "model": network, **options})
+    recipe = build(name, **{**COMMON, "model": network, **options})
     data = foretold(recipe, digits)
     return bound(recipe, data), updates(recipe, digits, count), network
 
@@ -87,11 +87,19 @@ def cross_entropy(logits, labels):
     return -jnp.mean(jnp.sum(logits * (jax.nn.one_hot(labels, CLASSES) if labels.ndim == 1 else labels), axis=1))
 
 
+def frozen(network, start, images):
+    """A network at its start with the means of these images `(.., h, w, c)` as its running ones."""
+    theta, stats = start
+    images = images.reshape(-1, *images.shape[-3:])
+    _, after = network.apply(theta, images, jax.tree.map(jnp.zeros_like, stats), train=True)
+    return theta, jax.tree.map(lambda leaf: leaf / 0.2, after)
+
+
 def gradient(network, start, images, label):
-    """Of the cross-entropy of one class's images, at the network's parameters, in training mode."""
+    """Of the cross-entropy of one class's images, at the network's parameters, by its running statistics."""
     theta, stats = start
     labels = jnp.full(len(images), label)
-    return jax.grad(lambda theta: cross_entropy(network.apply(theta, images, stats, train=True)[0], labels))(theta)
+    return jax.grad(lambda theta: cross_entropy(network.apply(theta, images, stats, train=False)[0], labels))(theta)
 
 
 def real_gradient(network, start, images, label):

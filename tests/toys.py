@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,10 +13,24 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdd
-from jaxdd import data, engine
+from jaxdd import data, engine, methods
 from jaxdd.data import balanced_sampler
 from jaxdd.engine.stages import How, provided
-from jaxdd.types import Batch, Distilled, Key, Labels, Method, Metrics, Parts, RealData, Recipe, State, bound
+from jaxdd.types import (
+    AT_ONCE,
+    Batch,
+    Distilled,
+    Execution,
+    Key,
+    Labels,
+    Method,
+    Metrics,
+    Parts,
+    RealData,
+    Recipe,
+    State,
+    bound,
+)
 
 
 class MNIST(NamedTuple):
@@ -40,6 +55,14 @@ def few(real: RealData, classes: int = 4, every: int = 3) -> RealData:
     labels = np.asarray(real.labels.values)
     rows = np.flatnonzero(labels < classes)[::every]
     return RealData.of(jax.numpy.asarray(np.asarray(real.images)[rows, ::2, ::2]), Labels.index(labels[rows], classes))
+
+
+def build(name: str, **options) -> Recipe:
+    """A method by its name, with fields of an `Execution` among its options."""
+    execution = {field: options.pop(field) for field in vars(AT_ONCE) if field in options}
+    recipe = methods.build(name, **options)
+    assert isinstance(recipe, Recipe)
+    return dataclasses.replace(recipe, asked=Execution(**execution))
 
 
 class Update(NamedTuple):

@@ -58,7 +58,6 @@ def poisoning(
     inner_learning_rate: float = 0.02,
     learning_rate: float = 0.02,
     networks: int = 4,
-    networks_per_batch: int | None = 1,
     target_batch: int = 1024,
 ) -> Recipe:
     """The attack as a distillation method: images and rates after which networks take one class for another.
@@ -74,7 +73,7 @@ def poisoning(
       steps: gradient descent steps, each on all images.
       inner_learning_rate: where the learned rates of these steps start.
       learning_rate: Adam's, for images and rates.
-      networks, networks_per_batch: trained networks an update, and how many of them side by side.
+      networks: trained networks an update.
       target_batch: real examples an update.
     """
     if attacked == target:
@@ -85,9 +84,7 @@ def poisoning(
         return inner.ordered_plan(1, num_images, num_images, epochs=steps)  # all images at every step
 
     recipe = bilevel(
-        Bilevel(
-            ipc=ipc, model=network, networks=networks, networks_per_batch=networks_per_batch, target_batch=target_batch
-        ),
+        Bilevel(ipc=ipc, model=network, networks=networks, target_batch=target_batch),
         synthetic,
         per_leaf({leaf: optax.adam(learning_rate, b1=0.5) for leaf in synthetic.learned}),
         Inner(inner.sgd(), lambda key, num_images, num_classes: plan(num_images)),
@@ -100,7 +97,7 @@ def poisoning(
         _check_classes(spec.num_classes, attacked, target)
         return recipe.bind(spec)
 
-    return Recipe(bind)
+    return Recipe(bind, lean=recipe.lean, most=recipe.most)
 
 
 def _check_classes(num_classes: int, *classes: int) -> None:

@@ -8,6 +8,7 @@ import pathlib
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 
 import jaxdd
 from jaxdd.errors import JaxddError, unknown
+from jaxdd.types import RETIRED
 
 
 def shipped() -> dict[str, pathlib.Path]:
@@ -73,7 +75,7 @@ def template(name: str, /, *, seed: int = 0, **sections: Mapping[str, Any]) -> C
 
     Args:
       name: of the method.
-      **sections: `method`, `data`, `run`, `evaluation`: what is to differ from the defaults.
+      **sections: `method`, `data`, `run`, `execution`, `evaluation`: what is to differ from the defaults.
 
     Raises:
       JaxddError: for an unknown method, section or field (the nearest one is named).
@@ -82,14 +84,17 @@ def template(name: str, /, *, seed: int = 0, **sections: Mapping[str, Any]) -> C
     from jaxdd.workflows import complete
 
     hyper = {"name": name, **methods.fields(name), **sections.get("method", {})}
-    methods.build(**hyper)  # what cannot be built is said where it is written
-    full = complete({"seed": seed, **sections, "method": methods.fields(name, **hyper)})
+    full = complete({"seed": seed, **sections, "method": hyper})
+    methods.build(**full["method"])  # what cannot be built is said where it is written
+    full["method"] = methods.fields(name, **full["method"])
     kinds = methods.field_types(name)
     for title, section in full.items():
         if isinstance(section, dict):
             for field, value in section.items():
                 if title == "method":
                     section[field] = _open_to_flags(value, kinds.get(field, Any))
+                elif title == "execution" and field in ("block", "side_by_side"):
+                    section[field] = config_dict.FieldReference(value, field_type=object)
                 elif value is None:
                     section[field] = config_dict.placeholder(str if field == "model" else int)
     return ConfigDict(full)
@@ -165,10 +170,29 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
                 raise JaxddError(f"{argument.removeprefix('--config=')!r}: this config has no presets.") from error
         field = str(error.args[0]).strip("'\"") if error.args else ""
         if isinstance(error, AttributeError | KeyError) and field.isidentifier():
+            if (newer := _moved(line[1:], field)) != line[1:]:
+                for name in [name for name in values if name.startswith("config.")]:
+                    delattr(values, name)  # of this attempt
+                return parse(values, command, newer)
             raise JaxddError(f"the config has no field {field!r}.") from error
         text = " ".join(str(error.args[0] if error.args else error).split()).rstrip(".")
         kind = "" if isinstance(error, flags.Error | AttributeError | KeyError) else f"{type(error).__name__}: "
         raise JaxddError(f"{kind}{text} (jaxdd {command} --help lists the options).") from error
+
+
+def _moved(arguments: list[str], field: str) -> list[str]:
+    """Flags with that of a field which is one of the section `execution` now, see `types.RETIRED`, in its place."""
+    places = {f"--config.method.{field}=": RETIRED.get(field)}
+    if field == "precision":
+        places["--config.run.precision="] = "precision"
+    found = []
+    for argument in arguments:
+        for old, new in places.items():
+            if new is not None and argument.startswith(old):
+                argument = f"--config.execution.{new}={argument.removeprefix(old)}"
+                warnings.warn(f"{old.rstrip('=')} is now {argument}.", DeprecationWarning, stacklevel=4)
+        found.append(argument)
+    return found
 
 
 def _ours(error: BaseException | None) -> JaxddError | None:

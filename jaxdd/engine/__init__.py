@@ -2,14 +2,16 @@
 
 from jaxdd.engine.chunk import decoding
 from jaxdd.engine.execute import one_blas_thread
+from jaxdd.engine.execution import memory
 from jaxdd.engine.feed import draw
 from jaxdd.engine.parts import first_state
-from jaxdd.engine.plan import Plan, StagePlan, plan, plan_stages
+from jaxdd.engine.plan import Fit, Plan, StagePlan, fit_to, plan, plan_stages
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, run
 from jaxdd.engine.stages import foretold, shape_of_product
 
 __all__ = [
+    "Fit",
     "Plan",
     "RunResult",
     "StagePlan",
@@ -17,8 +19,10 @@ __all__ = [
     "decoding",
     "draw",
     "first_state",
+    "fit_to",
     "foretold",
     "is_first",
+    "memory",
     "on_first",
     "one_blas_thread",
     "plan",

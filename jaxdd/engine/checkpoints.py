@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxdd._files import digest, digest_of_facts, disk_errors, set_aside, write_atomically
 from jaxdd.engine import processes
 from jaxdd.errors import JaxddError
-from jaxdd.types import State
+from jaxdd.types import RETIRED, State
 
 FORMAT_VERSION = 1  # of a run's directory and of each checkpoint in it
 _IDENTITY = "run.json"
@@ -73,7 +73,8 @@ def check(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool)
         raise JaxddError(f"{path} is damaged; put back a copy of it, or choose another directory.")
     if version > FORMAT_VERSION:
         raise _newer(directory, version)
-    if difference := _differences(there, json.loads(json.dumps(identity))):
+    here = json.loads(json.dumps(identity))
+    if difference := _differences(_without_retired(there, here), here):
         raise JaxddError(f"{directory} belongs to another run: {'; '.join(difference)}; choose another directory.")
     if not resume:
         raise JaxddError(
@@ -81,12 +82,24 @@ def check(directory: pathlib.Path, identity: Mapping[str, Any], *, resume: bool)
         )
 
 
+def _without_retired(there: Mapping, here: Mapping) -> dict[str, Any]:
+    """An identity without what was one's part once and now is its execution, unless the other one has that too."""
+    flat, known = _flatten(there), _flatten(here)
+    retired = {"precision", *(f"config.method.{name}" for name in RETIRED)}
+    return {name: value for name, value in flat.items() if name not in retired or name in known}
+
+
 def held(directory: pathlib.Path, field: str) -> dict[str, Any]:
     """What a run's directory says of one field of its identity, `{field: value}`, or nothing."""
+    there = held_identity(directory)
+    return {field: there[field]} if there and field in there else {}
+
+
+def held_identity(directory: pathlib.Path) -> dict[str, Any] | None:
+    """Whose run a directory is; None where none has begun, or it does not say."""
     path = directory / _IDENTITY
     with disk_errors(path):
-        there = _parse(path.read_bytes()) if path.exists() else None
-    return {field: there[field]} if there and field in there else {}
+        return _parse(path.read_bytes()) if path.exists() else None
 
 
 def held_execution(directory: pathlib.Path) -> dict[str, Any]:

@@ -19,9 +19,12 @@ from jaxdd.engine.processes import place
 from jaxdd.inner.networks import share_networks
 from jaxdd.models import matmul_precision
 from jaxdd.types import (
+    AT_ONCE,
+    AUTO,
     EXAMPLES,
     Array,
     Batch,
+    Execution,
     HostArray,
     Key,
     Method,
@@ -117,8 +120,15 @@ def decoding(method: Method | Recipe, decode: Callable[[Array], Array]) -> Recip
         )
 
     known = isinstance(method, Recipe) and method.identity is not None
-    parts = {"parts": lambda spec: method.parts(_decoded(spec, decode))} if isinstance(method, Recipe) else {}
-    return Recipe(bind, identity=(method, decode) if known else None, stages=stages, **parts)
+    rest: dict[str, Any] = {}
+    if isinstance(method, Recipe):
+        rest = {
+            "parts": lambda spec: method.parts(_decoded(spec, decode)),
+            "lean": method.lean,
+            "most": lambda spec: method.most(_decoded(spec, decode)),
+            "asked": method.asked,
+        }
+    return Recipe(bind, identity=(method, decode) if known else None, stages=stages, **rest)
 
 
 def _decoded(spec: Spec, decode: Callable[[Array], Array]) -> Spec:
@@ -133,7 +143,7 @@ def compile_program(
     data: RealData,
     *,
     seed: int,
-    precision: str,
+    execution: Execution = AT_ONCE,
     devices: Sequence[Any] | None,
     groups: Groups | None = None,
 ) -> Program:
@@ -142,9 +152,12 @@ def compile_program(
     What an equal method compiled for equal data, with other seeds or numbers, serves again: see `types.Recipe`.
 
     Args:
-      groups: of its parts, if it has any.
+      execution: without "auto".
+      groups: of its parts, if it has any. They are what is side by side then, and a part is carried out lean in that.
     """
-    mesh, spec = make_mesh(devices), Spec.of(data)
+    in_part = execution if groups is None or groups.count == 1 else dataclasses.replace(execution, side_by_side=AUTO)
+    precision = execution.precision
+    mesh, spec = make_mesh(devices), dataclasses.replace(Spec.of(data), execution=in_part)
     keys = Keys(*jax.random.split(jax.random.key(seed), 3))
     name = (method, spec, mesh, precision, groups, *_flags())
     reusable = _hashable(name) and not any(isinstance(leaf, HostArray) for leaf in jax.tree.leaves(data.tables))

@@ -16,7 +16,7 @@ from jaxdd.engine.parts import Groups, first_state, takes_part
 from jaxdd.engine.placement import make_mesh
 from jaxdd.engine.processes import on_first
 from jaxdd.engine.rows import Rows
-from jaxdd.types import Method, Parts, PyTree, RealData, Recipe, bound
+from jaxdd.types import Execution, Method, Parts, PyTree, RealData, Recipe, bound
 
 _SIDE_BY_SIDE = "parts_side_by_side"
 
@@ -28,22 +28,30 @@ def groups_of(
     steps: int,
     devices: Sequence[Any] | None,
     directory: pathlib.Path | None = None,
+    side_by_side: int | None = 1,
 ) -> Groups | None:
     """How the parts of a run follow each other; None of a run that is whole.
 
     As many are side by side as there are devices, or as were when the run in this directory began.
+
+    Args:
+      side_by_side: of them on each device; None for all.
     """
     if parts.count == 1 and parts.join is None and not takes_part(bound(method, data)):
         return None
-    size = 1 if parts.count == 1 else make_mesh(devices).size
+    size = 1
+    if parts.count > 1:
+        mesh = make_mesh(devices).size
+        of_device = -(-parts.count // mesh)
+        size = mesh * (of_device if side_by_side is None else min(side_by_side, of_device))
     if directory is not None:
         size = on_first(lambda: held_execution(directory).get(_SIDE_BY_SIDE, size))
-    return Groups(parts.count, size, steps)
+    return Groups(parts.count, size, steps, side_by_side if parts.count > 1 else 1)
 
 
-def execution_of(groups: Groups | None) -> dict[str, int]:
+def execution_of(groups: Groups | None, execution: Execution) -> dict[str, Any]:
     """What a run's directory has to remember of how it is carried out."""
-    return {} if groups is None else {_SIDE_BY_SIDE: groups.size}
+    return {**vars(execution), **({} if groups is None else {_SIDE_BY_SIDE: groups.size})}
 
 
 def products(program: Program, parts: Parts, folder: pathlib.Path | None) -> Rows | None:

@@ -36,6 +36,8 @@ class Groups(NamedTuple):
     """Of them side by side. In the last group the last part may be there several times, and counts once."""
     steps: int
     """Of each part."""
+    at_once: int | None = 1
+    """Of those of a device; None for all of them."""
 
     @property
     def number(self) -> int:
@@ -104,7 +106,9 @@ def in_groups(method: Method, groups: Groups) -> Compiled:
             key, state, tables, rows = over
             return method.update(key, state, Batch(tables, rows, batch.assets))
 
-        state, metrics = each_network(of_part, (keys, state, dict(batch.tables), dict(batch.rows)), batch_size=1)
+        state, metrics = each_network(
+            of_part, (keys, state, dict(batch.tables), dict(batch.rows)), batch_size=groups.at_once
+        )
         once = step // groups.steps * groups.size + jnp.arange(groups.size) < groups.count
         return state, jax.tree.map(lambda leaf: jnp.where(once, leaf, 0).sum(0) / once.sum(), metrics)
 

@@ -14,13 +14,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.engine.chunk import CHUNK_SECONDS, Program, compile_program
+from jaxdd.engine.chunk import CHUNK_SECONDS, Program
 from jaxdd.engine.execute import one_blas_thread
-from jaxdd.engine.joined import groups_of, product_shape
+from jaxdd.engine.execution import Job, fastest, ladder, on_accelerator, settled
+from jaxdd.engine.joined import product_shape
+from jaxdd.engine.run import with_precision
 from jaxdd.engine.stages import How, expected, foretold
 from jaxdd.errors import JaxddError
 from jaxdd.models import matmul_precision
-from jaxdd.types import Array, Distilled, Method, Metrics, PyTree, RealData, Recipe, Spec, State, parts_of
+from jaxdd.types import (
+    UNNAMED,
+    Array,
+    Distilled,
+    Execution,
+    Method,
+    Metrics,
+    PyTree,
+    RealData,
+    Recipe,
+    Spec,
+    State,
+    parts_of,
+)
 
 _Told = float | Callable[..., float]  # of every step, or from the arguments of one
 
@@ -49,6 +64,7 @@ class Plan:
       measured_steps: that were timed.
       cpu_seconds_per_step: of all threads; None if no step was run.
       flops: operations of a step by the caller's own count, mean of those that were timed; None without one.
+      execution: how the steps were carried out.
     """
 
     parameters: int
@@ -66,6 +82,7 @@ class Plan:
     measured_steps: int = 0
     cpu_seconds_per_step: float | None = None
     flops: float | None = None
+    execution: Execution = UNNAMED
 
     @property
     def peak_bytes(self) -> int:
@@ -97,7 +114,8 @@ def plan_stages(
     data: RealData,
     *,
     seed: int = 0,
-    precision: str = "default",
+    execution: Execution = UNNAMED,
+    precision: str | None = None,
     devices: Sequence[Any] | None = None,
     config: Mapping[str, Any] | None = None,
     budget: float = math.inf,
@@ -105,13 +123,13 @@ def plan_stages(
     """What the stages of a method will cost, each as `plan` tells it. Writes nothing.
 
     Args:
-      method, data, seed, precision, devices, config: as for `run`.
+      method, data, seed, execution, precision, devices, config: as for `run`.
       budget: as for `plan`.
     """
-    found = []
-    for stage, parts, seen, made, num_bytes in expected(method, data, config or {}, How(seed, precision, devices)):
-        options = {"seed": seed, "precision": precision, "devices": devices, "budget": budget}
-        cost = None if made else plan(stage.recipe, seen, **options)
+    found, policy = [], with_precision(execution, precision).precision
+    for stage, parts, seen, made, num_bytes in expected(method, data, config or {}, How(seed, policy, devices)):
+        own = Execution(precision=policy)
+        cost = None if made else plan(stage.recipe, seen, seed=seed, execution=own, devices=devices, budget=budget)
         found.append(StagePlan(stage.name, parts.count * stage.steps, num_bytes, made, cost))
     return tuple(found)
 
@@ -121,7 +139,8 @@ def plan(
     data: RealData,
     *,
     seed: int = 0,
-    precision: str = "default",
+    execution: Execution = UNNAMED,
+    precision: str | None = None,
     devices: Sequence[Any] | None = None,
     budget: float = math.inf,
     seconds: float = 0.0,
@@ -130,7 +149,7 @@ def plan(
     """Compile what `run` would run, ask what it needs, and time a few steps. Writes nothing.
 
     Args:
-      method, data, seed, precision, devices: as for `run`.
+      method, data, seed, execution, precision, devices: as for `run`.
       budget: bytes on each device; steps are run only if they fit. 0 only compiles.
       seconds: for how long steps are timed; two are at least.
       count: `count(step, *arguments)`, called once, with shapes: the operations that `step(*arguments)` takes. Where
@@ -142,8 +161,9 @@ def plan(
     """
     data = foretold(method, data)  # what stages will leave is some other numbers as yet
     parts = parts_of(method, Spec.of(data))
-    groups = groups_of(method, data, parts, _STEPS_OF_PART, devices)
-    program = compile_program(method, data, seed=seed, precision=precision, devices=devices, groups=groups)
+    job = Job(method, data, parts, _STEPS_OF_PART, seed, devices)
+    execution = settled(job, with_precision(execution, precision))
+    program = job.compile(execution)
     method, mesh, supply = program.method, program.mesh, program.feed
     state, product = supply.state, product_shape(method, data, parts)
     parameters, num_bits = (_count(product.params), product.num_bits) if isinstance(product, Distilled) else (0, 0)
@@ -163,13 +183,72 @@ def plan(
         device=device,
         devices=mesh.size,
         custom_calls=tuple(sorted(set(re.findall(r'custom_call_target="([^"]+)"', program.chunk.as_text() or "")))),
+        execution=execution,
     )
     if compiled.peak_bytes > budget:
         return compiled
     with one_blas_thread(), contextlib.ExitStack() as stack:
         stack.callback(supply.close)
-        flops = None if count is None else _told(program, count, precision)
+        flops = None if count is None else _told(program, count, execution.precision)
         return dataclasses.replace(compiled, **_measure(program, seconds, flops))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What `fit_to` returns.
+
+    Attributes:
+      tried: plans, from what should be fastest to the leanest; the last is the first that fits, if any does. Each says
+        its execution.
+      plan: of the one that fits, with seconds a step; None if none does.
+    """
+
+    tried: tuple[Plan, ...]
+    plan: Plan | None
+
+    @property
+    def execution(self) -> Execution | None:
+        """The one that fits; None if none does."""
+        return None if self.plan is None else self.plan.execution
+
+    @property
+    def least(self) -> Plan:
+        """Of those that were tried, the one that needs least."""
+        return min(self.tried, key=lambda plan: plan.peak_bytes)
+
+
+def fit_to(
+    method: Method | Recipe,
+    data: RealData,
+    budget: float,
+    *,
+    execution: Execution = UNNAMED,
+    seed: int = 0,
+    devices: Sequence[Any] | None = None,
+    accelerated: bool | None = None,
+) -> Fit:
+    """The fastest execution of a method that fits a budget of memory, and its cost. Writes nothing.
+
+        engine.fit_to(methods.dm(ipc=10), data, 2**30).execution
+
+    It goes down from what a run would begin with, or from what is named: fewer networks side by side, smaller blocks,
+    more computed twice; each is compiled, and steps of the first that fits are timed.
+
+    Args:
+      method, data, seed, devices: as for `run`.
+      budget: bytes on each device.
+      execution: where to begin; also what it names may become less.
+      accelerated: whether to begin as on an accelerator, with everything at once; by default as the devices are.
+    """
+    seen = foretold(method, data)
+    job = Job(method, seen, parts_of(method, Spec.of(seen)), _STEPS_OF_PART, seed, devices)
+    first = fastest(job, execution, on_accelerator(job) if accelerated is None else accelerated)
+    tried: list[Plan] = []
+    for rung in ladder(first, job.most, job.known):
+        tried.append(plan(method, data, seed=seed, execution=rung, devices=devices, budget=budget))
+        if tried[-1].peak_bytes <= budget:
+            return Fit(tuple(tried), tried[-1])
+    return Fit(tuple(tried), None)
 
 
 def _measure(program: Program, seconds: float, flops: _Told | None) -> dict[str, Any]:

@@ -56,6 +56,14 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+class OutOfMemory(JaxddError):
+    """A device's memory is full. Its first sentence, `reason`, says of what; who knows what would fit adds that."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"{reason}: jaxdd plan says what a run needs, and what would fit.")
+        self.reason = reason
+
+
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """What needs all devices and processes, said in a sentence if their memory is full or one of them is gone."""
@@ -64,7 +72,7 @@ def together() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
         if "RESOURCE_EXHAUSTED" in reason:
-            raise JaxddError(f"{reason.rstrip('.')}: jaxdd plan says what a run needs, and what would fit.") from error
+            raise OutOfMemory(reason.rstrip(".")) from error
         if jax.process_count() == 1:
             raise
         raise JaxddError(

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+
 from jaxdd.engine.checkpoints import check, held
-from jaxdd.engine.chunk import compile_program
-from jaxdd.engine.execute import Callback, execute
+from jaxdd.engine.execute import Callback, Executed, execute
+from jaxdd.engine.execution import Job, begun_with, memory, taken, what_fits
 from jaxdd.engine.feed import fingerprint
 from jaxdd.engine.joined import execution_of, groups_of, product_of, products
 from jaxdd.engine.log import require_tensorboard
-from jaxdd.engine.processes import on_first
+from jaxdd.engine.processes import OutOfMemory, on_first
 from jaxdd.engine.stages import How, provided
 from jaxdd.engine.store import Validate
 from jaxdd.errors import JaxddError
-from jaxdd.types import Method, RealData, Recipe, Spec, State, parts_of
+from jaxdd.types import AUTO, UNNAMED, Execution, Method, RealData, Recipe, Spec, State, parts_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,7 @@ class RunResult:
       compile_seconds: of compilation.
       devices: how many devices shared the work.
       best: the synthetic set that was best on validation, its step and score; None without `validate`.
+      execution: what that of the run came to.
     """
 
     product: Any
@@ -46,6 +51,7 @@ class RunResult:
     compile_seconds: float
     devices: int
     best: tuple[Any, int, float] | None = None
+    execution: Execution = UNNAMED
 
     @property
     def distilled(self) -> Any:
@@ -67,7 +73,8 @@ def run(
     log_every: int | None = None,
     validate_every: int | None = None,
     checkpoint_seconds: float = 30.0,
-    precision: str = "default",
+    execution: Execution = UNNAMED,
+    precision: str | None = None,
     devices: Sequence[Any] | None = None,
     progress: bool = True,
     tensorboard: bool = False,
@@ -92,7 +99,10 @@ def run(
         the run.
       log_every, validate_every: steps between; by default a hundredth and a tenth of all.
       checkpoint_seconds: at most so much work is lost by a kill.
-      precision: of products and convolutions, see `models.matmul_precision`.
+      execution: how the machine goes about it; no part of what the run is. What is "auto" is, where a run is gone on
+        with, as it was there; else lean on a CPU, and on an accelerator as much at once as fits. `execution.json` in
+        `workdir` says what it came to.
+      precision: the older name of that field of `execution`.
       devices: that share real batches, networks and classes; by default all, of all processes.
       progress: show a progress bar where there is somebody to see it.
       tensorboard: also write TensorBoard files (needs the extra `tensorboard`).
@@ -111,47 +121,51 @@ def run(
         raise JaxddError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}.")
     if tensorboard:
         require_tensorboard()
+    execution = with_precision(execution, precision)
     directory = None if workdir is None else pathlib.Path(workdir)
     identity: dict[str, Any] = {}
     if directory is not None:
         identity = {"config": dict(config or {}), "seed": int(seed), "data": fingerprint(data)}
-        if precision != "default":
-            identity["precision"] = precision
         # Of stages it is not known yet what they will have made; what they are to make is part of the config.
         later = {**held(directory, "stages"), **held(directory, "parts")}
         on_first(lambda: check(directory, {**later, **identity}, resume=resume))
-    how = How(seed, precision, devices, checkpoint_seconds, progress)
+    begun = {} if directory is None else on_first(lambda: begun_with(directory) or {})
+    keyed = {} if directory is None else held(directory, "precision")
+    policy = execution.over(Execution(precision=begun.get("precision", AUTO))).precision
+    how = How(seed, policy, devices, checkpoint_seconds, progress, keyed.get("precision", "default"))
     data, contents = provided(method, data, dict(config or {}), how)
     parts = parts_of(method, Spec.of(data))
     if parts.join is not None and validate is not None:
         raise JaxddError("a run whose parts are joined at its end has nothing to validate before; leave validate out.")
-    groups = groups_of(method, data, parts, steps, devices, directory)
     if contents:
         identity["stages"] = contents
-    if groups is not None:
-        identity["parts"] = {"count": groups.count, "steps": groups.steps}
+    if groups_of(method, data, parts, steps, devices, directory) is not None:
+        identity["parts"] = {"count": parts.count, "steps": steps}
     if directory is not None:
         on_first(lambda: check(directory, identity, resume=resume))
-    # Whatever cannot be traced fails before a file is made.
-    program = compile_program(method, data, seed=seed, precision=precision, devices=devices, groups=groups)
-    kept = products(program, parts, None if directory is None else directory / "parts")
-    total = steps if groups is None else groups.total
-    done = execute(
-        program,
-        steps=steps,
-        directory=directory,
-        identity=identity,
-        execution=execution_of(groups),
-        resume=resume,
-        log_every=log_every or max(1, total // 100),
-        validate_every=validate_every or max(1, total // 10),
-        checkpoint_seconds=checkpoint_seconds,
-        progress=progress,
-        validate=validate,
-        callback=callback,
-        tensorboard=tensorboard,
-        recorders=[] if kept is None else [kept],
-    )
+    job = Job(method, data, parts, steps, seed, devices, directory)
+    execution = taken(job, execution)
+    with _sparing(job, execution):
+        # Whatever cannot be traced fails before a file is made.
+        program = job.compile(execution)
+        kept = products(program, parts, None if directory is None else directory / "parts")
+        total = steps if program.groups is None else program.groups.total
+        done: Executed = execute(
+            program,
+            steps=steps,
+            directory=directory,
+            identity=identity,
+            execution=execution_of(program.groups, execution),
+            resume=resume,
+            log_every=log_every or max(1, total // 100),
+            validate_every=validate_every or max(1, total // 10),
+            checkpoint_seconds=checkpoint_seconds,
+            progress=progress,
+            validate=validate,
+            callback=callback,
+            tensorboard=tensorboard,
+            recorders=[] if kept is None else [kept],
+        )
     return RunResult(
         product=product_of(program, parts, done, kept, data),
         state=done.state,
@@ -162,4 +176,33 @@ def run(
         compile_seconds=program.compile_seconds,
         devices=program.mesh.size,
         best=done.best,
+        execution=execution,
     )
+
+
+def with_precision(execution: Execution, precision: str | None) -> Execution:
+    """An execution with a precision that was given by its older name."""
+    if precision is None:
+        return execution
+    warnings.warn(
+        f"precision is now a field of the execution: execution=types.Execution(precision={precision!r}).",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return execution.over(Execution(precision=precision))
+
+
+@contextlib.contextmanager
+def _sparing(job: Job, execution: Execution) -> Iterator[None]:
+    """What cannot be held in memory is said with what would fit."""
+    try:
+        yield
+    except (OutOfMemory, MemoryError, jax.errors.JaxRuntimeError) as error:
+        reason = error.reason if isinstance(error, OutOfMemory) else (str(error).splitlines() or ["out of memory"])[0]
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in reason:
+            raise
+        try:
+            remedy = what_fits(job, execution, memory())
+        except (JaxddError, MemoryError, jax.errors.JaxRuntimeError):  # so full that nothing can be found out
+            remedy = "jaxdd plan says what a run needs, and what would fit"
+        raise JaxddError(f"{reason.rstrip('.')}; {remedy}.") from error

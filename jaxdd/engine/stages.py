@@ -14,14 +14,15 @@ import numpy as np
 
 from jaxdd._files import digest_of_facts, set_aside
 from jaxdd.engine import cache
-from jaxdd.engine.chunk import Program, compile_program
+from jaxdd.engine.chunk import Program
 from jaxdd.engine.execute import execute
+from jaxdd.engine.execution import Job, taken
 from jaxdd.engine.feed import fingerprint
-from jaxdd.engine.joined import execution_of, first_part, groups_of, product_of, product_shape, products, state_shape
+from jaxdd.engine.joined import execution_of, first_part, product_of, product_shape, products, state_shape
 from jaxdd.engine.parts import Groups
 from jaxdd.engine.processes import on_first
 from jaxdd.engine.rows import Rows
-from jaxdd.types import HostArray, Parts, PyTree, RealData, Recipe, Spec, Stage, parts_of
+from jaxdd.types import Execution, HostArray, Parts, PyTree, RealData, Recipe, Spec, Stage, parts_of
 
 
 class How(NamedTuple):
@@ -29,9 +30,12 @@ class How(NamedTuple):
 
     seed: int
     precision: str
+    """That of the run's execution; else each stage is carried out as its own recipe has it."""
     devices: Sequence[Any] | None
     checkpoint_seconds: float = 30.0
     progress: bool = True
+    keyed: str = "default"
+    """The precision in the keys of stages. It once was part of them: that of a run from then which is gone on with."""
 
 
 def provided(method: Any, data: RealData, config: Mapping[str, Any], how: How) -> tuple[RealData, dict[str, str]]:
@@ -161,7 +165,7 @@ def key_of(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) ->
         "data": fingerprint(data),
         "seen": config.get("data"),  # how they are transformed, which images that are decoded on the way do not say
         "seed": how.seed,
-        "precision": how.precision,
+        "precision": how.keyed,
     }
     return digest_of_facts(facts)
 
@@ -175,10 +179,10 @@ def _make(
 ) -> None:
     began = time.perf_counter()
     parts = stage.parts_for(Spec.of(data))
-    groups = groups_of(stage.recipe, data, parts, stage.steps, how.devices, directory)
-    program = compile_program(
-        stage.recipe, data, seed=how.seed, precision=how.precision, devices=how.devices, groups=groups
-    )
+    job = Job(stage.recipe, data, parts, stage.steps, how.seed, how.devices, directory)
+    execution = taken(job, Execution(precision=how.precision))
+    program = job.compile(execution)
+    groups = program.groups
     kept = products(program, parts, directory / cache.PARTS)
     recorders = [rows for rows in (_recorder(stage, program, directory), kept) if rows is not None]
     on_first(lambda: cache.make_room(sum(rows.num_bytes for rows in recorders), keep=needed))
@@ -189,7 +193,7 @@ def _make(
         name=stage.name,
         directory=directory,
         identity={"stage": stage.name, "key": key},
-        execution=execution_of(groups),
+        execution=execution_of(groups, execution),
         resume=True,
         log_every=max(1, total // 100),
         validate_every=total,

@@ -12,10 +12,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxdd.inner.gradients import fwdrev_grad
 from jaxdd.inner.optimizers import InnerOptimizer
-from jaxdd.types import Array, Key, PyTree
+from jaxdd.types import REMATS, Array, Key, PyTree
 
 GRADIENTS = ("reverse", "fwdrev")
-REMATS = ("step", "sqrt", "none")
 WINDOWS = ("full", "last", "random", "fixed")
 
 _KEPT = "inner_gradient"

@@ -5,19 +5,21 @@ A method is a file of a family's folder that is called as its function; nothing 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
 import pathlib
 import pkgutil
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.methods._hyper import HyperParameters, as_type, made_of, types_of, validate
-from jaxdd.types import Method, Recipe, bound
+from jaxdd.types import AUTO, RETIRED, Execution, Method, Recipe, bound, renamed
 
 
 def method(
@@ -42,13 +44,18 @@ def method(
         def call(config: Any = None, /, **fields) -> Recipe:
             if config is not None and fields:
                 raise TypeError(f"{builder.__name__} takes a {hyper.__name__} or its fields, not both")
+            old = {name: fields.pop(name) for name in RETIRED if name in fields and name not in types_of(hyper)}
             if config is None:
                 config = made_of(hyper, fields)
             elif not isinstance(config, HyperParameters):  # which has checked itself
                 validate(config)
             made = builder(config)
-            rest = {"stages": made.stages, "parts": made.parts} if isinstance(made, Recipe) else {}
-            return Recipe(functools.partial(bound, made), identity=(builder, config), **rest)
+            if isinstance(made, Method):
+                made = Recipe(functools.partial(bound, made))
+            asked = made.asked.over(_asked(builder.__name__, hyper, made.lean, old))
+            return dataclasses.replace(
+                made, bind=functools.partial(bound, made), identity=(builder, config, asked), asked=asked
+            )
 
         vars(call)["__signature__"] = inspect.signature(hyper)  # what completion and help show
         vars(call)["hyper"] = hyper
@@ -56,6 +63,22 @@ def method(
         return call
 
     return decorated
+
+
+def _asked(name: str, hyper: type, lean: Execution, old: Mapping[str, Any]) -> Execution:
+    """What hyper-parameters of before say of an execution; others are unknown, as ever."""
+    for field in old:
+        if getattr(lean, RETIRED[field]) == AUTO:
+            raise unknown(f"option of {hyper.__name__}", field, types_of(hyper))
+    found = renamed(old)
+    if found:
+        now = ", ".join(f"{field}={value!r}" for field, value in found.items())
+        warnings.warn(
+            f"{', '.join(old)} of {name} belong to the run now: engine.run(.., execution=types.Execution({now})).",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+    return Execution(**found)
 
 
 @functools.cache

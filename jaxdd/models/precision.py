@@ -7,13 +7,7 @@ import contextlib
 import jax
 
 from jaxdd.errors import unknown
-
-PRECISIONS = {
-    "default": "the backend's own: float32 on CPUs, TF32 on newer GPUs, bfloat16 on TPUs",
-    "float32": "float32 everywhere",
-    "bfloat16": "in the products and convolutions of networks, also of their gradients, operands rounded to bfloat16 "
-    "and sums in float32, on every backend; all else float32",
-}
+from jaxdd.types import PRECISIONS
 
 
 def matmul_precision(name: str) -> contextlib.AbstractContextManager:

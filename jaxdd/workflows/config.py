@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from jaxdd import methods
 from jaxdd.errors import JaxddError, unknown
+from jaxdd.types import AUTO, RETIRED, UNNAMED, Execution, renamed
 
 EVALUATIONS = ("none", "kernel", "quick", "full")
 VALIDATIONS = ("auto", "network", "none")
@@ -28,8 +31,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "validate": "auto",
         "validate_every": None,
         "checkpoint_seconds": 30.0,
-        "precision": "default",
     },
+    "execution": dataclasses.asdict(UNNAMED),
     "evaluation": {"model": None, "protocol": "default", "networks": 5},
 }
 
@@ -43,7 +46,9 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         complete({"method": {"name": "kip", "ipc": 10}})["run"]["steps"]  # 1000
 
     Args:
-      config: sections `seed`, `data`, `method`, `run`, `evaluation`, each of which but `method` may be absent.
+      config: sections `seed`, `data`, `method`, `run`, `execution`, `evaluation`, each of which but `method` may be
+        absent. `execution` has the fields of `types.Execution`: how this machine goes about it, no part of what a run
+        is. What it once was in `method` and `run` is taken from there with a DeprecationWarning.
         `run.validate` says how iterates are scored on held-out data: "auto" (by the kernel in closed form, where the
         method has one), "network" (by one network trained on the iterate) or "none".
 
@@ -54,6 +59,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     for section in config:
         if section not in ("seed", *_DEFAULTS):
             raise unknown("section of the config", section, ("seed", *_DEFAULTS))
+    config = _moved(config)
     full: dict[str, Any] = {"seed": check_seed(config.get("seed", 0))}
     for section, defaults in _DEFAULTS.items():
         given = config.get(section, {})
@@ -66,11 +72,36 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     check_seed(full["data"]["split_seed"], "config.data.split_seed")
     if not isinstance(full["data"]["stream"], bool):
         raise JaxddError(f"config.data.stream must be True or False, got {full['data']['stream']!r}.")
+    Execution.of(full["execution"])
     if full["run"]["validate"] not in VALIDATIONS:
         raise unknown("config.run.validate", full["run"]["validate"], VALIDATIONS)
     if "name" not in full["method"]:
         raise JaxddError(f"config.method.name is missing; known: {', '.join(methods.available())}.")
     return full
+
+
+def _moved(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config with what are fields of `execution` now moved there from where they were; what is there stands."""
+    method, run, there = (config.get(section, {}) for section in ("method", "run", "execution"))
+    if not all(isinstance(section, Mapping) for section in (method, run, there)):
+        return config  # which is said elsewhere
+    old = {name: value for name, value in method.items() if name in RETIRED}
+    if old and "name" in method:  # a method of one's own may have hyper-parameters of these names
+        own = methods.fields(method["name"])
+        old = {name: value for name, value in old.items() if name not in own}
+    found = renamed(old) | ({"precision": run["precision"]} if "precision" in run else {})
+    if not found:
+        return config
+    where = [f"method.{name}" for name in old] + ["run.precision"] * ("precision" in run)
+    now = ", ".join(f"execution.{name}={value}" for name, value in found.items())
+    warnings.warn(f"{', '.join(where)} of the config is now {now}.", DeprecationWarning, stacklevel=3)
+    named = {name: value for name, value in there.items() if value != AUTO}
+    return {
+        **config,
+        "method": {name: value for name, value in method.items() if name not in old},
+        "run": {name: value for name, value in run.items() if name != "precision"},
+        "execution": {**there, **found, **named},
+    }
 
 
 def told(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
-import os
-import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from jaxdd import engine, methods
 from jaxdd.errors import JaxddError
+from jaxdd.types import Execution, Recipe
 from jaxdd.workflows.config import complete, told
 from jaxdd.workflows.data import Real
+
+_FIELDS = ("side_by_side", "block", "remat")  # those that change what a run needs
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Hyper-parameters that change what a method costs and not what it finds, and that cost."""
+    """How a method is carried out, as far as that means something to it, and what that costs."""
 
     options: dict[str, Any]
     plan: engine.Plan
@@ -38,11 +34,11 @@ class Planned:
 
     Attributes:
       title: the method and its data.
-      settings: from the one that should be fastest to the leanest.
+      settings: from the one that should be fastest down to the first that fits, or to the leanest.
       stages: what is run first.
       chosen: the first that fits, with seconds a step; None if none does.
       flags: what to append to the command for it; empty if the config has it already.
-      edits: what no flag can say (the config file lacks the field, or holds None), as lines of the config.
+      edits: what no flag can say, since the config file lacks the field, as lines of the config.
       steps: of the whole run.
       budget: bytes on each device.
     """
@@ -112,9 +108,9 @@ class Planned:
 
 
 def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
-    """Compile the steps of a run in every sensible setting of its method, and time those of the first that fits.
+    """Compile the steps of a run, and leaner and leaner ones until they fit; time those that do. Writes nothing.
 
-    Writes nothing.
+    It begins with what a run would: with what the config names, and with what "auto" is on these devices.
 
     Args:
       config: as for `distill`.
@@ -129,88 +125,40 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
         raise JaxddError(f"steps must be an integer of at least 1, got {steps!r}.")
     name = hyper.pop("name")
     methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
-    budget = _memory() if budget is None else budget
-    real = Real.of_config(chosen)
-    own = {**methods.fields(name), **hyper}
+    budget = engine.memory() if budget is None else budget
+    real, execution = Real.of_config(chosen), Execution.of(full["execution"])
+    method = real.method(name, hyper)
     stages = engine.plan_stages(
-        real.method(name, hyper),
+        method,
         real.stored,
         seed=full["seed"],
-        precision=full["run"]["precision"],
+        execution=execution,
         config={"data": told(chosen)},
         budget=budget,
     )
-    settings: list[Setting] = []
-    recommended = None
-    for options in _candidates(own):
-        method = real.method(name, {**hyper, **options})
-        # Only the first that fits is run.
-        allowed = budget if recommended is None else 0
-        cost = engine.plan(method, real.stored, seed=full["seed"], precision=full["run"]["precision"], budget=allowed)
-        settings.append(Setting(options, cost, cost.peak_bytes <= budget))
-        if recommended is None and settings[-1].fits:
-            recommended = settings[-1]
-    changes = {} if recommended is None else {k: v for k, v in recommended.options.items() if v != own[k]}
-    # A flag can only overwrite a field that the config file has, by a value of the same type.
-    by_flag = {
-        option: type(hyper.get(option)) is type(value) and value is not None for option, value in changes.items()
-    }
+    fit = engine.fit_to(method, real.stored, budget, execution=execution, seed=full["seed"])
+    known = [field for field in method.lean.named() if field in _FIELDS] if isinstance(method, Recipe) else []
+    settings = [
+        Setting({field: getattr(each.execution, field) for field in known}, each, each is fit.plan)
+        for each in fit.tried
+    ]
+    recommended = settings[-1] if settings[-1].fits else None
+    changes = (
+        {}
+        if recommended is None
+        else {field: value for field, value in recommended.options.items() if value != settings[0].options[field]}
+    )
+    there = config.get("execution", {})  # a flag can only overwrite a field that the config file has
     return Planned(
         title=f"{name} on {real.dataset.name}",
         settings=tuple(settings),
         stages=stages,
         chosen=recommended,
-        flags=tuple(f"--config.method.{option}={value}" for option, value in changes.items() if by_flag[option]),
-        edits=tuple(f"method.{option} = {value!r}" for option, value in changes.items() if not by_flag[option]),
+        flags=tuple(f"--config.execution.{field}={value}" for field, value in changes.items() if field in there),
+        edits=tuple(f"execution.{field} = {value!r}" for field, value in changes.items() if field not in there),
         steps=steps,
         budget=budget,
     )
-
-
-def _candidates(own: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Settings of the hyper-parameters `networks_per_batch` and `remat`, from the fastest to the leanest.
-
-    Args:
-      own: the method's hyper-parameters as configured; what is configured is always among the settings.
-    """
-    knobs: dict[str, list[Any]] = {}
-    cpu = jax.default_backend() == "cpu"
-    if "networks_per_batch" in own:
-        # All at once fill an accelerator. On CPU they are slower than one after the other, and larger.
-        every = own.get("networks")
-        every = every if isinstance(every, int) else None  # None, too, means all of them
-        batches = [1] if cpu else [every, every and every // 4, 1]
-        configured = own["networks_per_batch"] or every
-        sizes = {1 if size == 0 else size for size in (*batches, configured)}
-        knobs["networks_per_batch"] = sorted(sizes, key=lambda size: size or math.inf, reverse=not cpu)
-    if "remat" in own:
-        # On CPU what is stored comes back from memory more slowly than it is computed: 3.6 times for an MLP, 30 steps.
-        remats = ["step", "sqrt"] if cpu else ["none", "step", "sqrt"]
-        knobs["remat"] = list(dict.fromkeys([*remats, own["remat"]]))
-    return [dict(zip(knobs, values, strict=True)) for values in itertools.product(*knobs.values())]
-
-
-def _memory() -> float:
-    """Bytes that each device may use."""
-    device = jax.local_devices()[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    if limit:
-        return limit
-    return _free() / jax.local_device_count()  # devices on CPU have one memory
-
-
-def _free() -> int:
-    """What the machine has free, with what it would give up for a program (Linux), or else all it has."""
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) * 1024
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        raise JaxddError("this system does not say how much memory it has: give --budget=4GiB.") from None
 
 
 def stage_fits(stage: engine.StagePlan, budget: float) -> bool:

@@ -19,7 +19,7 @@ from jaxdd import engine, evaluation, methods, report
 from jaxdd._files import write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Distilled, Examples, Method, Network, Recipe
+from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
 from jaxdd.workflows import products
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
@@ -78,8 +78,8 @@ def distill(
         distill({"method": {"name": "kip"}, "run": {"steps": 50}}, "runs/first", evaluate="kernel").result
 
     Args:
-      config: sections `seed`, `data`, `method`, `run`, `evaluation`, see `complete`; `cli.template` makes one with
-        every field.
+      config: sections `seed`, `data`, `method`, `run`, `execution`, `evaluation`, see `complete`; `cli.template` makes
+        one with every field.
       workdir: where everything goes; `distilled.safetensors` in it is the result.
       resume: go on with the run in `workdir`.
       evaluate: "none", "kernel", "quick" (the protocol of that name, and an MLP where the method trains no networks) or
@@ -206,6 +206,7 @@ def _run(task: _Task, loaded: _Loaded, *, resume: bool, tensorboard: bool) -> en
         loaded.method,
         loaded.real.stored,
         seed=task.config["seed"],
+        execution=Execution.of(task.config["execution"]),
         workdir=task.workdir,
         resume=resume,
         # The data's content is part of every run's identity, wherever it lies; how a run is validated is none of it.

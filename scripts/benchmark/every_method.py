@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -13,6 +14,7 @@ from benchmark.flops import of_each_step
 from jaxdd import engine, methods
 from jaxdd.cli import config as configs
 from jaxdd.errors import JaxddError
+from jaxdd.types import AT_ONCE, Execution
 
 POSITIVE = (
     *("batch", "compile_seconds", "seconds", "steps_per_second", "cpu_seconds", "steps"),
@@ -28,39 +30,39 @@ def every_method(seconds: float, *, smoke: bool = False) -> Suite:
 
 # Several networks, or classes, one after the other and all at once.
 SIDE_BY_SIDE = {
-    "dm": ({"classes_per_batch": 1}, {"classes_per_batch": None}),
-    "dc": ({"classes_per_batch": 1}, {"classes_per_batch": None}),
-    "rat_bptt": ({"networks": 4, "networks_per_batch": 1}, {"networks": 4, "networks_per_batch": None}),
+    "dm": {},
+    "dc": {},
+    "rat_bptt": {"networks": 4},
 }
 
 
 def choices(seconds: float, *, smoke: bool = False) -> Suite:
     """Matching of features and of gradients, and unrolled training, each with one thing chosen differently."""
-    for name, (one_by_one, together) in SIDE_BY_SIDE.items():
+    for name, hyper in SIDE_BY_SIDE.items():
         for choice, options in {
             "float32": {"precision": "float32"},
             "bfloat16": {"precision": "bfloat16"},
             "native": {"conv": "xla"},
             "im2col": {"conv": "im2col"},
-            "one_by_one": one_by_one,
-            "together": together,
+            "one_by_one": {"side_by_side": 1, **hyper},
+            "together": {"side_by_side": None, **hyper},
         }.items():
             label = f"{name}_{choice}"
             yield label, functools.partial(method, name, label, seconds, smoke=smoke, **options)
 
 
-def method(
-    name: str, label: str, seconds: float, *, smoke: bool = False, precision: str = "default", **options: Any
-) -> Row:
+def method(name: str, label: str, seconds: float, *, smoke: bool = False, **options: Any) -> Row:
     """A step of a method in a run, on all devices.
 
     Args:
       seconds: for how long steps are timed.
-      options: hyper-parameters beside those of its config; `conv` is that of its network.
+      options: hyper-parameters beside those of its config, and fields of `types.Execution`, which else are as a run on
+        these devices has them; `conv` is that of its network.
 
     Raises:
       JaxddError: if a figure is missing.
     """
+    named = {field: options.pop(field) for field in list(options) if hasattr(AT_ONCE, field)}
     preset, hyper = shipped(name, smoke=smoke)
     kind = hyper.pop("name")
     conv = options.pop("conv", None)
@@ -72,7 +74,7 @@ def method(
     before = device_peak()
     rate, cpu_rate = matmul_rates(*((256, 2) if smoke else ()), devices=jax.devices())
     whole = build if decode is None else engine.decoding(build, decode)
-    plan = engine.plan(whole, real, precision=precision, seconds=0 if smoke else seconds, count=of_each_step)
+    plan = engine.plan(whole, real, execution=Execution(**named), seconds=0 if smoke else seconds, count=of_each_step)
     libraries = {"jaxdd_onednn": "onednn", "cudnn$conv": "cudnn"}
     called = [of for call, of in libraries.items() if call in " ".join(plan.custom_calls)]
     convolution = [*called, conv or "xla"][0] if "model" in hyper else "none"
@@ -84,7 +86,7 @@ def method(
         "preset": preset,
         **{field: hyper[field] for field in ("ipc", "model") if field in hyper},
         **options,
-        "precision": precision if precision != "default" else hyper.get("precision", precision),
+        **dataclasses.asdict(plan.execution),
         "batch": sum(map(len, drawn.rows.values())),
         "compile_seconds": plan.compile_seconds,
         "seconds": plan.seconds_per_step,

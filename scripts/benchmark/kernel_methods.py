@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 
@@ -10,6 +11,7 @@ import numpy as np
 from measuring import Row, Suite, matmul_rate, real_images, update
 
 from jaxdd import engine, methods
+from jaxdd.types import Execution
 
 
 def kernels(repeats: int) -> Suite:
@@ -40,10 +42,13 @@ def features(repeats: int) -> Suite:
     for name, options in {
         "frepo_ipc1": {"ipc": 1},
         "frepo_ipc10": {"ipc": 10},
-        "frepo_ipc10_bf16": {"ipc": 10, "precision": "bfloat16"},
+        "frepo_ipc10_bf16": {"ipc": 10, "target_precision": "bfloat16"},
         "frepo_w32_ipc10": SMALL_FREPO,
     }.items():
-        yield name, functools.partial(update, name, methods.build("frepo", **options), repeats, **options)
+        hyper = {field: value for field, value in options.items() if field != "target_precision"}
+        asked = Execution(target_precision=options.get("target_precision", "default"))
+        recipe = dataclasses.replace(methods.frepo(**hyper), asked=asked)
+        yield name, functools.partial(update, name, recipe, repeats, **options)
     options = {"ipc": 1, "target_batch": 512}
     rfad = methods.build("rfad", **options)
     yield "rfad_ipc1", functools.partial(update, "rfad_ipc1", rfad, max(1, repeats // 4), **options)

@@ -7,7 +7,7 @@ Left out for every operator:
   all of `__post_init__` and `check`, and the range of a `field(..)`. A method's mathematics is not in them; whether a
   check is there at all is what `skip_check` asks;
 * shapes, axes and the number of keys in a split: a wrong one fails at once, by its shape, whatever the tests are like;
-* what belongs to the machine (`target_block`, `classes_per_batch`, `remat`, bytes, seconds, tolerances ..): another
+* what belongs to the machine (`block`, `side_by_side`, `remat`, bytes, seconds, tolerances ..): another
   value, or another branch by it, gives the same result.
 """
 
@@ -26,8 +26,8 @@ _WORDS = words(
 )
 # .. and whole names.
 _NAMES = words(
-    "cache classes_per_batch files_per_task last_words log_every matrix_pixels max_workers maxiter measured_steps "
-    "networks_per_batch window_steps"
+    "cache files_per_task last_words log_every matrix_pixels max_workers maxiter measured_steps "
+    "networks_per_batch side_by_side window_steps"
 )
 _STRUCTURE = words(
     "argnums axes axis axis1 axis2 donate_argnums dtype has_aux in_axes in_shardings indent keepdims ndim num out_axes "

@@ -55,7 +55,7 @@ _SHORT = {
         "--config=frepo",
         "--config.data.name=fashion_mnist",
         "--config.method.model=wide_convnet(width=32)",
-        "--config.method.precision=default",
+        "--config.execution.target_precision=default",
         "--config.evaluation.model=wide_convnet(width=32, norm='none')",
         "--config.run.steps=200",
         "--config.method.decay_steps=200",
@@ -237,7 +237,7 @@ TABLES = {
                 *short,
                 "--evaluate=quick",
                 "--config.evaluation.networks=2",
-                f"--config.run.precision={precision}",
+                f"--config.execution.precision={precision}",
             ]
             for method, short in _SHORT.items()
             for precision in ("float32", "bfloat16")

@@ -1,6 +1,9 @@
 """Shipped configs: complete, buildable, and open to overrides from the command line."""
 
+import dataclasses
+
 import pytest
+from absl import flags
 
 from jaxdd import data, methods, models
 from jaxdd.cli import config as configs
@@ -8,6 +11,7 @@ from jaxdd.cli import preset, template
 from jaxdd.cli.main import main
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
+from jaxdd.types import Execution
 
 
 def shipped():
@@ -25,6 +29,7 @@ def test_every_shipped_config_builds_and_names_what_there_is(path, chosen):
     name = plain["method"].pop("name")
     assert methods.build(name, **plain["method"])
     assert set(plain["method"]) == set(methods.fields(name))  # every hyper-parameter can be overridden
+    assert plain["execution"] == dataclasses.asdict(Execution())  # how a machine goes about it is no preset's
     assert protocols.get(plain["evaluation"]["protocol"])
     assert models.build(plain["evaluation"]["model"] or "convnet", (32, 32, 3), 10)
     assert f"--config={path.stem}" in module.__doc__
@@ -120,3 +125,19 @@ def test_a_config_of_ones_own_without_presets_says_so(tmp_path, capsys):
     own.write_text('from jaxdd.cli import template\n\n\ndef get_config():\n    return template("kip")\n')
     assert main(["distill", f"--config={own}:small", f"--workdir={tmp_path / 'run'}"]) == 2
     assert "this config has no presets" in capsys.readouterr().err
+
+
+def test_flags_of_what_is_the_executions_now_are_taken_for_a_release():
+    values = flags.FlagValues()
+    configs.define_config(values)
+    old = ["--config=dm:smoke", "--config.method.target_block=8", "--config.run.precision=float32"]
+    of_block = pytest.warns(DeprecationWarning, match=r"--config.method.target_block is now --config.execution.block=8")
+    of_precision = pytest.warns(DeprecationWarning, match=r"--config.run.precision is now --config.execution.precision")
+    with of_block, of_precision:
+        configs.parse(values, "plan", [*old, "--config.execution.side_by_side=None"])
+    found = configs.plain(values.config)["execution"]
+    assert found == {**dataclasses.asdict(Execution()), "block": 8, "precision": "float32", "side_by_side": None}
+    fresh = flags.FlagValues()
+    configs.define_config(fresh)
+    with pytest.raises(JaxddError, match="the config has no field 'target_blok'"):
+        configs.parse(fresh, "plan", ["--config=dm:smoke", "--config.method.target_blok=8"])

@@ -15,11 +15,19 @@ OWN = '''
 import jax, jax.numpy as jnp
 from jaxdd import inner
 from jaxdd.data import uniform_sampler
-from jaxdd.types import Distilled, Method
+from jaxdd.types import Distilled, Execution, Method, Recipe
 
 
-def unrolled(remat="step", networks=4, networks_per_batch=1):
+def unrolled(networks=4):
     """Learns images through 36 steps of a linear network; its remat matters."""
+    return Recipe(
+        lambda spec: through(networks, spec.execution.remat, spec.execution.side_by_side),
+        lean=Execution(side_by_side=1, remat="step"),
+        most=lambda spec: Execution(side_by_side=networks),
+    )
+
+
+def through(networks, remat, networks_per_batch):
 
     def init(key, data):
         return {"images": data.images[:10]}
@@ -44,7 +52,7 @@ def unrolled(remat="step", networks=4, networks_per_batch=1):
     return Method(init, uniform_sampler(16), update, lambda s: Distilled(s["images"], jnp.arange(10), params=s))
 
 
-def indifferent(remat="none"):
+def indifferent(remat="none"):  # a field of its own
     """As large in every setting."""
     return Method(
         lambda key, data: {"images": data.images[:10]},
@@ -58,7 +66,7 @@ CONFIG = """
 import ml_collections
 
 def get_config():
-    return ml_collections.ConfigDict({"method": %s, "run": {"steps": 7}})
+    return ml_collections.ConfigDict({"method": %s, "run": {"steps": 7}, **%s})
 """
 
 
@@ -69,9 +77,10 @@ def config(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
 
-    def write(method, **options):
+    def write(method, execution=None, **options):
         path = tmp_path / f"{method}.py"
-        path.write_text(CONFIG % ({"name": f"own_planned:{method}", **options}))
+        sections = {} if execution is None else {"execution": execution}
+        path.write_text(CONFIG % ({"name": f"own_planned:{method}", **options}, sections))
         return f"--config={path}"
 
     return write
@@ -104,36 +113,39 @@ def test_kip_has_one_setting_and_nothing_is_written(tmp_path, monkeypatch, capsy
 
 
 def test_the_fastest_setting_that_fits_is_recommended_as_the_flags_that_give_it(config, capsys):
-    flag = config("unrolled", remat="step", networks_per_batch=1)
+    flag = config("unrolled", {"remat": "auto"}, networks=4)
     result = planned(capsys, flag)
-    step, sqrt = result["settings"]
-    assert step["options"] == {"networks_per_batch": 1, "remat": "step"} and sqrt["options"]["remat"] == "sqrt"
+    (step,) = result["settings"]  # leaner ones are not looked at
     assert result["chosen"] == 0 and result["flags"] == [] and result["steps"] == 7
-    assert step["seconds_per_step"] > 0 and sqrt["seconds_per_step"] is None  # only compiled
-    assert sqrt["peak_bytes"] < step["peak_bytes"]
-    budget = (sqrt["peak_bytes"] + step["peak_bytes"]) // 2
+    assert step["options"] == {"side_by_side": 1, "remat": "step"} and step["seconds_per_step"] > 0
+    budget = step["peak_bytes"] - 1
     result = planned(capsys, flag, f"--budget={budget}")
-    assert result["chosen"] == 1 and result["flags"] == ["--config.method.remat=sqrt"]
+    sqrt = result["settings"][1]
+    assert result["chosen"] == 1 and result["flags"] == ["--config.execution.remat=sqrt"]
     assert result["settings"][0]["seconds_per_step"] is None and result["settings"][1]["seconds_per_step"] > 0
     assert main(["plan", flag, *result["flags"], f"--budget={budget}"]) == 0
     assert "fits as it is" in capsys.readouterr().out
     assert main(["plan", flag, "--budget=1MiB"]) == 2
     error = capsys.readouterr().err
     leanest = f"{sqrt['peak_bytes'] / 2**20:.1f} MiB"
-    assert f"no setting fits the budget of 1.0 MiB on each device: the leanest, {'networks_per_batch=1, '}" in error
+    assert f"no setting fits the budget of 1.0 MiB on each device: the leanest, {'side_by_side=1, '}" in error
     assert "remat=sqrt" in error and leanest in error
 
 
 def test_what_no_flag_can_say_is_a_line_of_the_config(config, capsys):
-    assert main(["plan", config("indifferent")]) == 0  # the method's default is not the fastest
-    assert "write method.remat = 'step' in the config file" in capsys.readouterr().out
-    assert main(["plan", config("indifferent", remat="sqrt")]) == 0
-    assert "append --config.method.remat=step" in capsys.readouterr().out
+    peak = planned(capsys, config("unrolled"))["settings"][0]["peak_bytes"]
+    assert main(["plan", config("unrolled"), f"--budget={peak - 1}"]) == 0  # the config has no such section
+    assert "write execution.remat = 'sqrt' in the config file" in capsys.readouterr().out
+
+
+def test_a_method_without_a_recipe_has_one_setting_and_keeps_its_own_fields(config, capsys):
+    (setting,) = planned(capsys, config("indifferent", remat="sqrt"))["settings"]
+    assert setting["options"] == {} and setting["execution"]["remat"] == "step"
 
 
 def test_fields_of_methods(config):
     config("unrolled")
-    assert fields("own_planned:unrolled") == {"remat": "step", "networks": 4, "networks_per_batch": 1}
+    assert fields("own_planned:unrolled") == {"networks": 4}
     assert fields("kip")["ipc"] == 1
 
 

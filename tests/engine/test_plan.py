@@ -10,7 +10,7 @@ import pytest
 from jaxdd import engine
 from jaxdd.data import uniform_sampler
 from jaxdd.errors import JaxddError
-from jaxdd.types import Distilled, Labels, Method, RealData
+from jaxdd.types import Distilled, Execution, Labels, Method, RealData
 
 
 class State(NamedTuple):
@@ -90,7 +90,7 @@ def test_operations_are_those_of_the_steps_that_were_timed(data):
         asked.append((after.params["images"].shape, set(metrics)))
         return of_step
 
-    cost = engine.plan(followed(), data, count=count, precision="float32")
+    cost = engine.plan(followed(), data, count=count, execution=Execution(precision="float32"))
     assert cost.measured_steps == 2 and cost.cpu_seconds_per_step > 0
     assert cost.flops == (10 + 100) / 2  # the first step is not timed
     assert asked == [((5, 4, 4, 1), {"loss"})] and precisions == ["float32"] * 2

@@ -18,7 +18,7 @@ from jaxdd.data.dataset import compact_data
 from jaxdd.engine.chunk import compile_program
 from jaxdd.engine.log import progress_bar, read_metrics
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import Distilled, Labels, RealData
+from jaxdd.types import Distilled, Execution, Labels, RealData
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_work_of_each_device_falls_with_their_number(data):
 
     def flops(count):
         devices = jax.devices()[:count]
-        program = compile_program(method, data, seed=0, precision="default", devices=devices)
+        program = compile_program(method, data, seed=0, devices=devices)
         return program.chunk.cost_analysis()["flops"]
 
     assert flops(4) < 0.5 * flops(1)
@@ -280,7 +280,7 @@ def test_damaged_checkpoint_is_named(data, tmp_path):
         run(class_means(), data, workdir=tmp_path, resume=True)
 
 
-def test_precision_is_that_of_the_trace_and_part_of_the_run(data, tmp_path):
+def test_precision_is_that_of_the_trace_and_stays_that_of_the_run(data, tmp_path):
     base = class_means()
 
     def update(key, state, batch):
@@ -289,13 +289,13 @@ def test_precision_is_that_of_the_trace_and_part_of_the_run(data, tmp_path):
 
     method = base._replace(update=update)
     assert run(method, data, steps=5).history[-1]["loss"] == 0
-    reduced = run(method, data, steps=5, precision="bfloat16", workdir=tmp_path)
+    reduced = run(method, data, steps=5, execution=Execution(precision="bfloat16"), workdir=tmp_path)
     assert reduced.history[-1]["loss"] == 1
     assert jax.config.jax_default_matmul_precision is None
-    with pytest.raises(JaxddError, match="precision is 'bfloat16' there and 'absent' here"):
-        run(method, data, steps=5, workdir=tmp_path, resume=True)
-    with pytest.raises(JaxddError, match=r"bfloat16"):
-        run(method, data, steps=5, precision="bfloat")
+    again = run(method, data, steps=10, workdir=tmp_path, resume=True)
+    assert again.history[-1]["loss"] == 1 and again.execution.precision == "bfloat16"
+    with pytest.warns(DeprecationWarning, match=r"execution=types.Execution\(precision='bfloat16'\)"):
+        assert run(method, data, steps=5, precision="bfloat16").history[-1]["loss"] == 1
 
 
 @pytest.mark.parametrize("somebody", [True, False])

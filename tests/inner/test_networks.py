@@ -102,7 +102,7 @@ def assert_close(a, b):
 
 
 def compiled(method, data, devices):
-    return compile_program(method, data, seed=0, precision="default", devices=jax.devices()[:devices]).chunk
+    return compile_program(method, data, seed=0, devices=jax.devices()[:devices]).chunk
 
 
 def flops(chunk):

@@ -14,7 +14,7 @@ from jaxdd import inner, methods, models
 from jaxdd.errors import JaxddError
 from jaxdd.methods import Bilevel, Inner, bilevel
 from jaxdd.synthetic import learning_rates, per_leaf, pixels
-from jaxdd.types import Batch, bound
+from jaxdd.types import Batch, Execution, bound
 
 NORMED = models.from_linen(by_hand.Normed(), (14, 14, 1))
 PLAN = np.array([[0, 1, 2], [3, 0, 2], [1, 2, 3]])
@@ -23,13 +23,15 @@ PLAN = np.array([[0, 1, 2], [3, 0, 2], [1, 2, 3]])
 def block(**options):
     """Networks with batch statistics; all that the block can do, and plain gradient descent at a rate of 1."""
     synthetic = learning_rates(pixels(1, init="noise"), 0.05, (3,))
+    gradient = {"gradient": options.pop("gradient")}
     return bilevel(
-        Bilevel(**{"model": NORMED, "networks": 2, "target_batch": 20, "target_block": 10, **options}),
+        Bilevel(model=NORMED, networks=2, target_batch=20, **gradient),
         synthetic,
         per_leaf({name: optax.sgd(1.0) for name in synthetic.learned}),
         Inner(inner.sgd(), lambda key, num_images, num_classes: jnp.asarray(PLAN)),
         penalty=lambda params: 1e-3 * jnp.sum(params["images"] ** 2),
         relabel=lambda labels: jnp.where(labels == 3, 0, labels),
+        lean=Execution(**{"block": 10, "side_by_side": 1, "remat": "step", **options}),
     )
 
 
@@ -57,8 +59,8 @@ def plainly(learned, key, batch):
 @pytest.mark.parametrize(
     "options",
     [
-        {"gradient": "fwdrev", "networks_per_batch": 1},
-        {"gradient": "reverse", "networks_per_batch": None, "target_block": 4},
+        {"gradient": "fwdrev", "side_by_side": 1},
+        {"gradient": "reverse", "side_by_side": None, "block": 4},
     ],
     ids=["fwdrev", "reverse"],
 )
@@ -95,11 +97,7 @@ def test_the_inner_learning_rate_is_given_or_learned(fixed, learned, digits):
     [
         ({"networks": 0}, "networks of DD must be at least 1"),
         ({"gradient": "both"}, "gradient of DD must be one of reverse, fwdrev"),
-        ({"remat": "all"}, "remat of DD must be one of step, sqrt, none"),
-        ({"networks_per_batch": "a"}, "networks_per_batch of DD must be int or None"),
-        ({"networks_per_batch": 0}, "networks_per_batch of DD must be at least 1 or None"),
         ({"target_batch": 0}, "target_batch of DD must be at least 1"),
-        ({"target_block": 0}, "target_block of DD must be at least 1 or None"),
         ({"model": 5}, "model of DD must be str or Network"),
         ({"ipc": 0, "steps": 1}, "ipc of DD must be at least 1"),
     ],

@@ -25,7 +25,7 @@ def on_real(images, labels, plan, key, batch):
 
 def test_bptt_updates_are_those_of_the_formula(digits):
     """All images at every step; by gradient descent with a momentum of a half."""
-    method = methods.bptt(model=MLP, ipc=2, **INNER, target_block=10, learning_rate=0.3)
+    method = toys.build("bptt", model=MLP, ipc=2, **INNER, block=10, learning_rate=0.3)
 
     @jax.jit
     @jax.value_and_grad

@@ -15,6 +15,7 @@ from matching_by_hand import (
     assert_first_images_are_real,
     assert_sees,
     cross_entropy,
+    frozen,
     gradient,
     keys_of,
     one,
@@ -65,6 +66,7 @@ def test_two_updates_of_the_images_by_hand(ran, digits):
     @jax.jit
     def loss_and_slope(update):
         start = one((update.before.networks.theta, update.before.networks.stats))
+        start = frozen(network, start, update.batch.images)  # six of each class, none of them augmented
 
         def of_class(images, real, label, key):
             drawn = augment.draw(key, 1)
@@ -111,6 +113,12 @@ def test_what_it_minimises_falls(ran):
     _, _, method, found, _ = ran
     assert_falls(method, found)
     assert_distils(method, found, lambda stored: stored)
+
+
+def test_it_learns_on_networks_with_batch_normalisation(digits):
+    options = {**OPTIONS, "learning_rate": 0.3, "matching_steps": 1}
+    method, found, _ = run("dc", digits, 15, model="convnet(width=8, depth=1, norm='batch')", **options)
+    assert_falls(method, found)
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,15 @@ CLASSES = 5  # divides over no number of devices
 MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=1)"
 TINY = {
     "kip": {"ipc": 2, "target_batch": 40, "ridge": 1e-3},
-    "bptt": {"ipc": 1, "model": MLP, "steps": 2, "target_batch": 40, "target_block": 8},
-    "rat_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 2, "target_batch": 40, "target_block": 8},
-    "frepo": {"ipc": 2, "model": MLP, "pool": 3, "max_age": 3, "target_batch": 40, "target_block": 4, "ridge": 1e-3},
-    "rcig": {"ipc": 1, "model": MLP, "pool": 2, "pool_steps": 2, "target_batch": 40, "target_block": 4,
+    "bptt": {"ipc": 1, "model": MLP, "steps": 2, "target_batch": 40, "block": 8},
+    "rat_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 2, "target_batch": 40, "block": 8},
+    "frepo": {"ipc": 2, "model": MLP, "pool": 3, "max_age": 3, "target_batch": 40, "block": 4, "ridge": 1e-3},
+    "rcig": {"ipc": 1, "model": MLP, "pool": 2, "pool_steps": 2, "target_batch": 40, "block": 4,
              # More of conjugate gradients only follow the rounding of the first, to 1e-2 of the gradient.
              "inner_steps": 5, "hessian_steps": 5},
-    "dm": {"model": CONVNET, "target_per_class": 8, "target_block": 4},
-    "dc": {"model": MLP, "target_per_class": 8, "target_block": 4, "matching_steps": 2, "epochs": 2},
-    "cafe": {"model": MLP, "target_per_class": 8, "target_block": 4, "query": 4, "max_epochs": 3},
+    "dm": {"model": CONVNET, "target_per_class": 8, "block": 4},
+    "dc": {"model": MLP, "target_per_class": 8, "block": 4, "matching_steps": 2, "epochs": 2},
+    "cafe": {"model": MLP, "target_per_class": 8, "block": 4, "query": 4, "max_epochs": 3},
     "ncfm": {"model": CONVNET, "ipc": 1, "target_per_class": 8, "networks": 2, "frequencies": 8,
              "augmentation": "none"},  # it would be drawn for each real image
     "mtt": {"model": MLP, "ipc": 2, "steps": 2, "span": 1, "max_start": 1, "experts": 4, "expert_epochs": 1,
@@ -51,12 +51,12 @@ def of_four(name):
     """A method that sees in an update what four devices see: of those that match classes, as many of each."""
     sizes = {field: 4 * TINY[name][field] for field in ("target_per_class", "query") if field in TINY[name]}
     sizes |= {"experts_per_update": 4} if name == "mtt" else {}
-    return bound(methods.build(name, **{**TINY[name], **sizes}), spec_of(name))
+    return bound(toys.build(name, **{**TINY[name], **sizes}), spec_of(name))
 
 
 def spec_of(name):
     """With the tables of its stages."""
-    return Spec.of(engine.foretold(methods.build(name, **TINY[name]), REAL))
+    return Spec.of(engine.foretold(toys.build(name, **TINY[name]), REAL))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def start():
 
     @functools.cache
     def of_method(name):
-        method, real = of_four(name), engine.foretold(methods.build(name, **TINY[name]), REAL)
+        method, real = of_four(name), engine.foretold(toys.build(name, **TINY[name]), REAL)
         first = jax.jit(lambda key: method.init(key, real))(jax.random.key(0))
         return first, [engine.draw(method, real, key) for key in jax.random.split(jax.random.key(2), STEPS)]
 
@@ -130,7 +130,7 @@ def test_updates_are_the_same_on_any_number_of_devices(name, count, start, alone
 @pytest.mark.endurance  # what four devices save goes on on two, and on one, in tests of the engine, too
 @pytest.mark.parametrize("counts", [(4, 1), (8, 4, 2, 1)])
 def test_a_pool_saved_on_several_devices_goes_on_on_fewer(counts, tmp_path):
-    method = bound(methods.frepo(**TINY["frepo"]), REAL)
+    method = bound(toys.build("frepo", **TINY["frepo"]), REAL)
     for done, count in enumerate(counts):
         options = {"workdir": tmp_path, "resume": True, "devices": jax.devices()[:count]}
         resumed = toys.run(method, REAL, steps=done + 2, **options)
@@ -169,7 +169,7 @@ def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, map
     """And every device goes on with the same state."""
     state, (batch, *_) = start(name)
     expected, expected_metrics = alone(name)[0]
-    update = functools.partial(bound(methods.build(name, **TINY[name]), spec_of(name)).update, axis_name="i")
+    update = functools.partial(bound(toys.build(name, **TINY[name]), spec_of(name)).update, axis_name="i")
     update = mapped(update, axis_name="i", in_axes=(None, None, 0))
     update = jax.jit(update) if mapped is jax.vmap else update
     states, metrics = update(jax.random.key(0), state, dealt(batch, name, 4))

@@ -14,7 +14,7 @@ from jaxdd.types import TRAINED_FEATURES, Batch, bound
 NORMED = models.from_linen(by_hand.Normed(), (14, 14, 1))
 OPTIONS = {
     "model": NORMED, "pool": 3, "max_age": 3, "pool_learning_rate": 0.01, "networks": 2, "target_batch": 20,
-    "target_block": 8, "learning_rate": 0.1, "decay_steps": 4, "ridge": 1e-2,
+    "block": 8, "learning_rate": 0.1, "decay_steps": 4, "ridge": 1e-2,
 }  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def done(digits):
         params = {**state.params, "labels": 0.1 * state.params["labels"] + 0.01 * jnp.arange(4)[None]}
         return state._replace(params=params, pool=state.pool._replace(age=jnp.array([0, 3, 0])))
 
-    return toys.updates(methods.frepo(**OPTIONS, flip=True), digits, 40, start=start)
+    return toys.updates(toys.build("frepo", **OPTIONS, flip=True), digits, 40, start=start)
 
 
 @jax.jit
@@ -114,7 +114,9 @@ def test_it_learns(done):
 
 def test_the_file_says_how_it_predicts_and_the_solve_may_be_in_float64(digits):
     """As the program does, here of convolutions, which sees no mirror images unless it is told."""
-    method = bound(methods.frepo(**{**OPTIONS, "model": "wide_convnet(width=4, depth=1)", "float64": True}), digits)
+    method = bound(
+        toys.build("frepo", **{**OPTIONS, "model": "wide_convnet(width=4, depth=1)", "float64": True}), digits
+    )
     state = jax.eval_shape(method.init, jax.random.key(0), digits)
     batch = Batch.of(*(leaf[:20] for leaf in digits.examples))
     program = str(jax.make_jaxpr(method.update)(jax.random.key(0), state, batch))
@@ -130,12 +132,10 @@ def test_the_file_says_how_it_predicts_and_the_solve_may_be_in_float64(digits):
     [
         ({"pool": 0}, "pool of FRePo must be at least 1"),
         ({"networks": 4, "pool": 3}, "networks of FRePo must be at least 1 and at most the pool"),
-        ({"precision": "bf16"}, "precision of FRePo must be one of"),
         ({"max_age": 0}, "max_age of FRePo must be at least 1"),
         ({"ridge": -1.0}, "ridge of FRePo must be at least 0"),
         ({"ipc": 0}, "ipc of FRePo must be at least 1"),
         ({"decay_steps": 0}, "decay_steps of FRePo must be at least 1"),
-        ({"target_block": 0}, "target_block of FRePo must be at least 1 or None"),
         ({"learning_rate": 0.0}, "learning_rate of FRePo must be positive and finite"),
     ],
 )

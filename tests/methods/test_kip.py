@@ -17,7 +17,7 @@ from jaxdd.engine.placement import AXIS, make_mesh, replicated
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import share_networks
 from jaxdd.methods import KIP, build, kip
-from jaxdd.types import Batch, Labels, RealData, bound
+from jaxdd.types import Batch, Execution, Labels, RealData, bound
 
 LEARNED = {
     "ipc": 3, "target_batch": 40, "learning_rate": 0.02, "label_learning_rate": 0.01, "ema": 0.15, "ridge": 0.05,
@@ -157,8 +157,8 @@ def test_convolutional_kernels_by_blocks(rng):
     """At full precision too, and with the loss of the whole kernel; the file names their stem and not their blocks."""
     images = jnp.array(rng.normal(size=(12, 4, 4, 1)), jnp.float32)
     real = RealData.of(images, Labels.index(np.arange(12) % 3))
-    options = {"kernel": "conv_ntk", "depth": 0, "stem": True, "ridge": 0.01, "target_batch": 6, "kernel_block": 2}
-    method = bound(kip(**options), real)
+    options = {"kernel": "conv_ntk", "depth": 0, "stem": True, "ridge": 0.01, "target_batch": 6}
+    method = bound(kip(**options), real, Execution(block=2))
     state, batch = jax.jit(method.init)(jax.random.key(0), real), Batch.of(*(leaf[:6] for leaf in real.examples))
     with models.matmul_precision("bfloat16"):
         traced = jax.jit(method.update).trace(jax.random.key(0), state, batch)
@@ -183,9 +183,9 @@ def noise():
     return RealData.of(jnp.array(images, jnp.float32), Labels.index(np.arange(2400) % 5))
 
 
-def compiled_update(noise, devices=1, **options):
+def compiled_update(noise, devices=1, execution=None):
     """With its state, for a support of 60 and 2,400 targets."""
-    method = bound(kip(ipc=12, target_batch=2400, **options), noise)
+    method = bound(kip(ipc=12, target_batch=2400), noise, execution)
     mesh = make_mesh(jax.devices()[:devices])
     whole, split = replicated(mesh), NamedSharding(mesh, PartitionSpec(AXIS))
     state = jax.jit(method.init, out_shardings=whole)(jax.random.key(0), noise)
@@ -202,7 +202,7 @@ def unblocked(noise):
 
 @pytest.mark.parametrize("devices", [4, pytest.param(1, marks=pytest.mark.endurance)])
 def test_tiles_change_nothing_but_memory(noise, unblocked, devices):
-    update, state, batch = compiled_update(noise, devices, target_block=100, kernel_block=25)
+    update, state, batch = compiled_update(noise, devices, execution=Execution(block=25))
     (params, *_), metrics = update(jax.random.key(0), state, batch)
     (expected, *_), of_all = unblocked[1]
     for name, leaf in expected.items():
@@ -229,9 +229,6 @@ def test_each_device_holds_and_computes_its_share_of_the_tiles(noise, unblocked,
         ({"corruption": 1.0}, "under 1"),
         ({"kernel": "rbf"}, "nngp"),
         ({"stem": True}, "stem of KIP must be False for a fully-connected kernel"),
-        ({"kernel_block": 0}, "kernel_block of KIP must be at least 1 or None"),
-        ({"target_block": 300}, r"target_block of KIP must be None, or a divisor of target_batch \(2500\)"),
-        ({"target_block": 500, "labels": "solve"}, "where labels are not solved for, got 500"),
         ({"lerning_rate": 0.1}, "did you mean 'learning_rate'"),
         ({"learning_rate": 0.0}, "positive"),
         ({"ipc": "a"}, "ipc of KIP must be int, got 'a'"),

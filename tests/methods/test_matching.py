@@ -1,5 +1,8 @@
 """What the matching methods share: gradients and layers class by class, both sides alike; a run that goes on."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from matching_by_hand import (
     CLASSES,
     assert_close,
+    frozen,
     gradient,
     real_gradient,
     tiny,
@@ -17,7 +21,7 @@ from jaxdd import losses, methods, models
 from jaxdd.data import class_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.methods import Classes, Matching, match_gradients, match_layers
-from jaxdd.types import NetworkState
+from jaxdd.types import AT_ONCE, NetworkState
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +49,45 @@ def by_loop(of_class, classes):
 
 
 def test_gradient_matching_is_that_of_a_loop_over_classes(classes, network, start):
-    """One class after the other or side by side, in blocks or, where these do not divide the class, in one."""
+    """One class after the other or side by side, in blocks or, where these do not divide the class, in one. Networks
+    with running statistics have those of all real images here on both sides."""
+    means = frozen(network, start, classes.real)
 
     def distance(theirs, ours):
         return sum(jnp.abs(a - b).sum() for a, b in zip(*map(jax.tree.leaves, (theirs, ours)), strict=True))
 
     def in_blocks(real, images, label):
-        return distance(real_gradient(network, start, real, label), gradient(network, start, images, label))
+        return distance(real_gradient(network, means, real, label), gradient(network, means, images, label))
 
     def at_once(real, images, label):
-        return distance(gradient(network, start, real, label), gradient(network, start, images, label))
+        return distance(gradient(network, means, real, label), gradient(network, means, images, label))
 
     for side_by_side, block, of_class in ((1, 3, in_blocks), (None, 4, at_once)):
-        config = Matching(target_per_class=6, target_block=block, classes_per_batch=side_by_side)
+        config = Matching(target_per_class=6)
+        execution = dataclasses.replace(AT_ONCE, block=block, side_by_side=side_by_side)
         match = match_gradients(config, distance)
-        found = jax.jit(lambda key, match=match: match(network, start, classes, key))(jax.random.key(1))
+        found = jax.jit(functools.partial(match, network, start, classes, execution=execution))(jax.random.key(1))
         assert_close(found, by_loop(of_class, classes))
+
+
+def test_batch_normalisation_is_that_of_sixteen_real_images_of_each_class(digits):
+    """Together, as they are, on both sides."""
+    network = models.build("convnet(width=4, depth=1, norm='batch')", (14, 14, 1), CLASSES)
+    theta, stats = network.init(jax.random.key(0))
+    chosen = class_sampler(20)(jax.random.key(3), digits.labels)
+    images = digits.images[chosen].reshape(CLASSES, 20, *digits.images.shape[1:])
+    classes = Classes(images[:, :2], images[:, 2:])
+    mixed = classes.real[:, :16].reshape(-1, *images.shape[2:])
+    moments = network.norms(theta, mixed, stats, mode="batch")[1].batch[0]
+    means = {"batch_stats": {"norm_0": {"mean": moments.mean, "var": moments.variance}}}
+    assert jax.tree.structure(means) == jax.tree.structure(stats)
+
+    def of_class(real, images, label):
+        return losses.gradient_matching(*(gradient(network, (theta, means), side, label) for side in (real, images)))
+
+    match = match_gradients(Matching(), losses.gradient_matching)
+    found = jax.jit(functools.partial(match, network, NetworkState(theta, stats), classes))(jax.random.key(1))
+    assert_close(found, by_loop(of_class, classes), 1e-4)
 
 
 def test_layer_matching_is_that_of_a_loop_over_classes(classes, network, start):
@@ -81,9 +108,10 @@ def test_layer_matching_is_that_of_a_loop_over_classes(classes, network, start):
         def distance(real, synthetic, key):
             return (jax.random.uniform(key, (CLASSES,)) * ((real.mean(1) - synthetic.mean(1)) ** 2).sum(1)).sum()
 
-        config = Matching(target_per_class=6, target_block=block, classes_per_batch=side_by_side)
+        config = Matching(target_per_class=6)
+        execution = dataclasses.replace(AT_ONCE, block=block, side_by_side=side_by_side)
         match = match_layers(config, lambda layers: layers[-2], distance)
-        found = jax.jit(lambda key, match=match: match(network, start, classes, key))(jax.random.key(1))
+        found = jax.jit(functools.partial(match, network, start, classes, execution=execution))(jax.random.key(1))
         assert_close(found, by_loop(of_class, classes))
 
 
@@ -100,12 +128,14 @@ def test_only_real_examples_are_seen_in_less_precision(by, classes):
         return {"kernel": jnp.zeros((196, CLASSES))}
 
     plain = models.from_functions(theta, lambda theta, images: layers(theta, images)[-1], layers=layers)
-    config = Matching(precision="bfloat16", target_block=None)
+    config, execution = Matching(), dataclasses.replace(AT_ONCE, target_precision="bfloat16")
     match = {
         "gradients": match_gradients(config, losses.gradient_matching),
         "layers": match_layers(config, lambda layers: layers[-2], lambda real, ours, key: real.sum() * ours.sum()),
     }[by]
-    jax.eval_shape(lambda key: match(plain, NetworkState(*plain.init(key)), classes, key), jax.random.key(0))
+    jax.eval_shape(
+        lambda key: match(plain, NetworkState(*plain.init(key)), classes, key, execution=execution), jax.random.key(0)
+    )
     assert seen == {6: {"bfloat16"}, 3: {None}}
 
 
@@ -135,9 +165,6 @@ def test_a_network_without_layers_is_one_sentence(digits):
     [
         ({"ipc": 0}, "ipc of DM must be at least 1"),
         ({"target_per_class": 0}, "target_per_class of DM must be at least 1"),
-        ({"target_block": 0}, "target_block of DM must be at least 1 or None"),
-        ({"classes_per_batch": 0}, "classes_per_batch of DM must be at least 1 or None"),
-        ({"precision": "half"}, "precision of DM must be one of default, float32, bfloat16"),
         ({"learning_rate": 0.0}, "learning_rate of DM must be positive"),
         ({"augmentation": "colour_crop"}, "did you mean 'color'"),
     ],

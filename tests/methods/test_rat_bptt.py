@@ -13,7 +13,7 @@ from jaxdd.errors import JaxddError
 MLP = "mlp(width=8, depth=1)"
 OPTIONS = {
     "model": MLP, "ipc": 2, "steps": 4, "window": 2, "start": 1, "per_class": 1, "inner_learning_rate": 0.02,
-    "target_batch": 20, "target_block": 10, "learning_rate": 0.03, "label_learning_rate": 0.05, "clip": 1.5,
+    "target_batch": 20, "block": 10, "learning_rate": 0.03, "label_learning_rate": 0.05, "clip": 1.5,
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def plainly(learned, plan, begin, theta, batch):
 
 def test_updates_are_those_of_the_formula(digits):
     """The second gradient of the images is cut; that of the labels is not, but they stay non-negative."""
-    done = toys.updates(methods.rat_bptt(**OPTIONS, learn_labels=True), digits, seed=26)
+    done = toys.updates(toys.build("rat_bptt", **OPTIONS, learn_labels=True), digits, seed=26)
     optimizers, rates = {leaf: by_hand.Adam() for leaf in ("images", "labels")}, {"images": 0.03, "labels": 0.05}
     places, lengths, running = [], [], None
     for update in done:
@@ -83,7 +83,7 @@ def test_updates_are_those_of_the_formula(digits):
 
 def test_the_last_window_and_labels_that_stay(digits):
     """Images start as noise of norm 1."""
-    (update,) = toys.updates(methods.rat_bptt(**{**OPTIONS, "place": "last"}), digits, count=1)
+    (update,) = toys.updates(toys.build("rat_bptt", **{**OPTIONS, "place": "last"}), digits, count=1)
     plan, _, theta = drawn(update.key)
     loss, slopes = plainly(update.before.params, plan, 2, theta, update.batch)
     assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)

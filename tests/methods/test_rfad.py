@@ -15,14 +15,14 @@ from jaxdd.types import Batch, bound
 
 MLP = "mlp(width=64, depth=1)"
 OPTIONS = {
-    "model": MLP, "ipc": 2, "networks": 2, "target_batch": 40, "target_block": 16, "learning_rate": 0.02,
+    "model": MLP, "ipc": 2, "networks": 2, "target_batch": 40, "block": 16, "learning_rate": 0.02,
     "scale_learning_rate": 0.05, "w_std": 1.2, "b_std": 0.3, "ridge": 0.02,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def done(digits):
-    return toys.updates(methods.rfad(**OPTIONS), digits, 40)
+    return toys.updates(toys.build("rfad", **OPTIONS), digits, 40)
 
 
 @jax.jit
@@ -64,7 +64,7 @@ def test_updates_are_those_of_the_formula(done):
 
 def test_the_loss_may_be_the_squared_error(digits):
     """Which leaves the scale as it is."""
-    (update,) = toys.updates(methods.rfad(**OPTIONS, loss="squared_error"), digits, count=1)
+    (update,) = toys.updates(toys.build("rfad", **OPTIONS, loss="squared_error"), digits, count=1)
     loss, slopes = plainly(with_scale(update.before), update.key, update.batch, True)
     assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-4)
     by_hand.assert_stepped(update, slopes, {"images": by_hand.AdaBelief()}, {"images": 0.02})
@@ -75,20 +75,20 @@ def test_it_learns_and_its_file_predicts(done, mnist, digits):
     """With four times as many networks, and always the same."""
     losses = [float(update.metrics["loss"]) for update in done]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5]) and done[-1].after.log_scale > 0
-    distilled = jax.jit(bound(methods.rfad(**OPTIONS), digits).distilled)(done[-1].after)
+    distilled = jax.jit(bound(toys.build("rfad", **OPTIONS), digits).distilled)(done[-1].after)
     facts = {"name": "random_features", "model": MLP, "networks": 8, "seed": 0, "w_std": 1.2, "b_std": 0.3}
     assert dict(distilled.kernel) == {**facts, "ridge": 0.02, "float64": True}
     predictor = evaluation.Predictor.of(dict(distilled.kernel), (14, 14, 1), 4)
     held_out = toys.few(mnist.validation, every=1).examples
-    first = jax.jit(bound(methods.rfad(**OPTIONS), digits).distilled)(done[0].before)
+    first = jax.jit(bound(toys.build("rfad", **OPTIONS), digits).distilled)(done[0].before)
     ours, real = (evaluation.kernel_accuracy(predictor, one, held_out) for one in (distilled, first))
     assert ours > max(0.8, real + 0.03) and ours == evaluation.kernel_accuracy(predictor, distilled, held_out)
 
 
 @pytest.mark.parametrize("networks", [4, pytest.param(1, marks=pytest.mark.endurance)])
 def test_devices_share_the_networks_or_the_real_images(networks, digits):
-    options = {"model": MLP, "networks": networks, "target_batch": 320, "target_block": None, "float64": False}
-    method = bound(methods.build("rfad", **options), digits)
+    options = {"model": MLP, "networks": networks, "target_batch": 320, "block": None, "float64": False}
+    method = bound(toys.build("rfad", **options), digits)
     key = jax.random.key(0)
     state = jax.jit(method.init)(key, digits)
     batch = Batch.of(digits.images[:320], digits.labels.values[:320])
@@ -111,10 +111,8 @@ def test_devices_share_the_networks_or_the_real_images(networks, digits):
         ({"ipc": 0}, "ipc of RFAD must be at least 1"),
         ({"networks": 0}, "networks of RFAD must be at least 1"),
         ({"loss": "mse"}, "loss of RFAD must be one of cross_entropy, squared_error"),
-        ({"precision": "x"}, "precision of RFAD must be one of"),
         ({"ridge": -1.0}, "ridge of RFAD must be at least 0"),
         ({"scale_learning_rate": 0.0}, "scale_learning_rate of RFAD must be positive and finite"),
-        ({"target_block": 0}, "target_block of RFAD must be at least 1 or None"),
     ],
 )
 def test_bad_hyper_parameters(options, sentence):

@@ -117,8 +117,7 @@ def test_every_choice_is_one_that_its_method_has():
     rows = dict(every_method.choices(1.0))
     for name, options in every_method.SIDE_BY_SIDE.items():
         assert {f"{name}_{choice}" for choice in ("float32", "bfloat16", "native", "im2col", "together")} <= set(rows)
-        for of in options:
-            assert methods.build(name, **of)
+        assert methods.build(name, **options)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,7 @@ def test_a_model_with_another_convolution(model, expected):
 @pytest.mark.endurance
 def test_a_row_of_a_method_has_all_figures_and_they_are_the_tables(small, tmp_path, monkeypatch):
     kip = every_method.method("kip", "kip", 0.0, smoke=True)
-    options = {"precision": "bfloat16", "conv": "im2col", "classes_per_batch": None}
+    options = {"precision": "bfloat16", "conv": "im2col", "side_by_side": None}
     dm = every_method.method("dm", "dm_im2col", 0.0, smoke=True, **options)
     assert (kip["convolution"], dm["convolution"], dm["precision"]) == ("none", "im2col", "bfloat16")
     assert kip["batch"] == 500 and kip["steps"] == 2 and kip["devices"] == jax.device_count() and kip["data"] == "noise"

@@ -142,7 +142,7 @@ LEAVES = [
     ("negate_condition", "while a < b:\n    a += 1"),
     ("drop_term", "while a < b:\n    a += c"),
     # The machine's.
-    ("scale_default", "class A:\n    target_block: int = 16\n    classes_per_batch: int = 1\n    ipc: int = 1"),
+    ("scale_default", "class A:\n    block: int = 16\n    side_by_side: int = 1\n    ipc: int = 1"),
     ("scale_constant", "_WINDOW_BYTES = 2**26\nx = f(block=4, rtol=0.1)"),
     ("drop_function", "_ENDLESS = 2**31 - 1"),
     ("negate_condition", "if target_block is None or len(x) <= target_block:\n    y = 1"),

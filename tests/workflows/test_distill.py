@@ -32,6 +32,27 @@ def test_resume_may_ask_for_more_steps_and_starts_fresh_in_an_empty_directory(co
     assert outcome.path.read_bytes() == whole.path.read_bytes()
 
 
+def test_how_a_machine_goes_about_it_is_no_part_of_a_run(config, tmp_path):
+    """Neither of its identity nor of its file; and a run from when it was goes on."""
+    run, named = config("dm"), {"execution": {"block": 8, "side_by_side": None}}
+    first, second = (
+        workflows.distill({**run, **how}, tmp_path / str(len(how)), evaluate="none").path for how in ({}, named)
+    )
+    assert json.loads((second.parent / "execution.json").read_text())["block"] == 8
+    texts = [(path.parent / "run.json").read_text() for path in (first, second)]
+    headers = [DistilledDataset.read(path).header for path in (first, second)]
+    assert texts[0] == texts[1] and headers[0]["config"] == headers[1]["config"]
+    assert not {"block", "side_by_side", "precision", "execution"} & set(json.dumps(headers[0]).split('"'))
+
+    before = json.loads(texts[0])
+    before["config"]["method"] |= {"target_block": 4, "classes_per_batch": 1, "precision": "default"}
+    (first.parent / "run.json").write_text(json.dumps(before))
+    (first.parent / "execution.json").unlink()
+    outcome = workflows.distill(config("dm", run={"steps": 8}), first.parent, resume=True, evaluate="none")
+    assert outcome.result["resumed_from"] == 6
+    assert json.loads((first.parent / "execution.json").read_text())["block"] == 4
+
+
 @pytest.mark.parametrize("name", ["README.md", "metrics.jsonl"])
 def test_a_directory_of_somebody_else_is_left_alone(name, config, tmp_path):
     (tmp_path / name).write_text("MINE")

@@ -13,7 +13,7 @@ import optax
 
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
-from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive, require
+from jaxdd.methods._hyper import HyperParameters, at_least, field, positive, require
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render, with_mirror_images
 from jaxdd.types import (
@@ -21,6 +21,7 @@ from jaxdd.types import (
     Array,
     Batch,
     Distilled,
+    Execution,
     Key,
     Method,
     Metrics,
@@ -44,10 +45,7 @@ class FRePo(HyperParameters):
       pool, max_age: networks in the pool, and updates after which one is replaced, see `inner.pool`.
       pool_learning_rate: Adam's, for the networks.
       networks: of the pool, that an update uses; its gradient is their mean.
-      networks_per_batch: how many of them side by side, see `inner.map_networks`; None for all.
       target_batch: real examples an update.
-      target_block: real examples of one forward pass, which bounds the memory; None for all.
-      precision: of the forward pass of the real examples, see `models.matmul_precision`.
       learning_rate: LAMB's, for images and labels.
       decay_steps: updates over which it falls to a tenth, by a cosine: the length of the run.
       flip: the support of the regression is also seen mirrored (CIFAR and larger); the pool's networks are trained on
@@ -62,10 +60,7 @@ class FRePo(HyperParameters):
     max_age: int = field(100, at_least(1))
     pool_learning_rate: float = field(3e-4, positive)
     networks: int = field(1, at_least(1))
-    networks_per_batch: int | None = field(1, at_least(1))
     target_batch: int = field(1024, at_least(1))
-    target_block: int | None = field(64, at_least(1))
-    precision: str = field("default", one_of(models.PRECISIONS))
     learning_rate: float = field(3e-4, positive)
     decay_steps: int = field(500_000, at_least(1))
     flip: bool = False
@@ -104,7 +99,7 @@ def frepo(config: FRePo) -> Recipe:
             inner.regression(network),
             size=config.pool,
             max_age=config.max_age,
-            batch_size=config.networks_per_batch,
+            batch_size=spec.execution.side_by_side,
         )
 
         def init(key: Key, data: RealData) -> FRePoState:
@@ -121,8 +116,8 @@ def frepo(config: FRePo) -> Recipe:
             def features(images: Array) -> Array:
                 return network.features(start.theta, images, start.stats)[0]
 
-            with models.matmul_precision(config.precision):
-                targets = inner.map_blocks(features, batch.images, config.target_block)
+            with models.matmul_precision(spec.execution.target_precision):
+                targets = inner.map_blocks(features, batch.images, spec.execution.block)
             support = features(images)
             predictions = predict(kernels.feature_kernel(targets, support), kernels.feature_kernel(support), labels)
             loss = losses.squared_error(predictions, losses.centred_one_hot(batch.labels, spec.num_classes)).mean()
@@ -139,7 +134,7 @@ def frepo(config: FRePo) -> Recipe:
                 return jax.value_and_grad(objective, has_aux=True)(state.params, start, batch)
 
             (loss, accuracy), grads = inner.map_networks(
-                one, chosen, batch_size=config.networks_per_batch, axis_name=axis_name
+                one, chosen, batch_size=spec.execution.side_by_side, axis_name=axis_name
             )
             params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
             slots = pool.advance(state.pool, chosen, key_advance, synthetic.render(params))
@@ -150,4 +145,8 @@ def frepo(config: FRePo) -> Recipe:
 
         return Method(init, uniform_sampler(config.target_batch), update, product)
 
-    return Recipe(bind)
+    return Recipe(
+        bind,
+        lean=Execution(block=64, side_by_side=1, target_precision="default"),
+        most=lambda spec: Execution(block=config.target_batch, side_by_side=config.networks),
+    )

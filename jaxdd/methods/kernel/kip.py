@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from jaxdd.losses import centred_one_hot, squared_error
 from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive, require
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import corrupted, descend, learned_labels, moving_average, per_leaf, pixels, render
-from jaxdd.types import Batch, Distilled, Examples, Key, Method, Metrics, RealData
+from jaxdd.types import Batch, Distilled, Examples, Execution, Key, Method, Metrics, RealData, Recipe, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +36,10 @@ class KIP(HyperParameters):
       ema: decay of the exponential moving average of the iterates that is the result (Loo et al. 2023 use 0.99; the
         paper none); 0 gives the bare last iterate.
       target_batch: real examples a step, class-balanced.
-      target_block: of them evaluated at once, which bounds the memory; a divisor of `target_batch`, or None for all.
-        Only where labels are not solved for, which takes all targets at once.
       corruption: ρ, the share of each image's pixels that is noise and stays so.
       kernel, depth, activation, w_std, b_std: the kernel, see `kernels.nngp_and_ntk`, or `kernels.conv_nngp_and_ntk`
         for "conv_nngp" and "conv_ntk", which are for GPUs: some 20 ms an entry and update on a CPU.
       stem: of a convolutional kernel: a convolution and activation before its blocks, as the paper's "ConvNet" has.
-      kernel_block: what is evaluated of a kernel at once, which bounds the memory: images of each set for a
-        convolutional kernel (None: 4), rows for a fully-connected one (None: all).
       ridge: relative to the mean diagonal of the support's kernel.
       float64: solve in float64.
     """
@@ -54,7 +51,6 @@ class KIP(HyperParameters):
     label_learning_rate: float = field(0.003, positive)
     ema: float = field(0.99, at_least(0, under=1))
     target_batch: int = field(2500, at_least(1))
-    target_block: int | None = field(None, at_least(1))
     corruption: float = field(0.0, at_least(0, under=1))
     kernel: str = field("ntk", one_of(kernels.NAMES))
     depth: int = field(1, at_least(0))
@@ -62,19 +58,11 @@ class KIP(HyperParameters):
     w_std: float = math.sqrt(2)
     b_std: float = 0.1
     stem: bool = False
-    kernel_block: int | None = field(None, at_least(1))
     ridge: float = field(1e-6, at_least(0))
     float64: bool = False
 
     def check(self):
-        require(
-            self,
-            target_block=(
-                self.target_block is None or (self.target_batch % self.target_block == 0 and self.labels != "solve"),
-                f"None, or a divisor of target_batch ({self.target_batch}) where labels are not solved for",
-            ),
-            stem=(not self.stem or self.convolutional, "False for a fully-connected kernel"),
-        )
+        require(self, stem=(not self.stem or self.convolutional, "False for a fully-connected kernel"))
 
     @property
     def convolutional(self) -> bool:
@@ -106,22 +94,34 @@ class KIPState(NamedTuple):
 
 
 @method(KIP)
-def kip(config: KIP) -> Method:
+def kip(config: KIP) -> Recipe:
     """Kernel Inducing Points: images (and labels) from which kernel ridge regression predicts the training set.
 
     Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` over the support by Adam (Nguyen et al. 2021, eq. 3).
 
     The support is solved for once a step, and its coefficients serve every target: so the devices of a run share the
-    targets, and each takes its own by blocks, of which one, `(target_block, s)`, is in memory at a time. The rows of
-    the support's own kernel are shared, too (not those of a convolutional one, which each device evaluates), and taken
-    by `kernel_block`. But each device factorises that kernel, and holds it whole. A device's bytes, beside a few dozen
-    for each number of the support, for s images, t targets of d numbers, D devices and blocks of b:
+    targets, and each takes its own by the execution's blocks, of which one, `(block, s)`, is in memory at a time. The
+    rows of the support's own kernel are shared, too (not those of a convolutional one, which each device evaluates),
+    and taken by blocks as well. But each device factorises that kernel, and holds it whole. A device's bytes, beside a
+    few dozen for each number of the support, for s images, t targets of d numbers, D devices and blocks of b:
 
         4 max(4 s², s² + 6 b s + t d / D)
 
+    Of a convolutional kernel a block is of images of each set, and all targets are taken at once; so are they where
+    labels are solved for.
     """
-    block: dict[str, Any] = {} if config.kernel_block is None else {"block": config.kernel_block}
-    kernel = kernels.build(**config.kernel_options, **block)
+    # So few images of each set are what a CPU's cache holds of a convolutional kernel.
+    lean = Execution(block=4 if config.convolutional else None)
+    return Recipe(functools.partial(_bind, config), lean=lean, most=lambda spec: Execution(block=config.target_batch))
+
+
+def _bind(config: KIP, spec: Spec) -> Method:
+    block = spec.execution.block
+    if config.convolutional:
+        in_kernel, of_targets = block or config.target_batch, None
+    else:
+        in_kernel, of_targets = block, _divisor(config.target_batch, block)
+    kernel = kernels.build(**config.kernel_options, block=in_kernel)
     solver = {"ridge": config.ridge, "float64": config.float64}
     synthetic = pixels(config.ipc, init=config.init, labels="centred")
     if config.labels != "fixed":
@@ -162,7 +162,7 @@ def kip(config: KIP) -> Method:
     def descended(state: KIPState, examples: Examples, axis_name: str | None):
         support, pull = jax.vjp(support_of, state.params)
         on_targets = jax.value_and_grad(inner.mean_over_blocks, argnums=1, has_aux=True)
-        result = on_targets(objective, support, examples, config.target_block)
+        result = on_targets(objective, support, examples, of_targets)
         outcome, cotangent = inner.pmean(result, axis_name)
         (grads,) = pull(cotangent)
         return *descend(synthetic, optimizer, grads, state.opt_state, state.params), outcome
@@ -187,3 +187,8 @@ def kip(config: KIP) -> Method:
         return render(synthetic, state.average, kernel=facts, iterate="average" if config.ema else "last")
 
     return Method(init, balanced_sampler(config.target_batch), update, product)
+
+
+def _divisor(count: int, block: int | None) -> int | None:
+    """The largest block of targets up to this one that divides their number."""
+    return None if block is None else next(size for size in range(min(block, count), 0, -1) if count % size == 0)

@@ -12,7 +12,7 @@ import optax
 
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
-from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive
+from jaxdd.methods._hyper import HyperParameters, at_least, field, positive
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, moving_average, per_leaf, pixels, render, with_mirror_images
 from jaxdd.types import (
@@ -20,6 +20,7 @@ from jaxdd.types import (
     Array,
     Batch,
     Distilled,
+    Execution,
     Key,
     Method,
     Metrics,
@@ -33,7 +34,7 @@ from jaxdd.types import (
 
 @dataclasses.dataclass(frozen=True)
 class RCIG(HyperParameters):
-    """Hyper-parameters of RCIG; the authors' for images of 28 and 32 pixels, but for `ridge`, `flip`, `target_block`.
+    """Hyper-parameters of RCIG; the authors' for images of 28 and 32 pixels, but for `ridge` and `flip`.
 
     Both solves are conjugate gradients, where the authors have Adam with learning rates that a search finds. The
     networks are theirs with ReLU for its smoothed form, softplus(60 x) / 60.
@@ -47,8 +48,6 @@ class RCIG(HyperParameters):
       inner_steps: of the inner problem's solve.
       hessian_steps: of the solve with its Hessian.
       target_batch: real examples an update.
-      target_block: real examples of one pass, which bounds the memory; None for all.
-      precision: of the passes of the real examples, see `models.matmul_precision`.
       learning_rate: AdaBelief's, for images and labels.
       scale_learning_rate: AdaBelief's, for the logarithm of the scale of the predictions.
       ema: decay of the moving average of the iterates, which is the result.
@@ -66,8 +65,6 @@ class RCIG(HyperParameters):
     inner_steps: int = field(20, at_least(1))
     hessian_steps: int = field(20, at_least(1))
     target_batch: int = field(1024, at_least(1))
-    target_block: int | None = field(64, at_least(1))
-    precision: str = field("default", one_of(models.PRECISIONS))
     learning_rate: float = field(3e-3, positive)
     scale_learning_rate: float = field(0.03, positive)
     ema: float = field(0.99, at_least(0, under=1))
@@ -151,10 +148,10 @@ def rcig(config: RCIG) -> Recipe:
                 params, log_scale = learned
                 images, labels = support(params)
                 features, outputs = linear(body, images)
-                with models.matmul_precision(config.precision):
+                with models.matmul_precision(spec.execution.target_precision):
                     # Once more on the way back, which is only to the body: one block's memory.
                     of_block = jax.checkpoint(functools.partial(linear, body))
-                    targets, predictions = inner.map_blocks(of_block, batch.images, config.target_block)
+                    targets, predictions = inner.map_blocks(of_block, batch.images, spec.execution.block)
                 head = solve(head_kernel(features), labels - outputs)
                 predictions += jnp.matmul(head_kernel(targets, features), head, precision="highest")
                 loss = losses.cross_entropy(jnp.exp(log_scale) * predictions, batch.labels).mean()
@@ -195,4 +192,8 @@ def rcig(config: RCIG) -> Recipe:
 
         return Method(init, uniform_sampler(config.target_batch), update, product)
 
-    return Recipe(bind)
+    return Recipe(
+        bind,
+        lean=Execution(block=64, target_precision="default"),
+        most=lambda spec: Execution(block=config.target_batch),
+    )

@@ -15,7 +15,19 @@ from jaxdd.data import balanced_sampler
 from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render
-from jaxdd.types import RANDOM_FEATURES, Array, Batch, Distilled, Key, Method, Metrics, RealData, Recipe, Spec
+from jaxdd.types import (
+    RANDOM_FEATURES,
+    Array,
+    Batch,
+    Distilled,
+    Execution,
+    Key,
+    Method,
+    Metrics,
+    RealData,
+    Recipe,
+    Spec,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +39,6 @@ class RFAD(HyperParameters):
       model: network whose features are taken, with new random weights in every update, see `models.build`.
       networks: how many.
       target_batch: real examples an update, class-balanced.
-      target_block: of them in one forward pass, which bounds the memory; None for all.
-      precision: of that forward pass, see `models.matmul_precision`.
       loss: "cross_entropy" of the predictions times a learned scale (Platt), or "squared_error".
       learning_rate: AdaBelief's, for images and labels.
       scale_learning_rate: AdaBelief's, for the logarithm of the scale.
@@ -41,8 +51,6 @@ class RFAD(HyperParameters):
     model: str = "convnet(width=256, norm='none', initializer='he')"
     networks: int = field(8, at_least(1))
     target_batch: int = field(5120, at_least(1))
-    target_block: int | None = field(64, at_least(1))
-    precision: str = field("default", one_of(models.PRECISIONS))
     loss: str = field("cross_entropy", one_of(("cross_entropy", "squared_error")))
     learning_rate: float = field(1e-3, positive)
     scale_learning_rate: float = field(1e-2, positive)
@@ -95,17 +103,17 @@ def rfad(config: RFAD) -> Recipe:
             def features(images: Array, block: int | None = None) -> Array:
                 """Of all networks side by side: their kernel is the mean of the networks' own."""
 
-                @jax.checkpoint  # one network after the other, and once more on the way back: one network's memory
+                @jax.checkpoint  # once more on the way back: the memory of the networks that are side by side
                 def of_network(key: Key) -> Array:
                     theta, stats = network.init(jax.random.clone(key))  # the same networks for both sets of images
                     return inner.map_blocks(lambda rows: network.features(theta, rows, stats)[0], images, block)
 
-                each = inner.each_network(of_network, keys, batch_size=1)
+                each = inner.each_network(of_network, keys, batch_size=spec.execution.side_by_side)
                 return jnp.moveaxis(each, 0, 1).reshape(len(images), -1)
 
             support = features(images)
-            with models.matmul_precision(config.precision):
-                targets = features(batch.images, config.target_block)
+            with models.matmul_precision(spec.execution.target_precision):
+                targets = features(batch.images, spec.execution.block)
             predictions = predict(kernel(targets, support), kernel(support), labels)
             if config.loss == "cross_entropy":
                 loss = losses.cross_entropy(jnp.exp(log_scale) * predictions, batch.labels)
@@ -127,4 +135,8 @@ def rfad(config: RFAD) -> Recipe:
 
         return Method(init, balanced_sampler(config.target_batch), update, product)
 
-    return Recipe(bind)
+    return Recipe(
+        bind,
+        lean=Execution(block=64, side_by_side=1, target_precision="default"),
+        most=lambda spec: Execution(block=config.target_batch, side_by_side=config.networks),
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,13 +14,15 @@ import optax
 
 from jaxdd import inner, losses, models
 from jaxdd.data import augmentation, class_sampler
-from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive
+from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, positive
 from jaxdd.synthetic import Params, SyntheticSet, descend, per_leaf, render
 from jaxdd.types import (
+    AT_ONCE,
     EXAMPLES,
     Array,
     Batch,
     Examples,
+    Execution,
     Indices,
     Key,
     Labels,
@@ -37,6 +41,10 @@ FURTHER = f"{EXAMPLES}/further"
 """The draw of real examples that are not matched."""
 AUGMENTATION = accepted_by(augmentation.named)
 """What a field that names an augmentation may be."""
+LEAN = Execution(block=16, side_by_side=1, target_precision="default")
+"""So few real examples of a class in one pass that a network's maps stay in a CPU's cache, one class after the other;
+devices share the classes."""
+_FOR_STATISTICS = 16  # real examples of each class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +57,6 @@ class Matching(HyperParameters):
       model: network through which images are seen, in training mode and without a key, so without dropout; see
         `models.build`.
       target_per_class: real examples of each class an update.
-      target_block: of them in one pass, which bounds the memory if it divides; None for all. So few that a network's
-        maps stay in a CPU's cache are also the fastest there, for accelerators there can be more.
-      classes_per_batch: how many classes' real examples, and gradients, side by side, see `inner.each_network`; None
-        for all. Devices share the classes.
-      precision: of the passes of real examples, see `models.matmul_precision`.
       augmentation: of both sides alike (siamese), see `data.augmentation.named`; "none" for none.
       learning_rate: of gradient descent on the images, with momentum 0.5.
     """
@@ -62,9 +65,6 @@ class Matching(HyperParameters):
     init: str = "real"
     model: str | Network = "convnet"
     target_per_class: int = field(256, at_least(1))
-    target_block: int | None = field(16, at_least(1))
-    classes_per_batch: int | None = field(1, at_least(1))
-    precision: str = field("default", one_of(models.PRECISIONS))
     augmentation: str = field("none", AUGMENTATION)
     learning_rate: float = field(0.1, positive)
 
@@ -133,7 +133,8 @@ class Classes(NamedTuple):
 
 Match = Callable[..., tuple[Array, Array]]
 """`match(network, start, classes, key, axis_name=None) -> (loss, its gradient at the synthetic images)`; under a named
-axis `classes.real` are those of one device, and the loss is that of all."""
+axis `classes.real` are those of one device, and the loss is that of all. One that also takes `execution` is given it,
+with numbers in all fields: `block` real examples of a class in one pass, `side_by_side` classes."""
 
 
 class MatchingState(NamedTuple):
@@ -151,6 +152,7 @@ def matching(
     *,
     optimizer: optax.GradientTransformation | None = None,
     sample: Callable[[Key, Labels], Indices] | None = None,
+    lean: Execution = LEAN,
 ) -> Recipe:
     """A method that minimises a matching loss over the images of a set with fixed hard labels.
 
@@ -160,6 +162,7 @@ def matching(
       networks: `networks(network, num_classes)`, where networks come from; they are shown `Shown`.
       optimizer: of every learned leaf; gradient descent with momentum 0.5 by default.
       sample: further real examples an update, which `Networks.advance` sees.
+      lean: see `types.Recipe`.
     """
     if optimizer is None:
         optimizer = optax.sgd(config.learning_rate, momentum=0.5)
@@ -175,6 +178,8 @@ def matching(
     def bind(spec: Spec) -> Method:
         network = models.build(config.model, spec.image_shape, spec.num_classes)
         source = networks(network, spec.num_classes)
+        takes = "execution" in inspect.signature(match).parameters
+        matched = functools.partial(match, execution=spec.execution) if takes else match
 
         def init(key: Key, data: RealData) -> MatchingState:
             key_params, key_networks = jax.random.split(key)
@@ -189,7 +194,7 @@ def matching(
             classes = Classes(*(of.reshape(spec.num_classes, -1, *of.shape[1:]) for of in (rendered, batch.images)))
             tickets = source.choose(key_start, 1)
             start = source.start(state.networks, jax.tree.map(lambda leaf: leaf[0], tickets))
-            loss, slopes = match(network, start, classes, key_match, axis_name)
+            loss, slopes = matched(network, start, classes, key_match, axis_name)
             (grads,) = to_params(slopes.reshape(rendered.shape))
             params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
             images = synthetic.render(params).images
@@ -201,11 +206,20 @@ def matching(
 
         return Method(init, draw, update, lambda state: render(synthetic, state.params))
 
-    return Recipe(bind)
+    return Recipe(bind, lean=lean, most=functools.partial(most, config))
+
+
+def most(config: Matching, spec: Spec) -> Execution:
+    """All real examples of a class in one pass, all classes at once, see `types.Recipe`."""
+    return Execution(block=config.target_per_class, side_by_side=spec.num_classes)
 
 
 def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array]) -> Match:
     """The sum over classes of a distance between the gradients of the cross-entropy on both sides.
+
+    Both sides are normalised by themselves where a network has no running statistics. One that has them, as batch
+    normalisation does, is frozen: by the statistics of 16 real images of each class of the update together, as Zhao et
+    al. (2021) do it, since a batch of one class says little of what a network sees in training.
 
     Args:
       distance: `distance(of the real examples, of the synthetic ones)`, two pytrees like theta.
@@ -213,12 +227,22 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
     augment = augmentation.named(config.augmentation)
 
     def match(
-        network: Network, start: NetworkState, classes: Classes, key: Key, axis_name: str | None = None
+        network: Network,
+        start: NetworkState,
+        classes: Classes,
+        key: Key,
+        axis_name: str | None = None,
+        execution: Execution = AT_ONCE,
     ) -> tuple[Array, Array]:
         theta, stats = start
+        mode = "batch"
+        if jax.tree.leaves(stats):
+            mode, seen_first = "eval", inner.all_gather(classes.real[:, :_FOR_STATISTICS], axis_name, axis=1)
+            mixed = seen_first[:, :_FOR_STATISTICS].reshape(-1, *classes.real.shape[2:])
+            stats = models.frozen_statistics(network, theta, mixed, stats)
 
         def cross_entropy(theta: PyTree, batch: Examples) -> tuple[Array, tuple[()]]:
-            logits, _ = network.apply(theta, batch.images, stats, mode="batch")
+            logits, _ = network.apply(theta, batch.images, stats, mode=mode)
             return losses.cross_entropy(logits, batch.labels).mean(), ()
 
         def one(of_class: tuple[Array, Array, Array, Key]) -> tuple[Array, Array]:
@@ -228,9 +252,9 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
             def seen(images: Array) -> Examples:
                 return Examples(augment.apply(images, drawn), jnp.full(len(images), label))
 
-            with models.matmul_precision(config.precision):
+            with models.matmul_precision(execution.target_precision):
                 of_real = jax.grad(inner.mean_over_blocks, argnums=1, has_aux=True)
-                target, _ = of_real(cross_entropy, theta, seen(real), config.target_block)
+                target, _ = of_real(cross_entropy, theta, seen(real), execution.block)
             target = inner.pmean(target, axis_name)
 
             def loss(images: Array) -> Array:
@@ -241,7 +265,7 @@ def match_gradients(config: Matching, distance: Callable[[PyTree, PyTree], Array
 
         count = len(classes.images)
         over = (*classes, jnp.arange(count), jax.random.split(key, count))
-        per_class, slopes = inner.each_network(one, over, batch_size=config.classes_per_batch)
+        per_class, slopes = inner.each_network(one, over, batch_size=execution.side_by_side)
         return per_class.sum(), slopes
 
     return match
@@ -258,22 +282,30 @@ def _seeing(see: See, network: Network, start: NetworkState) -> Callable[[Array]
 
 
 def see_real(
-    config: Matching, see: See, network: Network, start: NetworkState, real: Array, drawn: PyTree, axis_name: str | None
+    config: Matching,
+    see: See,
+    network: Network,
+    start: NetworkState,
+    real: Array,
+    drawn: PyTree,
+    axis_name: str | None,
+    execution: Execution = AT_ONCE,
 ) -> PyTree:
     """What is seen of the real images `(classes, b, h, w, c)` of every class, leaves `(classes, rows, ..)`.
 
     Args:
       drawn: of the augmentation, one for each class.
+      execution: `block` images of a class in one pass, `side_by_side` classes.
     """
     augment = augmentation.named(config.augmentation)
 
     seen = _seeing(see, network, start)
 
     def one(of_class: tuple[Array, PyTree]) -> PyTree:
-        return inner.map_blocks(seen, augment.apply(*of_class), config.target_block)
+        return inner.map_blocks(seen, augment.apply(*of_class), execution.block)
 
-    with models.matmul_precision(config.precision):
-        found = inner.each_network(one, (real, drawn), batch_size=config.classes_per_batch)
+    with models.matmul_precision(execution.target_precision):
+        found = inner.each_network(one, (real, drawn), batch_size=execution.side_by_side)
     return inner.all_gather(found, axis_name, axis=1)
 
 
@@ -287,11 +319,16 @@ def match_layers(config: Matching, see: See, distance: Callable[[PyTree, PyTree,
     augment = augmentation.named(config.augmentation)
 
     def match(
-        network: Network, start: NetworkState, classes: Classes, key: Key, axis_name: str | None = None
+        network: Network,
+        start: NetworkState,
+        classes: Classes,
+        key: Key,
+        axis_name: str | None = None,
+        execution: Execution = AT_ONCE,
     ) -> tuple[Array, Array]:
         key_draw, key_distance = jax.random.split(key)
         drawn = jax.vmap(lambda key: augment.draw(key, 1))(jax.random.split(key_draw, len(classes.images)))
-        real = see_real(config, see, network, start, classes.real, drawn, axis_name)
+        real = see_real(config, see, network, start, classes.real, drawn, axis_name, execution)
 
         seen = _seeing(see, network, start)
 

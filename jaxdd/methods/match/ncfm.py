@@ -15,7 +15,7 @@ from jaxdd import inner, losses, models, training
 from jaxdd.data import augmentation, class_sampler
 from jaxdd.methods._hyper import at_least, between, field, positive
 from jaxdd.methods._registry import method
-from jaxdd.methods.match._matching import Matching, see_real
+from jaxdd.methods.match._matching import LEAN, Matching, most, see_real
 from jaxdd.synthetic import Params, clipped, multi_formation, per_leaf, pixels, render
 from jaxdd.types import (
     EXAMPLES,
@@ -53,7 +53,6 @@ class NCFM(Matching):
     """
 
     target_per_class: int = 1024
-    target_block: int | None = 128
     augmentation: str = "idc-match"
     learning_rate: float = 0.004
     factor: int = field(2, at_least(1))
@@ -141,7 +140,7 @@ def ncfm(config: NCFM) -> Recipe:
                 for key in (key_draw, key_calibrate)
             )
             real = batch.images.reshape(count, -1, *batch.images.shape[1:])
-            real = see_real(config, match.see, network, start, real, of_match, axis_name)
+            real = see_real(config, match.see, network, start, real, of_match, axis_name, spec.execution)
             at = match.frequencies(key_frequencies, real.shape[-1])
 
             def matched(state: NCFMState, of_class: tuple) -> tuple[NCFMState, Array]:
@@ -161,7 +160,12 @@ def ncfm(config: NCFM) -> Recipe:
 
         return Method(init, sample, update, lambda state: render(synthetic, state.params))
 
-    return Recipe(bind, stages=lambda spec: (networks(config, spec),))
+    return Recipe(
+        bind,
+        stages=lambda spec: (networks(config, spec),),
+        lean=dataclasses.replace(LEAN, block=128),
+        most=functools.partial(most, config),
+    )
 
 
 _DECAY = 5e-4  # AdamW's; the authors' images are pixels in [0, 1], so that it pulls towards black

@@ -17,6 +17,7 @@ from jaxdd.synthetic import Params, descend, learning_rates, per_leaf, pixels, r
 from jaxdd.types import (
     Array,
     Batch,
+    Execution,
     Indices,
     Key,
     Labels,
@@ -50,11 +51,10 @@ class MTT(HyperParameters):
       learning_rate, rate_learning_rate: of gradient descent, with momentum 0.5, on images and on the step size.
       inner_learning_rate: where the step size starts; it is learned as a plain number of at least 1e-6.
       experts_per_update: whose losses are averaged; the authors take one.
-      networks_per_batch: how many of them side by side, see `inner.map_networks`; None for all.
       experts, expert_epochs, expert_batch, expert_learning_rate: networks that are trained on the real data in a stage
         before, by plain gradient descent, and what they are at each epoch. A last batch that is not whole is left out,
         which the authors' is not.
-      gradient, remat: see `inner.unroll`.
+      gradient: see `inner.unroll`.
     """
 
     ipc: int = field(10, at_least(1))
@@ -69,13 +69,11 @@ class MTT(HyperParameters):
     rate_learning_rate: float = field(1e-5, positive)
     inner_learning_rate: float = field(0.001, positive)
     experts_per_update: int = field(1, at_least(1))
-    networks_per_batch: int | None = field(1, at_least(1))
     experts: int = field(100, at_least(1))
     expert_epochs: int = field(50, at_least(1))
     expert_batch: int = field(256, at_least(1))
     expert_learning_rate: float = field(0.01, positive)
     gradient: str = field("fwdrev", one_of(inner.GRADIENTS))
-    remat: str = field("step", one_of(inner.REMATS))
 
     def check(self):
         last = self.expert_epochs - self.span + 1
@@ -139,7 +137,7 @@ def mtt(config: MTT) -> Recipe:
                 feed,
                 config.steps,
                 gradient=config.gradient,
-                remat=config.remat,
+                remat=spec.execution.remat,
             ).theta
             return losses.trajectory_matching(student, start.theta, goal.theta)
 
@@ -151,7 +149,7 @@ def mtt(config: MTT) -> Recipe:
             def one(of_expert: tuple[NetworkState, Key]) -> tuple[Array, Params]:
                 return jax.value_and_grad(objective)(state.params, *of_expert)
 
-            loss, grads = inner.map_networks(one, over, batch_size=config.networks_per_batch, axis_name=axis_name)
+            loss, grads = inner.map_networks(one, over, batch_size=spec.execution.side_by_side, axis_name=axis_name)
             params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
             norm = optax.tree.norm({leaf: grads[leaf] for leaf in synthetic.learned})
             metrics = {"loss": loss, "gradient_norm": norm, "step_size": params["learning_rates"]}
@@ -159,7 +157,12 @@ def mtt(config: MTT) -> Recipe:
 
         return Method(init, sample, update, lambda state: render(synthetic, state.params))
 
-    return Recipe(bind, stages=lambda spec: (experts(config, spec),))
+    return Recipe(
+        bind,
+        stages=lambda spec: (experts(config, spec),),
+        lean=Execution(side_by_side=1, remat="step"),
+        most=lambda spec: Execution(side_by_side=config.experts_per_update),
+    )
 
 
 def experts(config: MTT, spec: Spec) -> Stage:

@@ -21,6 +21,7 @@ from jaxdd.types import (
     Batch,
     Distilled,
     Examples,
+    Execution,
     Indices,
     Key,
     Method,
@@ -36,6 +37,9 @@ from jaxdd.types import (
 
 Params = dict[str, Array]
 
+LEAN = Execution(block=256, side_by_side=1, remat="step")
+"""Real examples of one forward pass, networks."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Bilevel(HyperParameters):
@@ -45,21 +49,15 @@ class Bilevel(HyperParameters):
       ipc: images per class.
       model: network that is trained, see `models.build`.
       networks: how many an update trains; their gradients are averaged.
-      networks_per_batch: how many of them side by side, see `inner.map_networks`; None for all.
-      target_batch: real examples an update.
-      target_block: real examples of one forward pass, which bounds the memory if it divides `target_batch`; None for
-        all. A network with batch normalisation sees all of them at once, whatever this is.
-      gradient, remat: see `inner.unroll`.
+      target_batch: real examples an update; a network with batch normalisation sees all of them in one pass.
+      gradient: see `inner.unroll`.
     """
 
     ipc: int = field(1, at_least(1))
     model: str | Network = "convnet"
     networks: int = field(1, at_least(1))
-    networks_per_batch: int | None = field(1, at_least(1))
     target_batch: int = field(1024, at_least(1))
-    target_block: int | None = field(256, at_least(1))
     gradient: str = field("fwdrev", one_of(inner.GRADIENTS))
-    remat: str = field("step", one_of(inner.REMATS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +100,7 @@ def bilevel(
     penalty: Callable[[Params], Array] | None = None,
     relabel: Callable[[Array], Array] | None = None,
     describe: Callable[[int, PyTree], dict[str, Any]] | None = None,
+    lean: Execution = LEAN,
 ) -> Recipe:
     """A method that minimises the cross-entropy on real data of networks trained on the synthetic set.
 
@@ -115,6 +114,7 @@ def bilevel(
       penalty: added to the loss.
       relabel: what the real labels are taken for; for attacks.
       describe: `describe(num_images, kept)`, fields of `types.Training`, from what the networks' source keeps.
+      lean: see `types.Recipe`; a block that does not divide `target_batch` is all of it.
     """
 
     def bind(spec: Spec) -> Method:
@@ -145,7 +145,7 @@ def bilevel(
                 steps,
                 prefix=inner.window_start(training.place, key_window, steps, len(plan), start=training.start),
                 gradient=config.gradient,
-                remat=config.remat,
+                remat=spec.execution.remat,
             ).theta
 
         def objective(params: Params, start: NetworkState, examples: Examples, key: Key) -> tuple[Array, Array]:
@@ -159,7 +159,7 @@ def bilevel(
             if jax.tree.leaves(start.stats):  # each block, and each device's share, would be normalised by itself
                 loss, accuracy = on_real(theta, examples)
             else:
-                loss, accuracy = inner.mean_over_blocks(on_real, theta, examples, config.target_block)
+                loss, accuracy = inner.mean_over_blocks(on_real, theta, examples, spec.execution.block)
             return loss + (penalty(params) if penalty else 0.0), accuracy
 
         def update(
@@ -176,7 +176,7 @@ def bilevel(
 
             keys = jax.random.split(key, config.networks)
             (loss, accuracy), grads = inner.map_networks(
-                one, keys, batch_size=config.networks_per_batch, axis_name=axis_name
+                one, keys, batch_size=spec.execution.side_by_side, axis_name=axis_name
             )
             params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
             norm = optax.tree.norm({leaf: grads[leaf] for leaf in synthetic.learned})
@@ -190,7 +190,10 @@ def bilevel(
 
         return Method(init, uniform_sampler(config.target_batch), update, product)
 
-    return Recipe(bind)
+    def most(spec: Spec) -> Execution:
+        return Execution(block=config.target_batch, side_by_side=config.networks)
+
+    return Recipe(bind, lean=lean, most=most)
 
 
 def class_batches(per_class: int | None, steps: int) -> Callable[[Key, int, int], Indices]:

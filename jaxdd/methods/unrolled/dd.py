@@ -10,7 +10,7 @@ import optax
 from jaxdd import inner
 from jaxdd.methods._hyper import at_least, field, more_than, one_of, positive, require
 from jaxdd.methods._registry import method
-from jaxdd.methods.unrolled._bilevel import Bilevel, Inner, bilevel
+from jaxdd.methods.unrolled._bilevel import LEAN, Bilevel, Inner, bilevel
 from jaxdd.synthetic import SyntheticSet, clip_by_running_norm, learning_rates, per_leaf, pixels
 from jaxdd.types import Indices, Network, PyTree, Recipe, leaves_by_path
 
@@ -40,7 +40,6 @@ class DD(Bilevel):
     ipc: int = 10
     model: str | Network = "lenet"
     networks: int = 4
-    target_block: int | None = None
     initialisation: str = field("random", one_of(INITIALISATIONS))
     steps: int = field(10, at_least(1))
     epochs: int = field(3, at_least(1))
@@ -86,4 +85,5 @@ def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Recipe:
         Inner(inner.sgd(), lambda key, num_images, num_classes: plan(num_images)),
         networks=inner.fixed if fixed else inner.fresh,
         describe=describe,
+        lean=dataclasses.replace(LEAN, block=None),  # a LeNet's maps are small
     )

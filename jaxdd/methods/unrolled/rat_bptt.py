@@ -9,7 +9,7 @@ import optax
 from jaxdd import inner
 from jaxdd.methods._hyper import at_least, field, more_than, one_of, positive, require
 from jaxdd.methods._registry import method
-from jaxdd.methods.unrolled._bilevel import Bilevel, Inner, bilevel, class_batches
+from jaxdd.methods.unrolled._bilevel import LEAN, Bilevel, Inner, bilevel, class_batches
 from jaxdd.synthetic import clip_by_running_norm, learned_labels, per_leaf, pixels
 from jaxdd.types import Recipe
 
@@ -34,7 +34,6 @@ class RaTBPTT(Bilevel):
 
     ipc: int = 10
     target_batch: int = 5000
-    target_block: int | None = 500
     init: str = "unit"
     learn_labels: bool = False
     steps: int = 200
@@ -81,4 +80,5 @@ def rat_bptt(config: RaTBPTT) -> Recipe:
             place=config.place,
             start=config.start,
         ),
+        lean=dataclasses.replace(LEAN, block=500),
     )
