@@ -6,7 +6,7 @@ from jaxdd.engine.feed import draw
 from jaxdd.engine.plan import Plan, StagePlan, plan, plan_stages
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, run
-from jaxdd.engine.stages import foretold
+from jaxdd.engine.stages import foretold, provide
 
 __all__ = [
     "Plan",
@@ -21,5 +21,6 @@ __all__ = [
     "one_blas_thread",
     "plan",
     "plan_stages",
+    "provide",
     "run",
 ]
