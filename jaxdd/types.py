@@ -673,20 +673,28 @@ class Spec:
 class Record:
     """What training writes down on its way: a stage, as rows of a table that the run after it draws from.
 
+        Record(1, lambda state: state.features, first=False, block=500)  # of 500 examples at every step
+
     Attributes:
       every: steps between two rows, at least 1. The first row, of each part of a stage, is of its first state, before
         any step.
       of: a row, from a state; pure.
+      first: whether there is that first row. Without it the first is of the state after `every` steps.
+      block: so many rows each time instead of one, one after the other: `of` gives leaves `(block, ..)`.
 
     Raises:
-      JaxddError: if `every` is not a whole number of at least 1.
+      JaxddError: if `every` or `block` is not a whole number of at least 1.
     """
 
     every: int
     of: Callable[[State], PyTree]
+    first: bool = True
+    block: int | None = None
 
     def __post_init__(self):
         _check_count("a record's every", self.every)
+        if self.block is not None:
+            _check_count("a record's block", self.block)
 
 
 def _check_count(what: str, count: Any) -> None:
@@ -757,7 +765,9 @@ class Stage:
     @property
     def rows_of_part(self) -> int:
         """Rows that each part writes down."""
-        return 0 if self.record is None else self.steps // self.record.every + 1
+        if self.record is None:
+            return 0
+        return (self.steps // self.record.every + self.record.first) * (self.record.block or 1)
 
     def parts_for(self, spec: Spec) -> Parts:
         """What it is made of."""

@@ -24,6 +24,18 @@ def define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_float("learning_rate", None, "fix the protocol's learning rate", lower_bound=0.0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of the networks", flag_values=values)
+    flags.DEFINE_string(
+        "transfer",
+        None,
+        "of a set without classes: another data set to measure pretrained networks on",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "fine_tuning",
+        None,
+        "of a set without classes: protocol of fine-tuning, beside linear probes",
+        flag_values=values,
+    )
     evaluation_flags(values)
 
 
@@ -45,5 +57,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
         learning_rate=values.learning_rate,
         seed=values.seed,
         full_data=values.full_data,
+        target=values.transfer,
+        fine_tuning=values.fine_tuning,
     )
     finish(values, outcome.result, outcome.rows, f"{path}: {outcome.summary}")

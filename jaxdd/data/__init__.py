@@ -9,6 +9,7 @@ from __future__ import annotations
 from jaxdd.data.augmentation import Augmentation, cutmix, siamese
 from jaxdd.data.dataset import Dataset, Split, compact_data, from_arrays, real_data
 from jaxdd.data.herding import herding
+from jaxdd.data.resizing import resized
 from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, epoch_sampler, uniform_sampler
 from jaxdd.data.sources import available, load
 from jaxdd.data.transforms import (
@@ -45,6 +46,7 @@ __all__ = [
     "herding",
     "load",
     "real_data",
+    "resized",
     "siamese",
     "transform_from_tensors",
     "transform_to_tensors",

@@ -8,7 +8,7 @@ from jaxdd.engine.parts import first_state
 from jaxdd.engine.plan import Fit, Plan, StagePlan, fit_to, plan, plan_stages
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, run
-from jaxdd.engine.stages import foretold, shape_of_product
+from jaxdd.engine.stages import foretold, provide, shape_of_product
 
 __all__ = [
     "Fit",
@@ -27,6 +27,7 @@ __all__ = [
     "one_blas_thread",
     "plan",
     "plan_stages",
+    "provide",
     "run",
     "shape_of_product",
 ]

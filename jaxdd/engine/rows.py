@@ -27,10 +27,11 @@ class Rows:
     Args:
       folder: of a file for each leaf, which the first process writes; None for memory, each process its own.
       of: a row, from the state of a part; pure.
-      row: its shapes.
+      row: what `of` gives, by shapes.
       groups: the parts. If `stacked`, states are those of a group at once.
       every: steps between two rows.
       first: whether there is one of each part's first state, before any step.
+      block: what `of` gives is so many rows, leaves `(block, ..)`, which are written one after the other.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Rows:
         every: int,
         first: bool,
         mesh: jax.sharding.Mesh,
+        block: int | None = None,
     ):
         self.every, self._first = every, first
         self._groups, self._of_part = groups, groups.steps // every + first
@@ -51,8 +53,10 @@ class Rows:
         together = jax.vmap(of) if stacked else lambda state: jax.tree.map(lambda leaf: leaf[None], of(state))
         self._rows = jax.jit(together, out_shardings=replicated(mesh))
         self._structure = jax.tree.structure(row)
+        self._block = block or 1
+        count = groups.count * self._of_part * self._block
         self._shapes = {
-            name: ((groups.count * self._of_part, *leaf.shape), np.dtype(leaf.dtype))
+            name: ((count, *leaf.shape[block is not None :]), np.dtype(leaf.dtype))
             for name, leaf in leaves_by_path(row).items()
         }
         self.num_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._shapes.values())
@@ -70,7 +74,8 @@ class Rows:
             for array, leaf in zip(self._opened(), rows, strict=True):
                 for part, of_part in enumerate(np.asarray(leaf), group * self._groups.size):
                     if part < self._groups.count:
-                        array[part * self._of_part + index] = of_part
+                        at = (part * self._of_part + index) * self._block
+                        array[at : at + self._block] = of_part
 
         self._write(write)
 

@@ -62,6 +62,25 @@ def provided(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
     return data, contents
 
 
+def provide(
+    method: Any,
+    data: RealData,
+    *,
+    seed: int = 0,
+    precision: str = "default",
+    config: Mapping[str, Any] | None = None,
+    devices: Sequence[Any] | None = None,
+) -> RealData:
+    """Data with the tables and assets of all stages that a method needs, from the cache where they lie there.
+
+    So what stages left can be used without a run; arguments are those of the run that is to have the same ones.
+
+    Raises:
+      JaxddError, RunInterrupted: as `run`; what a stage has done is kept.
+    """
+    return provided(method, data, config or {}, How(seed, precision, devices))[0]
+
+
 def _is_whole(directory: pathlib.Path) -> bool:
     """Whether a stage is done and lies there to the byte. What was altered is set aside."""
     if not cache.is_done(directory):
@@ -137,7 +156,11 @@ def _unmade(count: int, row: PyTree, product: PyTree) -> cache.Artefact:
 
 def _shapes(stage: Stage, data: RealData) -> tuple[PyTree, PyTree]:
     """Of a row (None if there are none) and of the product."""
-    row = None if stage.record is None else jax.eval_shape(stage.record.of, state_shape(stage.recipe, data))
+    row = None
+    if stage.record is not None:
+        row = jax.eval_shape(stage.record.of, state_shape(stage.recipe, data))
+        if stage.record.block is not None:
+            row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), row)
     return row, product_shape(stage.recipe, data, stage.parts_for(Spec.of(data)))
 
 
@@ -219,6 +242,7 @@ def _recorder(stage: Stage, program: Program, directory: pathlib.Path) -> Rows |
         program.groups or Groups(1, 1, stage.steps),
         stacked=stacked,
         every=stage.record.every,
-        first=True,
+        first=stage.record.first,
+        block=stage.record.block,
         mesh=program.mesh,
     )

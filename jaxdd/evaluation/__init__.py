@@ -5,6 +5,14 @@ from jaxdd.evaluation.comparison import Row, compare
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.measurable import Baseline, Measurable, measurable
 from jaxdd.evaluation.score import Score, evaluate
+from jaxdd.evaluation.transfer import (
+    Pretrained,
+    TransferRow,
+    check_pretraining,
+    linear_probe,
+    pretrain,
+    transfer,
+)
 from jaxdd.evaluation.verification import Verification, check_fits, verify
 from jaxdd.training import Protocol, check_trainable, protocols
 
@@ -12,18 +20,24 @@ __all__ = [
     "Baseline",
     "Measurable",
     "Predictor",
+    "Pretrained",
     "Protocol",
     "Row",
     "Score",
+    "TransferRow",
     "Verification",
     "check_fits",
+    "check_pretraining",
     "check_trainable",
     "compare",
     "evaluate",
     "full_data_reference",
     "kernel_accuracy",
+    "linear_probe",
     "measurable",
+    "pretrain",
     "protocols",
     "random_real",
+    "transfer",
     "verify",
 ]

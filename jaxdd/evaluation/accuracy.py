@@ -64,7 +64,7 @@ def feature_regression(
     return correct / len(test.labels)
 
 
-def _few_at_a_time(function: Callable[[Array], Array], images: Array) -> Array:
+def few_at_a_time(function: Callable[[Array], Array], images: Array) -> Array:
     """`function` of images that each stand for themselves: on CPUs so few at once that a network's maps stay in cache,
     in two thirds of the time."""
     return inner.map_blocks(function, images, CPU_BLOCK if jax.default_backend() == "cpu" else None)
@@ -73,7 +73,7 @@ def _few_at_a_time(function: Callable[[Array], Array], images: Array) -> Array:
 @functools.partial(jax.jit, static_argnames="network")
 def count_correct(trained, images, labels, *, network):
     def count(one):
-        predicted = _few_at_a_time(lambda rows: network.apply(one.theta, rows, one.stats)[0].argmax(-1), images)
+        predicted = few_at_a_time(lambda rows: network.apply(one.theta, rows, one.stats)[0].argmax(-1), images)
         return (predicted == labels).sum()
 
     return inner.each_network(count, trained)
@@ -95,7 +95,7 @@ def _regress(trained, images, labels, ridge, *, network, float64):
 def _count_regressed(trained, support, coefficients, images, labels, *, network):
     def count(arguments):
         one, support, coefficients = arguments
-        targets = _few_at_a_time(lambda rows: network.features(one.theta, rows, one.stats)[0], images)
+        targets = few_at_a_time(lambda rows: network.features(one.theta, rows, one.stats)[0], images)
         predictions = jnp.matmul(kernels.feature_kernel(targets, support), coefficients, precision="highest")
         return (predictions.argmax(-1) == labels).sum()
 

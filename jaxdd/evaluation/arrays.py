@@ -56,8 +56,8 @@ def check_has_classes(distilled: Distilled) -> None:
     """
     if distilled.label_convention == "features":
         raise JaxddError(
-            "this set's labels are features, which know no classes: train an encoder on it (`training.fit` with "
-            '`label_convention="features"`) and measure what is trained on that.'
+            "this set's labels are features, which know no classes: pretrain networks on it and measure these "
+            "(`evaluation.pretrain`, `evaluation.transfer`)."
         )
     if getattr(distilled.images, "dtype", None) == np.uint8:
         raise JaxddError(

@@ -7,7 +7,7 @@ from jaxdd.inner.linearised import Body, linearised_body, quadratic_minimum
 from jaxdd.inner.networks import each_network, map_networks, shared
 from jaxdd.inner.optimizers import InnerOptimizer, adam, sgd
 from jaxdd.inner.plans import balanced_plan, epoch_plan, ordered_plan
-from jaxdd.inner.pool import Slots, pool
+from jaxdd.inner.pool import Loss, Slots, pool
 from jaxdd.inner.sources import among, between, fixed, fresh, interpolated, tickets
 from jaxdd.inner.unroll import GRADIENTS, REMATS, WINDOWS, Trained, unroll, window_start
 
@@ -17,6 +17,7 @@ __all__ = [
     "WINDOWS",
     "Body",
     "InnerOptimizer",
+    "Loss",
     "Slots",
     "Trained",
     "adam",

@@ -6,7 +6,15 @@ from jaxdd.losses.characteristic import FrequencySampler, characteristic_functio
 from jaxdd.losses.distillation import distillation
 from jaxdd.losses.distribution import cafe_discrimination, maximum_mean_discrepancy, mean_feature_matching
 from jaxdd.losses.gradient import convolutions, gradient_matching, matrices
-from jaxdd.losses.label import centred_labels, centred_one_hot, cross_entropy, margin_loss, squared_error
+from jaxdd.losses.invariance import barlow_twins
+from jaxdd.losses.label import (
+    centred_labels,
+    centred_one_hot,
+    cross_entropy,
+    margin_loss,
+    mean_squared_error,
+    squared_error,
+)
 from jaxdd.losses.statistics import statistics_matching
 from jaxdd.losses.trajectory import trajectory_matching
 
@@ -14,6 +22,7 @@ __all__ = [
     "FrequencySampler",
     "attention_map",
     "attention_matching",
+    "barlow_twins",
     "cafe_discrimination",
     "centred_labels",
     "centred_one_hot",
@@ -28,6 +37,7 @@ __all__ = [
     "matrices",
     "maximum_mean_discrepancy",
     "mean_feature_matching",
+    "mean_squared_error",
     "squared_error",
     "statistics_matching",
     "trajectory_matching",

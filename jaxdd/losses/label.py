@@ -29,6 +29,25 @@ def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum(jnp.square(predictions - targets), axis=-1)
 
 
+def mean_squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """The mean squared difference of the entries, `1/d sum_c (p_c - t_c)^2`: what PyTorch calls `mse_loss`.
+
+    The loss of networks that are trained on an encoder's features (KRR-ST; Lee et al. 2024), whose rates it fits
+    whatever the number of features.
+
+    Args:
+      predictions: `(..., d)`.
+      targets: the same shape.
+
+    Returns:
+      One loss per example, `(...)`; `2/d` times `squared_error`.
+
+    Raises:
+      JaxddError: if the shapes differ.
+    """
+    return 2 / predictions.shape[-1] * squared_error(predictions, targets)
+
+
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross-entropy with hard labels `(...)` (integers) or soft labels `(..., classes)`.
 

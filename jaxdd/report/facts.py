@@ -204,19 +204,29 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Comparison:
         "training set": [str(row.get("name", "")) for row in rows],
         "kernel accuracy": [percent(row.get("kernel_accuracy")) for row in rows],
         "network accuracy": [percent(row.get("accuracy_mean"), row.get("accuracy_std")) for row in rows],
+        "on": [str(row.get("data") or "") for row in rows],
+        "linear probe": [percent(row.get("probe_mean"), row.get("probe_std")) for row in rows],
+        "fine-tuned": [percent(row.get("fine_tuned_mean"), row.get("fine_tuned_std")) for row in rows],
         "images": [f"{row['num_images']:,}" if row.get("num_images") else "" for row in rows],
         "bits": [f"{row['bits']:,}" if row.get("bits") else "" for row in rows],
         "labels": [str(row.get("label_regime") or "") for row in rows],
-        "trained": [trained(row) if row.get("accuracy_mean") is not None else "" for row in rows],
+        "trained": [trained(row) if _measured(row) else "" for row in rows],
         "note": [str(row.get("note") or "") for row in rows],
     }
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     return Comparison(
         columns=list(columns),
-        numeric=[name in ("images", "bits", "kernel accuracy", "network accuracy") for name in columns],
+        numeric=[name in _NUMERIC for name in columns],
         cells=[list(row) for row in zip(*columns.values(), strict=True)],
         ours=[row.get("name") == "distilled" for row in rows],
     )
+
+
+_NUMERIC = ("images", "bits", "kernel accuracy", "network accuracy", "linear probe", "fine-tuned")
+
+
+def _measured(row: Mapping[str, Any]) -> bool:
+    return row.get("accuracy_mean") is not None or row.get("probe_mean") is not None
 
 
 def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[str]:
@@ -244,6 +254,6 @@ def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], resu
         how = f", by {averaged} with the moving average of their weights" if averaged else ""
         sentences.append(f"Networks are measured at their last step, too{how}.")
     sentences += [f"Protocol {protocol.name!r}: {protocol.description}." for protocol in known]
-    if any(percent(row.get("accuracy_mean")) or percent(row.get("kernel_accuracy")) for row in rows):
+    if any(_measured(row) or percent(row.get("kernel_accuracy")) for row in rows):
         sentences.append("All accuracies in the table are on test data, on which nothing was selected.")
     return sentences

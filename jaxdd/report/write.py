@@ -70,7 +70,8 @@ def write_report(
       history: rows of `metrics.jsonl`, see `curves_svg`.
       rows: the comparison, one dict for the set (named "distilled") and each baseline, of `name`, `num_images`,
         `label_regime`, `bits`, `kernel_accuracy`, `accuracy_mean`, `accuracy_std` (fractions), `networks`, `model`,
-        `protocol`, `learning_rate`, `note`, each of which may be absent or None.
+        `protocol`, `learning_rate`, `note`; of pretrained networks `data`, `probe_mean`, `probe_std`,
+        `fine_tuned_mean`, `fine_tuned_std`, each of which may be absent or None.
       result: flat and JSON-able: `steps`, `seconds`, `devices`, `full_bits`, `best_step`, ...
       command: what was typed.
 

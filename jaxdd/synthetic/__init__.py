@@ -7,6 +7,7 @@ from jaxdd.synthetic.frequencies import frequencies
 from jaxdd.synthetic.labels import learned_labels
 from jaxdd.synthetic.multi_formation import multi_formation
 from jaxdd.synthetic.optimize import clip_by_running_norm, descend, moving_average, per_leaf
+from jaxdd.synthetic.pairs import pairs
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, render, with_mirror_images
 from jaxdd.synthetic.pixels import clipped, corrupted, pixel_range, pixels, unit_norm
 from jaxdd.synthetic.rates import learning_rates
@@ -31,6 +32,7 @@ __all__ = [
     "linear_bases",
     "moving_average",
     "multi_formation",
+    "pairs",
     "per_leaf",
     "pixel_range",
     "pixels",

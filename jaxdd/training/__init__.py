@@ -5,6 +5,7 @@ from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled
 from jaxdd.training.fit import Fitted, check_trainable, fit
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
+from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
 from jaxdd.training.step import TrainingState, train_step
 from jaxdd.training.supervised import supervised
 from jaxdd.training.teachers import teacher
@@ -13,10 +14,13 @@ __all__ = [
     "Fitted",
     "Protocol",
     "TrainingState",
+    "barlow_twins",
     "check_as_distilled",
     "check_trainable",
+    "encoded",
     "fit",
     "fit_as_distilled",
+    "num_blocks",
     "optimizer_of",
     "protocols",
     "schedule_of",

@@ -57,6 +57,7 @@ def fit(
     labelling: Labelling | None = None,
     sets: ArrayLike | None = None,
     record: Record | None = None,
+    start: NetworkState | None = None,
 ) -> Fitted:
     """Train fresh networks side by side; the i-th starts from `keys[i]`, with peak rate `learning_rates[i]`.
 
@@ -76,7 +77,8 @@ def fit(
       label_convention: of the labels, see `types.Labelling`; "hard" or "probability" by default, as their shape says.
       labelling: of the sets, where it has labels of views: then networks are trained with these instead.
       sets: int `(k,)`, the set of each network; the first for all by default.
-      record: rows of a `TrainingState` to keep of each network, the first before any step.
+      record: rows of a `TrainingState` to keep of each network, one at a time, the first before any step.
+      start: where networks start from instead of fresh: stacked along a first axis, `k` of them.
 
     Raises:
       JaxddError: for an unknown protocol, one that trains as a set was distilled for (`fit_as_distilled` does) or one
@@ -102,6 +104,8 @@ def fit(
         raise JaxddError(f"{len(keys)} keys need as many learning rates and sets, got {rates.shape}, {indices.shape}.")
     if not ((indices >= 0) & (indices < len(images))).all():
         raise JaxddError(f"networks are trained on sets 0 to {len(images) - 1}, got {indices.tolist()}.")
+    if start is not None and not all(len(leaf) == len(keys) for leaf in jax.tree.leaves(start)):
+        raise JaxddError(f"{len(keys)} keys need as many networks to start from, stacked along a first axis.")
     return _fit(
         images,
         labels,
@@ -109,6 +113,7 @@ def fit(
         keys,
         indices,
         labelling.stored if labelling is not None else {},
+        start,
         network=network,
         protocol=protocol,
         convention=convention,
@@ -145,12 +150,27 @@ def _check_loss(protocol: Protocol, label_convention: str) -> None:
 
 
 @functools.partial(jax.jit, static_argnames=("network", "protocol", "convention", "codec", "record"))
-def _fit(images, labels, learning_rates, keys, sets, stored, *, network, protocol, convention, codec, record=None):
+def _fit(
+    images,
+    labels,
+    learning_rates,
+    keys,
+    sets,
+    stored,
+    start=None,
+    *,
+    network,
+    protocol,
+    convention,
+    codec,
+    record=None,
+):
     num_examples = images.shape[1]
     num_steps = protocol.num_steps(num_examples)
     batch_size = min(protocol.batch_size, num_examples)
     batches = num_examples // batch_size
-    squared = protocol.loss == "squared_error" or (protocol.loss == "auto" and convention in ("centred", "features"))
+    by_convention = protocol.loss == "auto" and convention in ("centred", "features")
+    squared = protocol.loss in ("squared_error", "mean_squared_error") or by_convention
     augment = None if protocol.augmentation == "none" else augmentation.named(protocol.augmentation)
     decay = protocol.weight_average
     mixed = protocol.cutmix or protocol.mixup
@@ -179,7 +199,8 @@ def _fit(images, labels, learning_rates, keys, sets, stored, *, network, protoco
             if squared:
                 features = convention == "features"
                 goal = labels if features else losses.centred_labels(labels, convention, logits.shape[-1])
-                per_example = losses.squared_error(logits, goal)
+                mean = protocol.loss == "mean_squared_error"
+                per_example = (losses.mean_squared_error if mean else losses.squared_error)(logits, goal)
             elif protocol.loss == "distillation":
                 logs = jnp.log(jnp.maximum(labels, jnp.finfo(labels.dtype).tiny))
                 per_example = losses.distillation(logits, logs, temperature=protocol.temperature)
@@ -190,7 +211,7 @@ def _fit(images, labels, learning_rates, keys, sets, stored, *, network, protoco
         return loss
 
     def fit_one(arguments):
-        index, learning_rate, key = arguments
+        index, learning_rate, key, first = arguments
         key_init, key_order, key_apply = jax.random.split(key, 3)
         optimizer = optimizer_of(protocol, learning_rate, num_examples)
         whole = (images[index], labels[index]) if batch_size == num_examples else None
@@ -218,7 +239,8 @@ def _fit(images, labels, learning_rates, keys, sets, stored, *, network, protoco
             average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, theta) if decay else ()
             return (state, average, order), None
 
-        state = TrainingState.first(NetworkState(*network.init(key_init)), optimizer)
+        first = NetworkState(*network.init(key_init)) if first is None else first
+        state = TrainingState.first(first, optimizer)
         average = jax.tree.map(jnp.zeros_like, state.network.theta) if decay else ()
         (state, average, _), rows = _scan(step, (state, average, jnp.arange(num_examples)), num_steps, record)
         theta, stats = state.network
@@ -226,7 +248,7 @@ def _fit(images, labels, learning_rates, keys, sets, stored, *, network, protoco
             theta = jax.tree.map(lambda a: a / (1 - decay**num_steps), average)
         return Fitted(theta, stats, rows)
 
-    return inner.each_network(fit_one, (sets, learning_rates, keys))
+    return inner.each_network(fit_one, (sets, learning_rates, keys, start))
 
 
 def _scan(step, start, num_steps: int, record: Record | None):

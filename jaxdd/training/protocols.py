@@ -19,7 +19,7 @@ from jaxdd.errors import JaxddError, unknown
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "multistep")
-LOSSES = ("auto", "squared_error", "cross_entropy", "distillation")
+LOSSES = ("auto", "squared_error", "mean_squared_error", "cross_entropy", "distillation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Protocol:
       factor: of "multistep".
       warmup: steps of linear warm-up before it; milestones count from the start all the same.
       loss: "squared_error", "cross_entropy", or "auto": what the set's label convention is meant for, squared error
-        for "centred" and "features", cross-entropy for all others.
+        for "centred" and "features", cross-entropy for all others. "mean_squared_error" is the squared error divided by
+        half the number of outputs, as PyTorch has it.
       augmentation: of every batch, with parameters for each image, see `data.augmentation.named`; "none" by default.
       cutmix: probability that a batch is mixed by `data.cutmix`, after the augmentation.
       mixup: of the Beta distribution by which a batch is mixed by `augmentation.mixup` instead; 0 for none.
@@ -221,6 +222,16 @@ _MIRRORING = (
         mixup=0.8,
     ),
     Protocol(
+        "fine-tuning",
+        "SGD at 0.01, cosine, 10,000 steps, crops, flips (Lee et al. 2024): of networks that were pretrained",
+        learning_rates=(0.01,),
+        steps=10_000,
+        optimizer="sgd",
+        momentum=0.9,
+        weight_decay=5e-4,
+        augmentation="crop-flip",
+    ),
+    Protocol(
         "frepo",
         "Adam at 3e-4, warm-up, cosine to 1 %, squared error, steps by size, augmentation, average (Zhou et al. 2022)",
         learning_rates=(3e-4,),
@@ -289,6 +300,17 @@ _NAMED = {
             for protocol in _MIRRORING
         ),
         Protocol(
+            "krr-st",
+            "SGD at 0.1, constant, 1000 epochs, mean squared error to target features (Lee et al. 2024): pretraining",
+            learning_rates=(0.1,),
+            epochs=1000,
+            optimizer="sgd",
+            momentum=0.9,
+            weight_decay=1e-3,
+            schedule="constant",
+            loss="mean_squared_error",
+        ),
+        Protocol(
             "rat",
             "Adam at 1e-3, constant, 1000 steps, flips or rotations (Feng, Vedantam & Kempe 2024), last step",
             learning_rates=(1e-3,),
@@ -302,6 +324,15 @@ _NAMED = {
             "Adam at 1e-3, cosine, 500 steps on all real data: the network that labels the baseline of learned labels",
             learning_rates=(1e-3,),
             steps=500,
+        ),
+        Protocol(
+            "short-fine-tuning",
+            "SGD at 0.01, momentum 0.9, cosine, 200 steps, no augmentation: of networks that were pretrained",
+            learning_rates=(0.01,),
+            steps=200,
+            optimizer="sgd",
+            momentum=0.9,
+            weight_decay=5e-4,
         ),
         Protocol(
             "full-data",

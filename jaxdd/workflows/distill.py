@@ -20,7 +20,7 @@ from jaxdd._files import write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
-from jaxdd.workflows import products
+from jaxdd.workflows import products, transfer
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
@@ -167,7 +167,9 @@ def _load(task: _Task) -> _Loaded:
     if task.level == "kernel":
         products.check_kernel(predictor, task.method)
     held_out = None if real.validation is None else real.validation.examples
-    if task.level != "none":
+    if task.level != "none" and product.label_convention == "features":
+        transfer.check(product, real.dataset, model=task.model, protocol=task.protocol, full_data=task.full_data)
+    elif task.level != "none":
         network = products.build_model(task.model, real.dataset)
         engine.on_first(lambda: _foretell(network, product, real, held_out, task.protocol, predictor))
     curve = products.curve(

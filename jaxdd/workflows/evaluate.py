@@ -13,6 +13,7 @@ from jaxdd.synthetic import DistilledDataset
 from jaxdd.workflows.config import check_seed
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import FILE, Outcome, measure, summary
+from jaxdd.workflows.transfer import check
 
 
 def evaluate(
@@ -26,6 +27,8 @@ def evaluate(
     learning_rate: float | None = None,
     seed: int = 0,
     full_data: bool = False,
+    target: str | None = None,
+    fine_tuning: str | None = None,
 ) -> Outcome:
     """Train fresh networks on a distilled file, beside random real images.
 
@@ -38,6 +41,9 @@ def evaluate(
       learning_rate: fixes the protocol's.
       seed: of the networks.
       full_data: also measure networks trained on all real data.
+      target: of a set whose labels are features: another data set on which networks that were pretrained on it are
+        measured, its images resized where they have to be. `data_name` is still the one it was distilled from.
+      fine_tuning: likewise, the protocol of fine-tuning; None for linear probes alone.
 
     Raises:
       JaxddError: if the file is not whole, or the data it was distilled from is not to be had or is not the same.
@@ -47,7 +53,13 @@ def evaluate(
     dataset = DistilledDataset.read(path)
     real = _real(dataset, path, data_name, stream=stream)
     real.check_full_data(full_data)
-    evaluation.check_fits(dataset, real.dataset)
+    features = dataset.header["label_convention"] == "features"
+    if not features:
+        evaluation.check_fits(dataset, real.dataset)
+        if target or fine_tuning:
+            raise JaxddError(
+                f"{path} has classes: --transfer and --fine_tuning are for sets whose labels are features."
+            )
     about = dataset.header["data"]
     same = about.get("source_hash") in (None, real.dataset.source_hash)
     if data_name is None and not same:
@@ -59,8 +71,18 @@ def evaluate(
     chosen = evaluation.protocols.get(protocol or dataset.header.get("protocol") or "default")
     if learning_rate is not None:
         chosen = dataclasses.replace(chosen, learning_rates=(learning_rate,))
+    if features:
+        check(dataset.distilled(), real.dataset, model=model, protocol=chosen, full_data=full_data)
     scores, rows = measure(
-        dataset, real, model=model, protocol=chosen, networks=networks, seed=check_seed(seed), full_data=full_data
+        dataset,
+        real,
+        model=model,
+        protocol=chosen,
+        networks=networks,
+        seed=check_seed(seed),
+        full_data=full_data,
+        target=target,
+        fine_tuning=fine_tuning,
     )
     result = {
         "method": dataset.header.get("method"),

@@ -16,6 +16,7 @@ from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Network
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.products import build_model, predictor
+from jaxdd.workflows.transfer import measure_transfer
 
 FILE = "distilled.safetensors"
 BEST = "best_on_validation.safetensors"
@@ -49,6 +50,8 @@ def measure(
     networks: int,
     seed: int,
     full_data: bool,
+    target: str | None = None,
+    fine_tuning: str | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores of a set by name, and the comparison table's rows.
 
@@ -57,7 +60,12 @@ def measure(
       networks: how many.
       seed: theirs.
       full_data: whether networks trained on all real data are measured as well.
+      target, fine_tuning: of a set whose labels are features, see `measure_transfer`.
     """
+    key = jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM)  # another stream than the engine's, key(seed)
+    if dataset.header["label_convention"] == "features":
+        pretrained = {"model": model or "convnet", "protocol": protocol, "networks": networks, "key": key}
+        return measure_transfer(dataset, real, **pretrained, target=target, fine_tuning=fine_tuning)
     network, distilled = build_model(model, real.dataset), dataset.distilled()
     full = None
     if full_data and network is not None:
@@ -69,8 +77,7 @@ def measure(
         None if real.validation is None else real.validation.examples,
         real.test.examples,
         protocol,
-        # Another stream than the engine's, which starts from key(seed).
-        key=jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM),
+        key=key,
         num_networks=networks,
         predictor=predictor(distilled, real.dataset),
         full_data=full,

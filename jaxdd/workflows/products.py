@@ -89,6 +89,8 @@ def _by_network(product: Distilled, held_out: Examples | None, *, model: str, da
             "config.run.validate is 'network', but no data are held out: hold some out (data.validation=0.1), or leave "
             "it at 'auto'."
         )
+    if product.label_convention == "features":
+        raise JaxddError("config.run.validate is 'network', but this method's labels know no classes: take 'none'.")
     network = models.build(model, dataset.image_shape, dataset.num_classes)
     own = product.plan is not None and product.learning_rates is not None
     protocol = evaluation.protocols.get("as-distilled" if own else "quick").without_validation()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jaxdd.data.augmentation.contract import Augmentation
-from jaxdd.data.augmentation.operations import DSA_DIGITS, FREPO, OPERATIONS, frepo, siamese
+from jaxdd.data.augmentation.contract import Augmentation, chain
+from jaxdd.data.augmentation.operations import DSA_DIGITS, FREPO, OPERATIONS, frepo, resized_crop, siamese
 from jaxdd.errors import unknown
 
 
@@ -16,7 +16,8 @@ def named(name: str) -> Augmentation:
     beside CutMix (colour and flip always, one of crop, scale, rotate); "idc-match" and "idc-train" what they match, and
     train their networks, with (colour, crop and cutout; colour and crop); "frepo" and "frepo-digits" FRePo's;
     "crop-flip" and "crop-flip-digits" shifts by up to an eighth and flips, what networks for small images usually are
-    trained with; "none" the identity.
+    trained with; "views" and "views-digits" (without flips, with rotations) what two views of an image are drawn by for
+    self-supervised learning: a crop of 30 to 100 % of the area, resized, a flip, and colour; "none" the identity.
 
     Raises:
       JaxddError: for what is neither, suggesting the nearest name.
@@ -39,4 +40,6 @@ _NAMED: dict[str, Callable[[], Augmentation]] = {
     "frepo-digits": lambda: frepo(FREPO.removeprefix("flip_")),
     "crop-flip": lambda: siamese("crop_flip", always="crop_flip"),
     "crop-flip-digits": lambda: siamese("crop", always="crop"),
+    "views": lambda: chain(resized_crop((0.3, 1.0)), siamese("color", always="color")),
+    "views-digits": lambda: chain(resized_crop((0.3, 1.0), flip=False), siamese("color_rotate", always="color_rotate")),
 }

@@ -1,0 +1,1 @@
+"""Methods that need no labels: sets on which an encoder is trained."""
