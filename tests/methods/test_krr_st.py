@@ -16,7 +16,7 @@ ENCODER, OUTPUTS, MEMBERS = "mlp(width=8, depth=1)", 8, 6
 NORMED = models.from_linen(by_hand.Normed(OUTPUTS, 7), (14, 14, 1))
 OPTIONS = {
     "images": MEMBERS, "model": NORMED, "pool": 2, "max_age": 2, "pool_learning_rate": 0.05, "target_batch": 20,
-    "target_block": 8, "augmentation": "crop", "learning_rate": 0.05, "decay_steps": 40, "ridge": 1e-2,
+    "augmentation": "crop", "learning_rate": 0.05, "decay_steps": 40, "ridge": 1e-2,
     "encoder": ENCODER, "encoder_steps": 2, "encoder_batch": 16, "encoder_augmentation": "views-digits", "projector": 5,
 }  # fmt: skip
 
@@ -24,14 +24,14 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def provided(digits):
     """With the tables and assets of its stages."""
-    return engine.provide(methods.krr_st(**OPTIONS), digits, devices=jax.devices()[:1])
+    return engine.provide(toys.build("krr_st", block=8, **OPTIONS), digits, devices=jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")
 def done(digits):
     """From a pool of which one network is old."""
     return toys.updates(
-        methods.krr_st(**OPTIONS),
+        toys.build("krr_st", block=8, **OPTIONS),
         digits,
         40,
         start=lambda state: state._replace(pool=state.pool._replace(age=jnp.array([0, 2]))),
@@ -156,7 +156,7 @@ def test_targets_of_augmented_images_where_they_are_asked_for(digits, provided):
 
 
 def test_labels_play_no_part_and_a_resumed_run_is_the_uninterrupted_one(digits, tmp_path):
-    recipe = methods.krr_st(**OPTIONS)
+    recipe = toys.build("krr_st", block=8, **OPTIONS)
     whole = toys.run(recipe, digits, steps=4)
     permuted = np.random.default_rng(1).permutation(np.asarray(digits.labels.values))
     other = toys.run(recipe, RealData.of(digits.images, Labels.index(permuted, 4)), steps=4)

@@ -20,6 +20,7 @@ from jaxdd.types import (
     EXAMPLES,
     Array,
     Batch,
+    Execution,
     Indices,
     Key,
     Labels,
@@ -46,11 +47,9 @@ class KRRST(HyperParameters):
       pool, max_age: networks in the pool, and updates after which one is replaced, see `inner.pool`.
       pool_learning_rate: of gradient descent with momentum 0.9 and weight decay 1e-3, for the networks.
       target_batch: real examples an update.
-      target_block: real examples of one forward pass, which bounds the memory; None for all.
       augmentation: of the real images of an update, see `data.augmentation.named`.
       targets: of real images. "stored": the encoder's features of them as they are, computed once; "augmented": of what
         the augmentation made of them, at every update.
-      precision: of the forward pass of the real examples, see `models.matmul_precision`.
       learning_rate: Adam's, for images and targets.
       decay_steps: updates over which it falls to a thousandth, linearly: the length of the run.
       ridge: relative to the trace of the support's kernel (not to its mean diagonal).
@@ -67,10 +66,8 @@ class KRRST(HyperParameters):
     max_age: int = field(1000, at_least(1))
     pool_learning_rate: float = field(0.1, positive)
     target_batch: int = field(1024, at_least(1))
-    target_block: int | None = field(64, at_least(1))
     augmentation: str = field("crop-flip", accepted_by(named))
     targets: str = field("stored", one_of(("stored", "augmented")))
-    precision: str = field("default", one_of(models.PRECISIONS))
     learning_rate: float = field(1e-4, positive)
     decay_steps: int = field(160_000, at_least(1))
     ridge: float = field(1e-6, at_least(0))
@@ -134,7 +131,7 @@ def krr_st(config: KRRST) -> Recipe:
                 return images, batch.tables[TARGETS]
             theta, stats = batch.assets[ENCODER]
             return images, inner.map_blocks(
-                lambda images: encoder.features(theta, images, stats)[0], images, config.target_block
+                lambda images: encoder.features(theta, images, stats)[0], images, spec.execution.block
             )
 
         def objective(params: Params, start: NetworkState, images: Array, targets: Array) -> Array:
@@ -142,8 +139,8 @@ def krr_st(config: KRRST) -> Recipe:
                 found, _ = network.features(start.theta, images, start.stats)
                 return jnp.concatenate([found, jnp.ones((len(found), 1), found.dtype)], 1)
 
-            with models.matmul_precision(config.precision):
-                of_real = jax.lax.stop_gradient(inner.map_blocks(features, images, config.target_block))
+            with models.matmul_precision(spec.execution.target_precision):
+                of_real = jax.lax.stop_gradient(inner.map_blocks(features, images, spec.execution.block))
             support = features(params["images"])
             kernel = kernels.feature_kernel(support)
             constant = jax.lax.stop_gradient(config.ridge * jnp.trace(kernel))
@@ -174,7 +171,12 @@ def krr_st(config: KRRST) -> Recipe:
 
         return Method(init, sample, update, lambda state: render(synthetic, state.params))
 
-    return Recipe(bind, stages=lambda spec: stages(config, spec))
+    return Recipe(
+        bind,
+        stages=lambda spec: stages(config, spec),
+        lean=Execution(block=64, target_precision="default"),
+        most=lambda spec: Execution(block=config.target_batch),
+    )
 
 
 def _regression(network: Network) -> inner.Loss:
