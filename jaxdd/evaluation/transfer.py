@@ -221,7 +221,8 @@ def transfer(
         `Protocol.without_validation`.
     """
     labels, classes = np.asarray(train.labels.values), train.labels.num_classes
-    if fine_tuning is not None:
+    protocol = None if fine_tuning is None else protocols.get(fine_tuning).without_validation()
+    if protocol is not None:
         check_in_memory(train.images, "networks that are fine-tuned")
     rows = []
     for group in pretrained:
@@ -233,8 +234,8 @@ def transfer(
             found = linear_probe(seen, labels, features(group.network, state, test), np.asarray(test.labels), classes)
             probes.append(found)
         tuned: tuple[float, ...] = ()
-        if fine_tuning is not None:
-            tuned = tuple(float(a) for a in _fine_tuned(group, train, test, fine_tuning, key))
+        if protocol is not None:
+            tuned = tuple(float(a) for a in _fine_tuned(group, train, test, protocol, key))
         rows.append(
             TransferRow(
                 group.name,
@@ -244,7 +245,7 @@ def transfer(
                 tuple(probes),
                 tuned,
                 group.protocol,
-                None if fine_tuning is None else protocols.get(fine_tuning).name,
+                None if protocol is None else protocol.name,
             )
         )
     return rows
@@ -322,9 +323,8 @@ class _Regression:
         return (self.standardised(x) @ weights + self.shift).argmax(1)
 
 
-def _fine_tuned(group: Pretrained, train: RealData, test: Examples, protocol: str | Protocol, key: Key) -> np.ndarray:
+def _fine_tuned(group: Pretrained, train: RealData, test: Examples, protocol: Protocol, key: Key) -> np.ndarray:
     """Test accuracies of the networks of a group, trained on with a new head."""
-    protocol = protocols.get(protocol).without_validation()
     network = with_new_head(group.network, train.images.shape[1:], train.labels.num_classes)
     count = len(jax.tree.leaves(group.states)[0])
     heads = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape)), jax.eval_shape(network.init, key)[0]["head"])

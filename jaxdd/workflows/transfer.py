@@ -65,6 +65,8 @@ def measure_transfer(
       target: name of the data set to measure on, whose images are resized where they have to be; by default `real`'s.
       fine_tuning: protocol of fine-tuning; None for linear probes alone.
     """
+    if fine_tuning is not None:
+        evaluation.protocols.get(fine_tuning)  # what is misspelt must not cost the pretraining
     distilled, config = dataset.distilled(), dataset.header["config"]
     name = config["method"]["name"]
     hyper = methods.fields(name, **{field: value for field, value in config["method"].items() if field != "name"})
