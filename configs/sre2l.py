@@ -12,8 +12,8 @@ every view that a network is trained on, so it is in the distilled file and in i
 gives one label an image instead. A run is `ipc` times (classes / `block`) blocks of `run.steps` steps each.
 
 The paper reports (ResNet-18) 41.1 / 49.7 % on Tiny ImageNet and 46.8 / 52.8 % on ImageNet-1K for 50 and 100 images per
-class, and 49.4 % on CIFAR-100 for 50; others report 27 to 29 % on CIFAR-10 for 10. What `cpu` gives is in
-docs/results/decoupled.md.
+class, and 49.4 % on CIFAR-100 for 50; others report 27 to 29 % on CIFAR-10 for 10. What `cpu` gives has not been
+measured to its end yet; see docs/decoupled.md for what differs.
 """
 
 from jaxdd.cli import preset, smoke, template

@@ -78,8 +78,8 @@ def test_protocols(real, name):
 
     def trained(key):
         sets = real.images[None], real.labels.values[None]
-        options = {"network": network, "protocol": protocol, "convention": "hard"}
-        return _fit(*sets, jnp.ones(1), jax.random.split(key, 1), jnp.zeros(1, int), **options)
+        options = {"network": network, "protocol": protocol, "convention": "hard", "codec": None}
+        return _fit(*sets, jnp.ones(1), jax.random.split(key, 1), jnp.zeros(1, int), {}, **options)
 
     check_key_reuse(trained, KEY)
 

@@ -103,9 +103,9 @@ LISTED = {
     ),
     "gradients_in_evaluation_mode": Patch(
         "methods/match/_matching.py",
-        'logits, _ = network.apply(theta, batch.images, stats, mode="batch")',
-        'logits, _ = network.apply(theta, batch.images, stats, mode="eval")',
-        "gradients are matched in evaluation mode",
+        "stats = models.frozen_statistics(network, theta, mixed, stats)",
+        "stats = stats",
+        "gradients are matched with running statistics, not with those of a mixed batch",
     ),
     "layers_in_evaluation_mode": Patch(
         "methods/match/_matching.py",

@@ -172,7 +172,7 @@ def test_a_set_without_classes_is_refused_in_one_sentence(real, mlp):
         "herded": lambda: herded(train, 1, like=features),
     }
     for call in calls.values():
-        with pytest.raises(JaxddError, match="labels are features, which know no classes: train an encoder"):
+        with pytest.raises(JaxddError, match="labels are features, which know no classes: pretrain networks on it"):
             call()
     source = data.from_arrays(np.asarray(train.images), np.asarray(train.labels.values))
     stored = DistilledDataset.create(features, data.Identity(), {})

@@ -154,5 +154,6 @@ def test_they_are_plain_dataclasses_to_whoever_looks():
 def test_methods_check_themselves_in_one_way(name):
     hyper = getattr(methods, name).hyper
     assert issubclass(hyper, HyperParameters) and hyper.__post_init__ is HyperParameters.__post_init__
-    with pytest.raises(JaxddError, match=f"ipc of {hyper.__name__} must be at least 1"):
-        methods.build(name, ipc=0)
+    size = "ipc" if "ipc" in methods.fields(name) else "images"
+    with pytest.raises(JaxddError, match=f"{size} of {hyper.__name__} must be at least 1"):
+        methods.build(name, **{size: 0})

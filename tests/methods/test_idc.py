@@ -84,7 +84,7 @@ def test_the_distance_of_colour_images_is_the_squared_one(digits):
         lambda theta, images: jnp.einsum("nhwc,hwk->nk", images, theta["kernel"]),
     )
     rows = np.stack([np.flatnonzero(np.asarray(digits.labels.values) == label)[:7] for label in range(CLASSES)])
-    images = np.asarray(digits.images)[rows]
+    images = digits.images[rows]
     match = objective(IDC(distance="mse", augmentation="none"))
     sides = Classes(images[:, :2], images[:, 2:])
     loss = jax.jit(lambda key: match(linear, linear.init(key), sides, key)[0])(jax.random.key(0))

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdd import methods, workflows
+from jaxdd import engine, methods, workflows
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.workflows import products
@@ -45,7 +45,7 @@ def test_the_score_of_a_set_is_that_of_the_network_with_the_same_key(config, tmp
     real = workflows.Real.of_config(full["data"])
     method = real.method("dm", {name: value for name, value in full["method"].items() if name != "name"})
     options = {"model": "mlp(width=8, depth=1)", "dataset": real.dataset, "key": jax.random.key(3)}
-    product = products.shapes(method, real.stored)
+    product = engine.shape_of_product(method, real.stored)
     curve = products.curve("network", product, None, real.validation.examples, **options)
     rows = np.concatenate([np.flatnonzero(real.train.labels.values == label)[:1] for label in range(10)])
     distilled = type(product)(real.train.images[rows], np.arange(10, dtype=np.int32))
