@@ -14,7 +14,7 @@ from benchmark.flops import of_each_step
 from jaxdd import engine, methods
 from jaxdd.cli import config as configs
 from jaxdd.errors import JaxddError
-from jaxdd.types import AT_ONCE, Execution
+from jaxdd.types import AT_ONCE, Execution, Method, RealData, Recipe
 
 POSITIVE = (
     *("batch", "compile_seconds", "seconds", "steps_per_second", "cpu_seconds", "steps"),
@@ -87,7 +87,7 @@ def method(name: str, label: str, seconds: float, *, smoke: bool = False, **opti
         **{field: hyper[field] for field in ("ipc", "model") if field in hyper},
         **options,
         **dataclasses.asdict(plan.execution),
-        "batch": sum(map(len, drawn.rows.values())),
+        "batch": sum(map(len, drawn.rows.values())) or _images_of_a_part(build, foretold),
         "compile_seconds": plan.compile_seconds,
         "seconds": plan.seconds_per_step,
         "steps_per_second": 1 / plan.seconds_per_step,
@@ -106,6 +106,11 @@ def method(name: str, label: str, seconds: float, *, smoke: bool = False, **opti
     if device_peak() > before:  # it is that of the whole process, so that of this row only if it is a new one
         row["device_peak_bytes"] = device_peak()
     return checked(row)
+
+
+def _images_of_a_part(build: Method | Recipe, real: RealData) -> int:
+    """Of a method that draws no real examples: what is recovered together."""
+    return jax.eval_shape(lambda key: engine.first_state(build, real, key).images, jax.random.key(0)).shape[0]
 
 
 def shipped(name: str, *, smoke: bool = False) -> tuple[str, dict[str, Any]]:
