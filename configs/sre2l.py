@@ -9,7 +9,7 @@ settings of its own and takes CIFAR-100's), for a GPU:
 
 The teacher is a stage: it is trained first, once for all runs with the same data, seed and settings of it. It labels
 every view that a network is trained on, so it is in the distilled file and in its bits; `--config.method.labels=image`
-gives one label an image instead. A run is `ipc` times (classes / `block`) blocks of `run.steps` steps each.
+gives one label an image instead. A run is `ipc` times (classes / `classes_together`) blocks of `run.steps` steps each.
 
 The paper reports (ResNet-18) 41.1 / 49.7 % on Tiny ImageNet and 46.8 / 52.8 % on ImageNet-1K for 50 and 100 images per
 class, and 49.4 % on CIFAR-100 for 50; others report 27 to 29 % on CIFAR-10 for 10. What `cpu` gives has not been
@@ -50,7 +50,7 @@ PRESETS = {
         6,
         ipc=1,
         model="convnet(width=8, depth=2, norm='batch')",
-        block=4,
+        classes_together=4,
         decay_steps=6,
         teacher_epochs=2,
     ),

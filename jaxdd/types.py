@@ -844,6 +844,11 @@ def bound(method: Method | Recipe, data: RealData | Spec, execution: Execution |
     return method.bind(spec if execution is None else dataclasses.replace(spec, execution=execution))
 
 
+def as_recipe(method: Method | Recipe) -> Recipe:
+    """A method as what says how it is carried out: one that is bound already says nothing."""
+    return method if isinstance(method, Recipe) else Recipe(lambda spec: method)
+
+
 def parts_of(method: Method | Recipe, spec: Spec) -> Parts:
     """What a run of a method is made of."""
     return method.parts(spec) if isinstance(method, Recipe) else Parts()

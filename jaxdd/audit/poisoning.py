@@ -19,6 +19,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks
 from jaxdd.methods import Bilevel, Inner, bilevel
 from jaxdd.synthetic import learning_rates, per_leaf, pixels
+from jaxdd.training import running_statistics
 from jaxdd.types import (
     Array,
     Content,
@@ -141,9 +142,7 @@ def poison(
     after = _dosed(
         starts, (dose.images, dose.labels), dose.schedule, rate_factor * dose.learning_rates, network=network
     )
-    (before, others_before), (now, others) = (
-        _outcome(network, s, test, attacked, target) for s in (starts, NetworkState(after, starts.stats))
-    )
+    (before, others_before), (now, others) = (_outcome(network, s, test, attacked, target) for s in (starts, after))
     return Poisoned(now, before, others, others_before)
 
 
@@ -152,7 +151,8 @@ def _dosed(starts, data, plan, rates, *, network):
     def one(start):
         theta, stats = start
         feed = inner.planned(data, plan, rates)
-        return inner.unroll(inner.classification(network, stats), inner.sgd(), theta, feed, len(plan)).theta
+        trained = inner.unroll(inner.classification(network, stats), inner.sgd(), theta, feed, len(plan)).theta
+        return NetworkState(trained, running_statistics(network, trained, data[0], stats, plan))
 
     return jax.lax.map(one, starts)
 

@@ -129,5 +129,6 @@ def _facts(cost: engine.Plan, steps: int) -> dict[str, str]:
     }
     if seconds is not None:
         facts["step"] = f"{seconds:.3g} s"
-        facts["run"] = f"{steps} steps, {duration(steps * seconds)} without validation"
+        of_parts = "" if cost.groups == 1 else f"{cost.groups:,} groups of parts, each of "
+        facts["run"] = f"{of_parts}{steps} steps, {duration(cost.groups * steps * seconds)} without validation"
     return {**facts, "devices": f"{cost.devices} × {cost.device}"}

@@ -28,6 +28,7 @@ from jaxdd.types import (
     RealData,
     Recipe,
     Spec,
+    as_recipe,
     renamed,
 )
 
@@ -50,18 +51,14 @@ class Job(NamedTuple):
 
     def compile(self, execution: Execution) -> Program:
         """The program of an execution."""
-        groups = groups_of(
-            self.method, self.data, self.parts, self.steps, self.devices, self.directory, execution.side_by_side
-        )
+        groups = groups_of(self.parts, self.steps, self.devices, self.directory, execution.side_by_side)
         return compile_program(
             self.method, self.data, seed=self.seed, execution=execution, devices=self.devices, groups=groups
         )
 
     @property
     def recipe(self) -> Recipe:
-        """The method as what says how it is carried out: one that is bound says nothing."""
-        method = self.method
-        return method if isinstance(method, Recipe) else Recipe(lambda spec: method)
+        return as_recipe(self.method)
 
     @property
     def lean(self) -> Execution:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdd.engine.checkpoints import held_execution
 from jaxdd.engine.chunk import Program
 from jaxdd.engine.execute import Executed
-from jaxdd.engine.parts import Groups, first_state, takes_part
+from jaxdd.engine.parts import Groups, first_state
 from jaxdd.engine.placement import make_mesh
 from jaxdd.engine.processes import on_first
 from jaxdd.engine.rows import Rows
@@ -22,8 +22,6 @@ _SIDE_BY_SIDE = "parts_side_by_side"
 
 
 def groups_of(
-    method: Method | Recipe,
-    data: RealData,
     parts: Parts,
     steps: int,
     devices: Sequence[Any] | None,
@@ -37,7 +35,7 @@ def groups_of(
     Args:
       side_by_side: of them on each device; None for all.
     """
-    if parts.count == 1 and parts.join is None and not takes_part(bound(method, data)):
+    if parts.count == 1 and parts.join is None:
         return None
     size = 1
     if parts.count > 1:

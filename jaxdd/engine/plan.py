@@ -34,6 +34,7 @@ from jaxdd.types import (
     Recipe,
     Spec,
     State,
+    as_recipe,
     parts_of,
 )
 
@@ -65,6 +66,7 @@ class Plan:
       cpu_seconds_per_step: of all threads; None if no step was run.
       flops: operations of a step by the caller's own count, mean of those that were timed; None without one.
       execution: how the steps were carried out.
+      groups: of parts, one after the other, in each of which there are as many steps; 1 of a run that is whole.
     """
 
     parameters: int
@@ -83,6 +85,7 @@ class Plan:
     cpu_seconds_per_step: float | None = None
     flops: float | None = None
     execution: Execution = UNNAMED
+    groups: int = 1
 
     @property
     def peak_bytes(self) -> int:
@@ -96,7 +99,7 @@ class StagePlan:
 
     Attributes:
       name: of the stage.
-      steps: of all its parts.
+      steps: of all groups of its parts, one after the other.
       num_bytes: of its rows, on disk.
       made: whether it lies in the cache, and costs nothing.
       plan: None if it does.
@@ -129,8 +132,10 @@ def plan_stages(
     found, policy = [], with_precision(execution, precision).precision
     for stage, parts, seen, made, num_bytes in expected(method, data, config or {}, How(seed, policy, devices)):
         own = Execution(precision=policy)
-        cost = None if made else plan(stage.recipe, seen, seed=seed, execution=own, devices=devices, budget=budget)
-        found.append(StagePlan(stage.name, parts.count * stage.steps, num_bytes, made, cost))
+        recipe = dataclasses.replace(as_recipe(stage.recipe), parts=lambda spec, parts=parts: parts)
+        cost = None if made else plan(recipe, seen, seed=seed, execution=own, devices=devices, budget=budget)
+        groups = parts.count if cost is None else cost.groups
+        found.append(StagePlan(stage.name, groups * stage.steps, num_bytes, made, cost))
     return tuple(found)
 
 
@@ -184,6 +189,7 @@ def plan(
         devices=mesh.size,
         custom_calls=tuple(sorted(set(re.findall(r'custom_call_target="([^"]+)"', program.chunk.as_text() or "")))),
         execution=execution,
+        groups=1 if program.groups is None else program.groups.number,
     )
     if compiled.peak_bytes > budget:
         return compiled

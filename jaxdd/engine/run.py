@@ -139,7 +139,7 @@ def run(
         raise JaxddError("a run whose parts are joined at its end has nothing to validate before; leave validate out.")
     if contents:
         identity["stages"] = contents
-    if groups_of(method, data, parts, steps, devices, directory) is not None:
+    if groups_of(parts, steps, devices, directory) is not None:
         identity["parts"] = {"count": parts.count, "steps": steps}
     if directory is not None:
         on_first(lambda: check(directory, identity, resume=resume))

@@ -66,7 +66,12 @@ def regression(network: Network) -> Callable[..., tuple[Array, PyTree]]:
 
 
 def mean_over_blocks(
-    function: Callable[[PyTree, PyTree], tuple[Array, PyTree]], theta: PyTree, data: PyTree, block: int | None
+    function: Callable[[PyTree, PyTree], tuple[Array, PyTree]],
+    theta: PyTree,
+    data: PyTree,
+    block: int | None,
+    *,
+    stats: PyTree = (),
 ) -> tuple[Array, PyTree]:
     """The mean of `function(theta, rows)` over equal blocks of `data`, in the memory of one block.
 
@@ -79,7 +84,10 @@ def mean_over_blocks(
       function: `(theta, rows) -> (loss, aux)`; the loss is a scalar, aux a pytree of floats without a gradient.
       data: a pytree whose leaves share their first axis.
       block: examples in a block; None takes all at once. What does not divide is taken at once, too.
+      stats: as of `map_blocks`.
     """
+    if jax.tree.leaves(stats):
+        return function(theta, data)
     count = len(jax.tree.leaves(data)[0])
 
     def average(results: PyTree) -> PyTree:
@@ -122,7 +130,7 @@ def mean_over_blocks(
     return mean(theta, data)
 
 
-def map_blocks(function: Callable[[PyTree], PyTree], data: PyTree, block: int | None) -> PyTree:
+def map_blocks(function: Callable[[PyTree], PyTree], data: PyTree, block: int | None, *, stats: PyTree = ()) -> PyTree:
     """`function` of all of `data`, block by block, the results in the order of the examples.
 
     What `mean_over_blocks` is for means, for functions of each example by itself: features of real images. In a run of
@@ -132,7 +140,10 @@ def map_blocks(function: Callable[[PyTree], PyTree], data: PyTree, block: int | 
       function: from rows to results whose leaves have one row for each.
       data: a pytree whose leaves share their first axis.
       block: examples in a block, on each device; None takes all at once. The last block may be smaller.
+      stats: of a network that `function` normalises by the batch at hand. One that has any sees all examples together.
     """
+    if jax.tree.leaves(stats):
+        return function(data)
 
     def on_device(data: PyTree) -> PyTree:
         count = len(jax.tree.leaves(data)[0])

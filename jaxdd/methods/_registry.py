@@ -19,7 +19,7 @@ from typing import Any
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.methods._hyper import HyperParameters, as_type, made_of, types_of, validate
-from jaxdd.types import AUTO, RETIRED, Execution, Method, Recipe, bound, renamed
+from jaxdd.types import AUTO, RETIRED, Execution, Method, Recipe, as_recipe, bound, renamed
 
 
 def method(
@@ -49,9 +49,7 @@ def method(
                 config = made_of(hyper, fields)
             elif not isinstance(config, HyperParameters):  # which has checked itself
                 validate(config)
-            made = builder(config)
-            if isinstance(made, Method):
-                made = Recipe(functools.partial(bound, made))
+            made = as_recipe(builder(config))
             asked = made.asked.over(_asked(builder.__name__, hyper, made.lean, old))
             return dataclasses.replace(
                 made, bind=functools.partial(bound, made), identity=(builder, config, asked), asked=asked

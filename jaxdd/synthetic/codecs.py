@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd import models
+from jaxdd._dotted import is_dotted
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import Array, Draws, LabelCodec, Labelling, Network, NetworkState, leaves_by_path
 
@@ -41,12 +42,17 @@ _CODECS = {
 
 
 _TEACHER = "teacher:"
+_AT_ONCE = 100  # images that a teacher sees
+
+
+def _not_from_labels(labels: Array, images: Array | None) -> Any:
+    raise JaxddError("a teacher is not made from labels: see `labelled_by`.")
 
 
 def _teacher(model: str) -> LabelCodec:
     """The probabilities that a network gives a view; stored are its numbers, and what it gives the images as they are.
 
-    The latter also tell how many classes there are.
+    The latter also tell how many classes there are. What is fitted is the teacher's `NetworkState`.
     """
 
     def decode(stored: Mapping[str, Array], images: Array | None, draws: Draws) -> Array:
@@ -58,9 +64,16 @@ def _teacher(model: str) -> LabelCodec:
         )
         return jax.lax.stop_gradient(jax.nn.softmax(network.apply(theta, images, stats)[0]))
 
+    def encode(teacher: NetworkState, labels: Array, images: Array | None) -> dict[str, Array]:
+        return {"values": labels} | {
+            f"{part}/{name}": leaf
+            for part, tree in zip(("theta", "stats"), teacher, strict=True)
+            for name, leaf in leaves_by_path(tree).items()
+        }
+
     return LabelCodec(
-        fit=lambda labels, images: (),
-        encode=lambda fitted, labels, images: {"values": labels},
+        fit=_not_from_labels,
+        encode=encode,
         decode=decode,
         num_bits=lambda stored, classes: sum(
             8 * leaf.dtype.itemsize * leaf.size for name, leaf in stored.items() if name != "values"
@@ -86,22 +99,25 @@ def labelled_by(
       Probabilities `(m, classes)`, learned ones.
 
     Raises:
-      JaxddError: for labels of views by a teacher that has no name.
+      JaxddError: for labels of views by a teacher that is not of the zoo: a file names no code that is run.
     """
+    if views and (not isinstance(model, str) or is_dotted(model.partition("(")[0])):
+        raise JaxddError(
+            "labels of views need a teacher of the zoo, since a file names no code of one's own: take another model, "
+            "or one label an image."
+        )
     network = models.build(model, images.shape[1:], num_classes)
-    values = jax.nn.softmax(network.apply(teacher.theta, images, teacher.stats)[0])
+
+    def of_one(image: Array) -> Array:
+        return jax.nn.softmax(network.apply(teacher.theta, image[None], teacher.stats)[0][0])
+
+    values = jax.lax.map(of_one, images, batch_size=min(_AT_ONCE, len(images)))
     if not views:
         return Labelling(values, "probability", "learned"), 32 * values.size
-    if not isinstance(model, str):
-        raise JaxddError("labels of views need a teacher that a file can name: give its model by name.")
-    stored = {"values": values} | {
-        f"{part}/{name}": leaf
-        for part, tree in zip(("theta", "stats"), teacher, strict=True)
-        for name, leaf in leaves_by_path(tree).items()
-    }
     name = f"{_TEACHER}{model}"
-    bits = label_codec(name).num_bits(stored, num_classes)
-    return Labelling(values, "probability", "learned", name, stored), bits
+    codec = label_codec(name)
+    stored = codec.encode(teacher, values, images)
+    return Labelling(values, "probability", "learned", name, stored), codec.num_bits(stored, num_classes)
 
 
 def label_codec(name: str, own: Mapping[str, LabelCodec] | None = None) -> LabelCodec:
@@ -112,11 +128,14 @@ def label_codec(name: str, own: Mapping[str, LabelCodec] | None = None) -> Label
       own: codecs of one's own, which have precedence.
 
     Raises:
-      JaxddError: for an unknown name, suggesting the nearest.
+      JaxddError: for an unknown name, suggesting the nearest, or a teacher that is not of the zoo.
     """
     known = {**_CODECS, **(own or {})}
     if name not in known and name.startswith(_TEACHER):
-        return _teacher(name.removeprefix(_TEACHER))
+        model = name.removeprefix(_TEACHER)
+        if is_dotted(model.partition("(")[0]):
+            raise JaxddError(f"the label codec {name!r} names code of somebody's own, which is not run.")
+        return _teacher(model)
     if name not in known:
         raise unknown("label codec", name, known)
     return known[name]

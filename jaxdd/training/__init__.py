@@ -1,7 +1,7 @@
 """Training that is not differentiated: of fresh networks on sets in memory and, as stages, of networks on real data."""
 
 from jaxdd.training import protocols
-from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled
+from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, running_statistics
 from jaxdd.training.fit import Fitted, check_trainable, fit
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
@@ -23,6 +23,7 @@ __all__ = [
     "num_blocks",
     "optimizer_of",
     "protocols",
+    "running_statistics",
     "schedule_of",
     "supervised",
     "teacher",

@@ -76,13 +76,13 @@ def _fit_as_distilled(arrays, factors, keys, members, *, network):
             theta = jax.tree.unflatten(jax.tree.structure(theta), [theta0[name] for name in leaves_by_path(theta)])
         feed = inner.planned((images[member], labels[member]), schedule, factor * learning_rates)
         trained = inner.unroll(inner.classification(network, stats), inner.sgd(), theta, feed, len(schedule))
-        return NetworkState(trained.theta, _running(network, trained.theta, images[member], stats, schedule))
+        return NetworkState(trained.theta, running_statistics(network, trained.theta, images[member], stats, schedule))
 
     return inner.each_network(fit_one, (factors, keys, members))
 
 
-def _running(network: Network, theta: PyTree, images: Array, stats: PyTree, schedule: Indices) -> PyTree:
-    """Running statistics of a trained network: the mean of its last batches' own, for one epoch.
+def running_statistics(network: Network, theta: PyTree, images: Array, stats: PyTree, schedule: Indices) -> PyTree:
+    """Running statistics of a network trained on a schedule: the mean of its last batches' own, for one epoch.
 
     At the last weights, since a schedule may be too short for moving averages to arrive (Wu & Johnson 2021), and in the
     batches of the schedule, since by these the network was normalised.

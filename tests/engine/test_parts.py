@@ -123,4 +123,8 @@ def test_a_stage_may_be_made_of_parts_that_are_joined(data, tmp_path, monkeypatc
 
 def test_a_plan_is_of_a_group(data):
     cost = engine.plan(blocks(), data, devices=jax.devices()[:1])
-    assert cost.state_parameters == SIZE * 16 and cost.measured_steps == 2
+    assert cost.state_parameters == SIZE * 16 and cost.measured_steps == 2 and cost.groups == PARTS
+    stage = Stage("blocks", blocks(), steps=STEPS, config={})
+    needs = Recipe(bind=lambda spec: None, stages=lambda spec: (stage,))
+    (planned,) = engine.plan_stages(needs, data, devices=jax.devices()[:1])
+    assert planned.steps == PARTS * STEPS

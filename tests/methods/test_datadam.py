@@ -12,7 +12,6 @@ from matching_by_hand import (
     keys_of,
     layers,
     over_classes,
-    real_layers,
     run,
 )
 
@@ -53,7 +52,7 @@ def test_two_updates_by_hand(ran, digits):
 
         def of_class(images, real, label, key):
             drawn = augment.draw(key, 1)
-            theirs = real_layers(network, start, augment.apply(real, drawn))
+            theirs = layers(network, start, augment.apply(real, drawn))
             ours = layers(network, start, augment.apply(images, drawn))
             # The first of two nonlinearities, and the features.
             by_attention = ((attention(theirs[0]) - attention(ours[0])) ** 2).sum()

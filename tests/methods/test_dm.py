@@ -11,7 +11,6 @@ from matching_by_hand import (
     keys_of,
     layers,
     over_classes,
-    real_layers,
     run,
 )
 
@@ -37,7 +36,7 @@ def test_two_updates_by_hand(ran, digits):
 
         def of_class(images, real, label, key):
             drawn = augment.draw(key, 1)
-            theirs = real_layers(network, start, augment.apply(real, drawn))[-2]
+            theirs = layers(network, start, augment.apply(real, drawn))[-2]
             return ((theirs.mean(0) - layers(network, start, augment.apply(images, drawn))[-2].mean(0)) ** 2).sum()
 
         return over_classes(of_class, update, jax.random.split(key_match)[0])

@@ -15,7 +15,6 @@ from matching_by_hand import (
     by_class,
     cross_entropy,
     layers,
-    real_layers,
     run,
     tiles,
 )
@@ -114,7 +113,7 @@ def test_updates_by_hand(ran, digits):
     def match(stored, update, label):
         key_draw, _, key_frequencies, between, _ = place(update)
         drawn = augment.draw(jax.random.split(key_draw, CLASSES)[label], 1)
-        theirs = real_layers(network, between, augment.apply(by_class(update.batch.images)[label], drawn))[-2]
+        theirs = layers(network, between, augment.apply(by_class(update.batch.images)[label], drawn))[-2]
         ours = layers(network, between, augment.apply(tiles(by_class(stored)[label]), drawn))[-2]
         frequencies = jax.random.normal(key_frequencies, (FREQUENCIES, ours.shape[1]))
         p, q = characteristic(theirs, frequencies), characteristic(ours, frequencies)

@@ -85,7 +85,7 @@ def test_two_updates_by_hand(digits, taught):
 
 def test_blocks_are_padded_and_images_come_class_after_class(digits, taught):
     """Three classes at a time: a block of three and one with a single class."""
-    done = run(methods.sre2l(**TINY, block=3), digits, steps=2)
+    done = run(methods.sre2l(**TINY, classes_together=3), digits, steps=2)
     assert done.state.inside.tolist() == [[True, False, False]] and done.state.labels.tolist() == [[3, 0, 0]]
     assert done.distilled.images.shape[0] == 4 * 2
     whole = run(methods.sre2l(**TINY), digits, steps=2)

@@ -5,17 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd import data
+from jaxdd import data, models
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import (
     DistilledDataset,
     label_bits,
     label_codec,
+    labelled_by,
     labels_of,
     learned_labels,
     pixels,
 )
-from jaxdd.types import Content, Distilled, Draws, LabelCodec, Labelling
+from jaxdd.types import Content, Distilled, Draws, LabelCodec, Labelling, NetworkState
 
 ROWS = np.array([3, 0, 0, 5])
 
@@ -91,6 +92,33 @@ def test_a_teacher_that_labels_views_needs_no_change_of_any_function(rng, tmp_pa
         labels_of(seen, None, Draws(ROWS), {"teacher": codec})
     with pytest.raises(JaxddError, match="unknown label codec 'teacher'"):  # a file names no code that is run
         labels_of(seen, views, Draws(ROWS))
+
+
+def test_a_teacher_of_the_zoo_labels_views_by_its_numbers_in_a_file(rng):
+    images = rng.normal(size=(7, 8, 8, 1)).astype(np.float32)
+    model = "convnet(width=4, depth=1, norm='batch')"
+    network = models.build(model, (8, 8, 1), 3)
+    trained = NetworkState(*jax.jit(network.init)(jax.random.key(0)))
+    labelling, bits = labelled_by(model, trained, jnp.asarray(images), 3, views=True)
+    dataset = DistilledDataset.create(Distilled(Content(images), labelling), data.Identity(), {})
+    seen = DistilledDataset.from_bytes(dataset.to_bytes()).distilled().labelling
+    views = jnp.asarray(images[ROWS][:, ::-1])
+    expected = jax.nn.softmax(network.apply(trained.theta, views, trained.stats)[0])
+    np.testing.assert_allclose(labels_of(seen, views, Draws(ROWS)), expected, atol=1e-6)
+    np.testing.assert_allclose(labels_of(seen, jnp.asarray(images), Draws(np.arange(7))), labelling.values, atol=1e-6)
+    assert bits == 32 * sum(leaf.size for leaf in jax.tree.leaves(trained))
+    single, of_vectors = labelled_by(model, trained, jnp.asarray(images), 3, views=False)
+    assert single.codec is None and of_vectors == 32 * 21
+    with pytest.raises(JaxddError, match="a teacher is not made from labels"):
+        label_codec(f"teacher:{model}").fit(labelling.values, None)
+
+
+def test_no_code_of_somebodys_own_is_named_by_a_file():
+    """Nor run, where a file names it all the same."""
+    with pytest.raises(JaxddError, match="labels of views need a teacher of the zoo, since a file names no code"):
+        labelled_by("my_models:net", NetworkState({}, {}), jnp.zeros((1, 8, 8, 1)), 3, views=True)
+    with pytest.raises(JaxddError, match="'teacher:os:getcwd' names code of somebody's own, which is not run"):
+        label_codec("teacher:os:getcwd")
 
 
 def test_without_a_codec_a_view_has_the_label_of_its_image():

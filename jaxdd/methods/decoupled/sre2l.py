@@ -47,7 +47,7 @@ class SRe2L(HyperParameters):
     Attributes:
       ipc: images per class.
       model: the teacher, a network with batch normalisation, see `models.build`.
-      block: classes of which one image each is recovered together: statistics are those of a block.
+      classes_together: of which one image each is recovered, a block: statistics are those of a block.
       learning_rate: of Adam (0.5, 0.9) on the images; it falls to zero along half a cosine.
       decay_steps: steps of each block until it is zero: as many as are run, `run.steps`.
       statistics_weight: of the distance of statistics beside the cross-entropy; 0 inverts by cross-entropy alone.
@@ -61,7 +61,7 @@ class SRe2L(HyperParameters):
 
     ipc: int = field(10, at_least(1))
     model: str | Network = "resnet18"
-    block: int = field(100, at_least(1))
+    classes_together: int = field(100, at_least(1))
     learning_rate: float = field(0.25, positive)
     decay_steps: int = field(1000, at_least(1))
     statistics_weight: float = field(0.01, at_least(0))
@@ -78,13 +78,10 @@ class SRe2L(HyperParameters):
     def check(self):
         _augmentation(self)
 
-    def classes_together(self, num_classes: int) -> int:
-        """Images of a block: one of each of so many classes."""
-        return min(self.block, num_classes)
-
-    def blocks(self, num_classes: int) -> int:
-        """Blocks until there is an image of every class; the last one may be padded."""
-        return -(-num_classes // self.classes_together(num_classes))
+    def blocks(self, num_classes: int) -> tuple[int, int]:
+        """How many make an image of every class, of which the last one may be padded, and the images of each."""
+        size = min(self.classes_together, num_classes)
+        return -(-num_classes // size), size
 
 
 class SRe2LState(NamedTuple):
@@ -117,7 +114,7 @@ def sre2l(config: SRe2L) -> Recipe:
 
     def bind(spec: Spec) -> Method:
         recover = objective(config, models.build(config.model, spec.image_shape, spec.num_classes))
-        together, blocks = config.classes_together(spec.num_classes), config.blocks(spec.num_classes)
+        blocks, together = config.blocks(spec.num_classes)
 
         def init(key: Key, data: RealData, part: Array) -> SRe2LState:
             images = jax.random.normal(key, (together, *spec.image_shape))
@@ -153,7 +150,7 @@ def sre2l(config: SRe2L) -> Recipe:
             bits = Cost.of({"images": 32 * images.size, "labels": of_labels})
             return Distilled(Content(images, {"images": images}), labelling, cost=bits)
 
-        return Parts(config.ipc * config.blocks(spec.num_classes), join)
+        return Parts(config.ipc * config.blocks(spec.num_classes)[0], join)
 
     return Recipe(bind, stages=lambda spec: (teacher(config, spec),), parts=parts)
 

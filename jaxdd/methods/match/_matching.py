@@ -302,7 +302,7 @@ def see_real(
     seen = _seeing(see, network, start)
 
     def one(of_class: tuple[Array, PyTree]) -> PyTree:
-        return inner.map_blocks(seen, augment.apply(*of_class), execution.block)
+        return inner.map_blocks(seen, augment.apply(*of_class), execution.block, stats=start.stats)
 
     with models.matmul_precision(execution.target_precision):
         found = inner.each_network(one, (real, drawn), batch_size=execution.side_by_side)

@@ -156,10 +156,8 @@ def bilevel(
                 accuracy = jnp.mean(jnp.argmax(logits, axis=1) == block.labels)
                 return losses.cross_entropy(logits, block.labels).mean(), accuracy
 
-            if jax.tree.leaves(start.stats):  # each block, and each device's share, would be normalised by itself
-                loss, accuracy = on_real(theta, examples)
-            else:
-                loss, accuracy = inner.mean_over_blocks(on_real, theta, examples, spec.execution.block)
+            block = spec.execution.block
+            loss, accuracy = inner.mean_over_blocks(on_real, theta, examples, block, stats=start.stats)
             return loss + (penalty(params) if penalty else 0.0), accuracy
 
         def update(
