@@ -159,7 +159,7 @@ def test_updates_by_hand(ran, digits):
 
 def test_what_it_minimises_falls(ran):
     method, found, _ = ran
-    assert_falls(method, found)
+    assert_falls(method, found, share=0.97)  # calibration is much of it, and falls little
     assert_distils(method, found, tiles, per_class=8)
 
 
