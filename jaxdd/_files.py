@@ -37,9 +37,33 @@ def disk_errors(path: os.PathLike | str):
         raise JaxddError(f"{path}: {reasons.get(error.errno or 0, error.strerror or str(error))}.") from error
 
 
+def expanded(path: os.PathLike | str) -> pathlib.Path:
+    """A path as people write it: `~` is their home. Everything that is given a path takes it through here.
+
+    Raises:
+      JaxddError: for `~` where nobody has a home, as in a container with a user of its own.
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:
+        raise JaxddError(
+            f"{path}: this system knows no such home folder: write the path in full, or set HOME."
+        ) from None
+
+
+def folder_of(variable: str, default: str) -> pathlib.Path:
+    """The folder that an environment variable names; by default one at home, or, without a home, a temporary one."""
+    if named := os.environ.get(variable):
+        return expanded(named)
+    try:
+        return expanded(default)
+    except JaxddError:
+        return pathlib.Path(tempfile.gettempdir()) / f"jaxdd-{os.getuid()}" / pathlib.Path(default).name
+
+
 def cache_folder() -> pathlib.Path:
     """What can be computed again lies below it: `JAXDD_CACHE_DIR`, by default `~/.cache/jaxdd`."""
-    return pathlib.Path(os.environ.get("JAXDD_CACHE_DIR") or "~/.cache/jaxdd").expanduser()
+    return folder_of("JAXDD_CACHE_DIR", "~/.cache/jaxdd")
 
 
 def write_atomically(path: os.PathLike | str, content: bytes | str) -> None:
@@ -48,7 +72,7 @@ def write_atomically(path: os.PathLike | str, content: bytes | str) -> None:
     Raises:
       JaxddError: if the disk is full or the path cannot be written; nothing is left behind.
     """
-    path = pathlib.Path(path)
+    path = expanded(path)
     content = content.encode() if isinstance(content, str) else content
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from jax.core import Tracer
 from jax.extend.core import (
     ClosedJaxpr,  # pyright: ignore[reportPrivateImportUsage]  (since JAX 0.11 another name of Jaxpr)
@@ -33,6 +34,7 @@ __all__ = [
     "constants",
     "evaluate",
     "live",
+    "missing_platform",
     "mlir",
     "needed",
     "of_constants",
@@ -42,6 +44,21 @@ __all__ = [
 ]
 
 Traced = ClosedJaxpr
+
+
+def missing_platform() -> str | None:
+    """If JAX finds no device of the kind that `JAX_PLATFORMS` asks for: a sentence that says so, and what there is."""
+    wanted = jax.config.jax_platforms
+    try:
+        jax.devices()
+        return None
+    except (RuntimeError, AssertionError):  # the latter where a plugin is not installed
+        jax.config.update("jax_platforms", None)
+        there = ", ".join(sorted({device.platform for device in jax.devices()}))
+    return (
+        f"JAX_PLATFORMS asks for {wanted!r}, and JAX finds no such device: there is {there}. Leave JAX_PLATFORMS out, "
+        "or install what it takes: jaxdd[cuda] for NVIDIA's GPUs, jaxdd[tpu] for TPUs."
+    )
 
 
 def evaluate(traced: Traced, *args: Any) -> list[Any]:

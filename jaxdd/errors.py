@@ -21,6 +21,7 @@ class RunInterrupted(KeyboardInterrupt):
 def unknown(kind: str, name: object, known: Iterable[str]) -> JaxddError:
     """The error for an unknown `name`, with the nearest known one suggested."""
     known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+    by_case = {each.casefold(): each for each in known}  # of names that differ only in their case the last
+    near = difflib.get_close_matches(str(name).casefold(), by_case, n=1, cutoff=0.5)
+    hint = f"did you mean {by_case[near[0]]!r}?" if near else f"known: {', '.join(known)}."
     return JaxddError(f"unknown {kind} {name!r}; {hint}")

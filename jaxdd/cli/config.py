@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import pathlib
+import re
 import sys
+import traceback
 import types
 import typing
 import warnings
@@ -16,6 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
 import jaxdd
+from jaxdd._files import expanded
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import RETIRED
 
@@ -56,17 +59,17 @@ def read(name: str, preset: str | None = None) -> dict[str, Any]:
     return plain(config.get_config(*([] if preset is None else [preset])))
 
 
-def find(name: str) -> str:
-    """A config file from a path or from the bare name of a shipped one, either with `:PRESET` for its get_config."""
-    if pathlib.Path(name).is_file():
-        return name
+def find(name: str) -> tuple[pathlib.Path, str | None]:
+    """A config file and its preset, from a path or the bare name of a shipped one, either with `:PRESET` or without."""
+    if (path := expanded(name)).is_file():
+        return path, None
     name, colon, preset = name.partition(":")
-    known = shipped()
-    if pathlib.Path(name).is_file():
-        return f"{name}{colon}{preset}"
-    for stem, path in known.items():
+    chosen, known = preset if colon else None, shipped()
+    if (path := expanded(name)).is_file():
+        return path, chosen
+    for stem, file in known.items():
         if name in (stem, f"configs/{stem}.py"):
-            return f"{path}{colon}{preset}"
+            return file, chosen
     raise unknown("config (neither a file nor the name of a shipped one)", name, known)
 
 
@@ -96,7 +99,7 @@ def template(name: str, /, *, seed: int = 0, **sections: Mapping[str, Any]) -> C
                 elif title == "execution" and field in ("block", "side_by_side"):
                     section[field] = config_dict.FieldReference(value, field_type=object)
                 elif value is None:
-                    section[field] = config_dict.placeholder(str if field == "model" else int)
+                    section[field] = config_dict.FieldReference(None, field_type=str if field == "model" else object)
     return ConfigDict(full)
 
 
@@ -149,63 +152,132 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
     """Parse flags into `values` and return the positional arguments.
 
     Raises:
-      JaxddError: for an unknown flag or config field (with the nearest one) or a value of the wrong type.
+      JaxddError: for a config that fails (with file and line), an unknown flag or config field (with the nearest one),
+        a flag that is there twice, or a value of the wrong type.
     """
-    line = [f"jaxdd {command}", *arguments]
-    if "config" in values:
-        while "--config" in line[:-1]:  # written with a space
-            at = line.index("--config")
-            line[at : at + 2] = [f"--config={line[at + 1]}"]
-        line = [f"--config={find(arg[len('--config=') :])}" if arg.startswith("--config=") else arg for arg in line]
+    # absl takes one dash for two, and a space for an equals sign; what reads the fields of a config does not.
+    line = [re.sub(r"^-(?=[A-Za-z]\w)", "--", argument) for argument in arguments]
+    while "--config" in line[:-1]:
+        at = line.index("--config")
+        line[at : at + 2] = [f"--config={line[at + 1]}"]
+    _once(line)
+    config = None
+    given = [argument for argument in line if argument.startswith("--config=")]
+    if given and "config" in values:
+        config = load(given[0].removeprefix("--config="))
+        line = [_moved(argument, config) for argument in line if argument not in given]
+        for argument in line:
+            _check_field(argument, config)
+    line = [f"jaxdd {command}", *line]
     try:
         with _argv(line):
+            if config is not None:
+                delattr(values, "config")
+                config_flags.DEFINE_config_dict("config", config, flag_values=values)
             return values(line)[1:]
     except flags.UnrecognizedFlagError as error:
+        called = [f"--config.{field}=VALUE" for field in _fields(config) if field.split(".")[-1] == error.flagname]
+        if called:
+            raise JaxddError(f"unknown option '--{error.flagname}'; did you mean {called[0]}?") from error
         raise unknown("option", f"--{error.flagname}", [f"--{name}" for name in values]) from error
-    except Exception as error:  # a config file is a program, and may fail as any program
-        if ours := _ours(error):
-            raise ours from error
-        for argument in line:
-            if argument.startswith("--config=") and "get_config() takes 0 positional arguments" in str(error):
-                raise JaxddError(f"{argument.removeprefix('--config=')!r}: this config has no presets.") from error
-        field = str(error.args[0]).strip("'\"") if error.args else ""
-        if isinstance(error, AttributeError | KeyError) and field.isidentifier():
-            if (newer := _moved(line[1:], field)) != line[1:]:
-                for name in [name for name in values if name.startswith("config.")]:
-                    delattr(values, name)  # of this attempt
-                return parse(values, command, newer)
-            raise JaxddError(f"the config has no field {field!r}.") from error
-        text = " ".join(str(error.args[0] if error.args else error).split()).rstrip(".")
-        kind = "" if isinstance(error, flags.Error | AttributeError | KeyError) else f"{type(error).__name__}: "
-        raise JaxddError(f"{kind}{text} (jaxdd {command} --help lists the options).") from error
+    except Exception as error:  # both raise what comes
+        raise JaxddError(f"{_said_of_value(str(error))} (jaxdd {command} --help lists the options)") from error
 
 
-def _moved(arguments: list[str], field: str) -> list[str]:
-    """Flags with that of a field which is one of the section `execution` now, see `types.RETIRED`, in its place."""
-    places = {f"--config.method.{field}=": RETIRED.get(field)}
-    if field == "precision":
-        places["--config.run.precision="] = "precision"
+def load(name: str) -> ConfigDict:
+    """What `get_config` of a config file returns, or of a shipped one by its name; either with `:PRESET`.
+
+    Raises:
+      JaxddError: if there is none, or it fails: which file, and which line.
+    """
+    path, chosen = find(name)
+    try:
+        config = module_of(path).get_config(*([] if chosen is None else [chosen]))
+    except JaxddError:
+        raise
+    except Exception as error:  # it is a program, and may fail as any program
+        if chosen is not None and "takes 0 positional arguments" in str(error):
+            raise JaxddError(f"{path}: this config has no presets") from error
+        raise JaxddError(f"{_place(path, error)}: {type(error).__name__}: {_first_line(error)}") from error
+    if not isinstance(config, ConfigDict | Mapping):
+        raise JaxddError(f"{path}: get_config must return a ConfigDict, got {type(config).__name__}")
+    return config if isinstance(config, ConfigDict) else ConfigDict(dict(config))
+
+
+def _place(path: pathlib.Path, error: Exception) -> str:
+    """Where a config file fails, `FILE:LINE`."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _first_line(error: Exception) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return (text or "").strip().split("\n")[0].rstrip(".")
+
+
+def _once(arguments: Sequence[str]) -> None:
+    """Raises JaxddError for an option that is there twice, of which nobody knows which is meant."""
+    names = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    for name in names:
+        if names.count(name) > 1:
+            raise JaxddError(f"{name} is there {names.count(name)} times: give it once")
+
+
+def _fields(config: ConfigDict | None) -> list[str]:
+    """The paths of a config's fields, `section.field`."""
     found = []
-    for argument in arguments:
-        for old, new in places.items():
-            if new is not None and argument.startswith(old):
-                argument = f"--config.execution.{new}={argument.removeprefix(old)}"
-                warnings.warn(f"{old.rstrip('=')} is now {argument}.", DeprecationWarning, stacklevel=4)
-        found.append(argument)
+    for name, value in (config or {}).items():
+        found += [f"{name}.{field}" for field in _fields(value)] if isinstance(value, ConfigDict) else [name]
     return found
 
 
-def _ours(error: BaseException | None) -> JaxddError | None:
-    """The innermost sentence for people in a chain of exceptions; config_flags puts tracebacks around it."""
-    found = None
-    while error is not None:
-        found = error if isinstance(error, JaxddError) else found
-        error = error.__cause__ or error.__context__
-    return found
+def _moved(argument: str, config: ConfigDict) -> str:
+    """A flag; if its field is one of the section `execution` now, see `types.RETIRED`, that of the new one."""
+    name, equals, value = argument.partition("=")
+    places = {f"--config.method.{field}": newer for field, newer in RETIRED.items()}
+    newer = {**places, "--config.run.precision": "precision"}.get(name)
+    if newer is None or name.removeprefix("--config.") in _fields(config):
+        return argument
+    newer = f"--config.execution.{newer}"
+    warnings.warn(f"{name} is now {newer}{equals}{value}.", DeprecationWarning, stacklevel=4)
+    return f"{newer}{equals}{value}"
+
+
+def _check_field(argument: str, config: ConfigDict) -> None:
+    """Raises JaxddError for `--config.a.b` that the config has not, with the nearest field that it has."""
+    found = re.match(r"--(?:no)?config\.([\w.]+)", argument)
+    known = _fields(config)
+    sections = [name for name, value in config.items() if isinstance(value, ConfigDict)]
+    if found and found[1] not in known:
+        if found[1] in sections:
+            raise JaxddError(f"config.{found[1]} is a section; set one of its fields, --config.{found[1]}.FIELD=VALUE")
+        if any(found[1].startswith(f"{field}.") for field in known):  # within what a flag does not know
+            return
+        raise unknown("field of the config", found[1], known)
+
+
+_KINDS = {
+    "invalid literal for int()": "takes a whole number",
+    "could not convert string to float": "takes a number",
+    "Non-boolean argument": "takes true or false",
+    "value should be one of": "takes one of",
+}
+
+
+def _said_of_value(text: str) -> str:
+    """What absl says of a flag's value, in people's words."""
+    flag, _, reason = " ".join(text.split()).rstrip(".").removeprefix("flag ").partition(": ")
+    kind = next((kind for start, kind in _KINDS.items() if start in reason), reason)
+    if kind == "takes one of":
+        kind += " " + reason.partition("<")[2].rstrip(">").replace("|", ", ")
+    return f"{flag}: this {kind}" if kind.startswith("takes") else f"{flag}: {kind}" if kind else flag
 
 
 def define_config(values: flags.FlagValues) -> None:
-    config_flags.DEFINE_config_file(
+    """The flag --config, which becomes the config itself once it is known."""
+    flags.DEFINE_string(
         "config",
         None,
         "a config file or the name of a shipped one; --config.a.b=VALUE overrides a field",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -17,6 +16,7 @@ from absl import flags
 from jaxdd.cli import config as configs
 from jaxdd.cli import distill, evaluate, export, plan, show, stages
 from jaxdd.cli import list as list_
+from jaxdd.cli.printing import printing
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 
 # Each has `define(flags)` and `run(flags, positional, command)`, whose docstring is its help.
@@ -38,6 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _warn_in_our_name()
     with contextlib.suppress(ValueError):  # only the main thread may
         signal.signal(signal.SIGTERM, _terminate)
+    with printing():
+        return _status(arguments)
+
+
+def _status(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except JaxddError as error:
@@ -49,9 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jaxdd: interrupted.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except (RuntimeError, AssertionError):
+        if not (sentence := _missing_platform()):
+            raise
+        print(f"jaxdd: {sentence}", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # the reader of our output, `head` for one, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _missing_platform() -> str | None:
+    if "jax" not in sys.modules:
+        return None
+    from jaxdd._jax import missing_platform
+
+    return missing_platform()
 
 
 def _warn_in_our_name() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxdd._dotted import is_dotted, resolve
+from jaxdd._files import expanded, folder_of
 from jaxdd.data import tfds
 from jaxdd.data.dataset import Dataset, from_arrays
 from jaxdd.data.streaming import FileSource, refusing
@@ -85,7 +86,7 @@ def load(
 def _load(name_or_path: str | os.PathLike[str], stream: bool, cuts: dict[str, Any]) -> Dataset:
     if not isinstance(name_or_path, str | os.PathLike):
         raise JaxddError(f"load takes a name or a path, got {type(name_or_path).__name__}; use from_arrays for arrays")
-    path, name = Path(name_or_path).expanduser(), str(name_or_path)
+    path, name = expanded(name_or_path), str(name_or_path)
     if name and _exists(path):
         source = _read_path(path, stream)
     elif not isinstance(name_or_path, str):
@@ -109,7 +110,7 @@ def available() -> dict[str, str]:
 
 
 def _data_dir() -> Path:
-    return Path(os.environ.get("JAXDD_DATA_DIR") or "~/.cache/jaxdd/data").expanduser()
+    return folder_of("JAXDD_DATA_DIR", "~/.cache/jaxdd/data")
 
 
 def _exists(path: Path) -> bool:

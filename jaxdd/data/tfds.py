@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdd._files import folder_of
 from jaxdd.errors import JaxddError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -25,7 +26,7 @@ _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+
 
 def data_dir() -> Path:
     """TFDS's own: the environment variable `TFDS_DATA_DIR`, or ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return folder_of("TFDS_DATA_DIR", "~/tensorflow_datasets")
 
 
 def version_folder(path: Path) -> Path | None:

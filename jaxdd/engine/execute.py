@@ -156,8 +156,8 @@ def execute(
             if step < last:
                 save()
                 raise JaxddError(
-                    f"{what}step {step + 1} gave values that are not finite in {_bad(finite)}; {store.settle()}. "
-                    "A smaller learning rate or a larger ridge usually helps."
+                    f"{what}step {step + 1} gave values that are not finite in {_bad(finite)}; {store.settle(again=True)}. "
+                    "A smaller learning rate or a larger ridge usually helps: that is another run, in another workdir."
                 )
             try:
                 watch(step, state, metrics)

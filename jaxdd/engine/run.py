@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import pathlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
+from jaxdd._files import expanded
 from jaxdd.engine.checkpoints import check, held
 from jaxdd.engine.execute import Callback, Executed, execute
 from jaxdd.engine.execution import Job, begun_with, memory, taken, what_fits
@@ -122,7 +122,7 @@ def run(
     if tensorboard:
         require_tensorboard()
     execution = with_precision(execution, precision)
-    directory = None if workdir is None else pathlib.Path(workdir)
+    directory = None if workdir is None else expanded(workdir)
     identity: dict[str, Any] = {}
     if directory is not None:
         identity = {"config": dict(config or {}), "seed": int(seed), "data": fingerprint(data)}

@@ -54,14 +54,19 @@ class Store:
         self._newest.save(step, state)
         self._step, self._time = step, time.perf_counter()
 
-    def settle(self) -> str:
-        """Wait until what was saved is on disk, and say how to go on from it."""
+    def settle(self, *, again: bool = False) -> str:
+        """Wait until what was saved is on disk, and say how to go on from it.
+
+        Args:
+          again: whether what stopped the run would stop it there again.
+        """
         if self._newest is None:
             return "nothing is saved"
         self._newest.wait()
         if not self._step:
             return "no step was done"
-        return f"step {self._step} is saved in {self._directory}: the same command with --resume goes on"
+        then = "goes on" + " and ends there again" * again
+        return f"step {self._step} is saved in {self._directory}: the same command with --resume {then}"
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import inner
-from jaxdd._files import cache_folder, digest_of_facts, write_atomically
+from jaxdd._files import cache_folder, digest_of_facts, expanded, write_atomically
 from jaxdd._version import __version__
 from jaxdd.data import balanced_choice, herding
 from jaxdd.errors import JaxddError
@@ -242,7 +241,7 @@ def full_data_reference(
     name = digest_of_facts(facts)[:32]
     if cache_dir is None:
         cache_dir = cache_folder() / "references"
-    path = pathlib.Path(cache_dir) / f"{name}.json"
+    path = expanded(cache_dir) / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(path.read_text())["score"]
         return Score(**{**stored, "accuracies": tuple(stored["accuracies"]), "selection": (), "kernel_accuracies": ()})

@@ -13,7 +13,7 @@ import shutil
 
 import numpy as np
 
-from jaxdd._files import disk_errors, write_atomically
+from jaxdd._files import disk_errors, expanded, write_atomically
 from jaxdd.data import transform_to_tensors
 from jaxdd.errors import JaxddError
 from jaxdd.report.facts import class_names, hard_labels, has_no_classes, pixel_range
@@ -53,7 +53,7 @@ def to_png_folder(dataset: DistilledDataset, directory: str | os.PathLike) -> fl
       JaxddError: if the directory is not empty or cannot be written, or images have neither 1 nor 3 channels. Nothing
         is left behind.
     """
-    directory = pathlib.Path(directory)
+    directory = expanded(directory)
     channels = dataset.images.shape[-1]
     if channels not in (1, 3):
         raise JaxddError(f"PNG files need images of 1 or 3 channels, these have {channels}: export to .npz instead.")

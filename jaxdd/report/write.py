@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdd._files import write_atomically
+from jaxdd._files import expanded, write_atomically
 from jaxdd.report.curves import curves_svg
 from jaxdd.report.facts import (
     about_set,
@@ -78,7 +78,7 @@ def write_report(
     Raises:
       JaxddError: if a file cannot be written.
     """
-    directory = pathlib.Path(directory)
+    directory = expanded(directory)
     content = _content(dataset, history=history, rows=rows, result=result, command=command)
     png = io.BytesIO()
     grid_image(dataset).save(png, format="PNG", optimize=True)

@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ import numpy as np
 import safetensors.numpy
 from jax.typing import DTypeLike
 
-from jaxdd._files import digest, disk_errors, write_atomically
+from jaxdd._files import digest, disk_errors, expanded, write_atomically
 from jaxdd.data import Transform, transform_from_tensors, transform_to_tensors
 from jaxdd.data.transforms import pixel_space
 from jaxdd.errors import JaxddError
@@ -219,7 +218,7 @@ class DistilledDataset:
         Raises:
           JaxddError: if there is no such file, or it is truncated, altered, foreign, or of a newer format.
         """
-        path = pathlib.Path(path)
+        path = expanded(path)
         with disk_errors(path):
             content = path.read_bytes()
         return cls.from_bytes(content, str(path))

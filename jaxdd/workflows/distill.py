@@ -16,7 +16,7 @@ import jax
 
 import jaxdd
 from jaxdd import engine, evaluation, methods, report
-from jaxdd._files import write_atomically
+from jaxdd._files import expanded, write_atomically
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
@@ -92,7 +92,7 @@ def distill(
       JaxddError: for anything wrong in the config, the data or the directory.
       RunInterrupted: after a signal; what was done is saved.
     """
-    task = _check(config, pathlib.Path(workdir), level=evaluate, full_data=full_data)
+    task = _check(config, expanded(workdir), level=evaluate, full_data=full_data)
     loaded = _load(task)
     done = _run(task, loaded, resume=resume, tensorboard=tensorboard)
     dataset, result = _write(task, loaded, done)

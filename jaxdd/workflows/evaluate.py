@@ -8,6 +8,7 @@ import pathlib
 import time
 
 from jaxdd import evaluation
+from jaxdd._files import expanded
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.workflows.config import check_seed
@@ -115,7 +116,7 @@ def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, 
 
 def distilled_file(source: str | os.PathLike) -> pathlib.Path:
     """The distilled file that `source` is, or that lies in the directory `source`; JaxddError if there is none."""
-    path = pathlib.Path(source)
+    path = expanded(source)
     if path.is_dir():
         path = path / FILE
         if not path.exists():

@@ -143,5 +143,5 @@ def test_flags_of_what_is_the_executions_now_are_taken_for_a_release():
     assert found == {**dataclasses.asdict(Execution()), "block": 8, "precision": "float32", "side_by_side": None}
     fresh = flags.FlagValues()
     configs.define_config(fresh)
-    with pytest.raises(JaxddError, match="the config has no field 'target_blok'"):
+    with pytest.raises(JaxddError, match=r"unknown field of the config 'method\.target_blok'"):
         configs.parse(fresh, "plan", ["--config=dm:smoke", "--config.method.target_blok=8"])
