@@ -155,8 +155,9 @@ def execute(
             step += done
             if step < last:
                 save()
+                held = store.settle(again=True)
                 raise JaxddError(
-                    f"{what}step {step + 1} gave values that are not finite in {_bad(finite)}; {store.settle(again=True)}. "
+                    f"{what}step {step + 1} gave values that are not finite in {_bad(finite)}; {held}. "
                     "A smaller learning rate or a larger ridge usually helps: that is another run, in another workdir."
                 )
             try:
