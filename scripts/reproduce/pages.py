@@ -15,7 +15,7 @@ RESULTS = ROOT / "docs" / "results"
 def markdown(title: str) -> str:
     """The page of all recorded rows of a table."""
     table = TABLES[title]
-    headings = ["row", "seeds", *(heading for heading, _, _ in table.columns), "command"]
+    headings = ["row", "seeds", *(heading for heading, _, _ in table.shown()), "command"]
     lines = [
         f"# {title}",
         "",
@@ -29,7 +29,7 @@ def markdown(title: str) -> str:
             continue
         row = json.loads((RESULTS / f"{name}.json").read_text())
         cells = [name, str(len(row["results"]))]
-        cells += [shown(row["results"], key, kind) for _, key, kind in table.columns]
+        cells += [shown(row["results"], key, kind) for _, key, kind in table.shown()]
         lines.append("| " + " | ".join([*cells, f"`{row['command']}`"]) + " |")
     return "\n".join(lines) + "\n"
 

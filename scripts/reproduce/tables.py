@@ -4,6 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 
+# Of each key of a row's results its heading, and how to show it: "%" (a share, mean ± std over seeds), "x" (mean ± std
+# over seeds), "s" (mean seconds) or "course" (several shares, their means over seeds).
+COLUMNS = {
+    "num_images": ("images", "x"),
+    "kernel_accuracy": ("kernel", "%"),
+    "random_real_kernel_accuracy": ("random, kernel", "%"),
+    "accuracy_mean": ("accuracy", "%"),
+    "random_real_mean": ("random real", "%"),
+    "seconds": ("seconds", "s"),
+    "steps": ("updates", "x"),
+    "accuracy_std": ("std over networks", "%"),
+    "num_bits": ("bits", "x"),
+    "course": ("course", "course"),
+    "random_real_std": ("std over networks", "%"),
+    "gradient_norm": ("gradient norm", "x"),
+    "gradient_norm_std": ("its std", "x"),
+    "herding_mean": ("herding", "%"),
+    "success_before": ("before", "%"),
+    "success": ("success", "%"),
+    "others_drop": ("others lose", "%"),
+    "real_success": ("real", "%"),
+    "real_others_drop": ("others lose", "%"),
+    "real_harm_10_success": ("real, harm 10", "%"),
+    "real_harm_10_others_drop": ("others lose", "%"),
+    "real_same_harm_success": ("real, same harm", "%"),
+    "real_same_harm_others_drop": ("others lose", "%"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -11,14 +39,21 @@ class Table:
 
     Attributes:
       about: what its figures are.
-      columns: heading, key of a row's results, and how to show it: "%" (a share, mean ± std over seeds), "x" (mean ±
-        std over seeds), "s" (mean seconds) or "course" (several shares, their means over seeds).
+      columns: keys of `COLUMNS`, with a space between; with `:HEADING` (underscores are spaces) where it has another.
       rows: arguments of `jaxdd distill` or, if the first is one, of a script, by name.
     """
 
     about: str
-    columns: tuple[tuple[str, str, str], ...]
+    columns: str
     rows: dict[str, list[str]]
+
+    def shown(self) -> list[tuple[str, str, str]]:
+        """Heading, key and kind of each column."""
+        found = []
+        for column in self.columns.split():
+            key, _, heading = column.partition(":")
+            found.append((heading.replace("_", " ") or COLUMNS[key][0], key, COLUMNS[key][1]))
+        return found
 
 
 _KIP = ["--config=kip", "--evaluate=kernel"]
@@ -62,20 +97,15 @@ _SHORT = {
     ],
     "rat_bptt": ["--config=rat_bptt", "--config.data.name=fashion_mnist", "--config.run.steps=25"],
 }
+_SRE2L = ["--config=sre2l", "--config.data.name=cifar10", "--evaluate=full", "--config.evaluation.networks=1"]
 _POISON = ["scripts/poison.py", "--data=mnist", "--attacked=0", "--target=1"]
 TABLES = {
     "kip": Table(
         "Test accuracy in percent of the last iterate, mean ± std over seeds. Random real images are in the same "
         "label regime (learned: Label Solve under the same kernel). Seconds are of distilling, without "
         "compilation, on a shared machine.",
-        (
-            ("images", "num_images", "x"),
-            ("kernel", "kernel_accuracy", "%"),
-            ("random, kernel", "random_real_kernel_accuracy", "%"),
-            ("networks", "accuracy_mean", "%"),
-            ("random, networks", "random_real_mean", "%"),
-            ("seconds", "seconds", "s"),
-        ),
+        "num_images kernel_accuracy random_real_kernel_accuracy accuracy_mean:networks "
+        "random_real_mean:random,_networks seconds",
         {
             f"kip_{data}_{10 * ipc}": [*_KIP, f"--config.data.name={data}", f"--config.method.ipc={ipc}"]
             for data in ("fashion_mnist", "mnist", "cifar10")
@@ -87,16 +117,8 @@ TABLES = {
         "Kernel: ridge regression on the features of these networks (FRePo), or of 32 random ones (RFAD). Random real "
         "images are treated the same way, their labels by a teacher (FRePo) or solved for under the kernel (RFAD). "
         "Seconds are of distilling, without compilation, on a shared machine.",
-        (
-            ("images", "num_images", "x"),
-            ("updates", "steps", "x"),
-            ("kernel", "kernel_accuracy", "%"),
-            ("random, kernel", "random_real_kernel_accuracy", "%"),
-            ("networks", "accuracy_mean", "%"),
-            ("std over networks", "accuracy_std", "%"),
-            ("random, networks", "random_real_mean", "%"),
-            ("seconds", "seconds", "s"),
-        ),
+        "num_images steps kernel_accuracy random_real_kernel_accuracy accuracy_mean:networks accuracy_std "
+        "random_real_mean:random,_networks seconds",
         {
             "frepo_fashion_mnist_10": [*_FREPO],
             "frepo_fashion_mnist_100": [
@@ -127,17 +149,7 @@ TABLES = {
         "are learned, with those of a teacher of the same architecture). Course: accuracy on the batches of training "
         "data, in the tenths of the updates that end at a quarter, a half, three quarters and the end. Seconds are of "
         "distilling, without compilation, on a shared machine.",
-        (
-            ("images", "num_images", "x"),
-            ("bits", "num_bits", "x"),
-            ("updates", "steps", "x"),
-            ("accuracy", "accuracy_mean", "%"),
-            ("std over networks", "accuracy_std", "%"),
-            ("course", "course", "course"),
-            ("random real", "random_real_mean", "%"),
-            ("std over networks", "random_real_std", "%"),
-            ("seconds", "seconds", "s"),
-        ),
+        "num_images num_bits steps accuracy_mean accuracy_std course random_real_mean random_real_std seconds",
         {
             "dd_fixed_mnist_10": ["--config=dd", *_MNIST],
             "dd_paper_mnist_10": [
@@ -169,15 +181,7 @@ TABLES = {
         "percent of the last iterate: mean over networks, then mean ± std over seeds; beside it random real images of "
         "each class. Gradient norms are of the images, over the second half of the run. Seconds are of distilling, "
         "without compilation, on a shared machine.",
-        (
-            ("images", "num_images", "x"),
-            ("accuracy", "accuracy_mean", "%"),
-            ("std over networks", "accuracy_std", "%"),
-            ("random real", "random_real_mean", "%"),
-            ("gradient norm", "gradient_norm", "x"),
-            ("its std", "gradient_norm_std", "x"),
-            ("seconds", "seconds", "s"),
-        ),
+        "num_images accuracy_mean accuracy_std random_real_mean gradient_norm gradient_norm_std seconds",
         {
             f"rat_bptt_fashion_mnist_{place}": [
                 "--config=rat_bptt",
@@ -195,15 +199,7 @@ TABLES = {
         "networks, then mean ± std over seeds. Random real images and herded ones (of pixels) cost the same bits (IDC "
         "and NCFM render four images from each they store), have hard labels, and are trained on the same way. Seconds "
         "are of distilling, without compilation, on a shared machine.",
-        (
-            ("images", "num_images", "x"),
-            ("updates", "steps", "x"),
-            ("accuracy", "accuracy_mean", "%"),
-            ("std over networks", "accuracy_std", "%"),
-            ("random real", "random_real_mean", "%"),
-            ("herding", "herding_mean", "%"),
-            ("seconds", "seconds", "s"),
-        ),
+        "num_images steps accuracy_mean accuracy_std random_real_mean herding_mean seconds",
         {
             **{
                 f"{method}_fashion_mnist_100": [f"--config={method}", "--evaluate=full"]
@@ -219,19 +215,25 @@ TABLES = {
             "idc_fashion_mnist_10": ["--config=idc", "--evaluate=full", *_ONE, "--config.method.learning_rate=0.01"],
         },
     ),
+    "decoupled": Table(
+        "Test accuracy in percent of one network that is trained on the images as their teacher labels each view of "
+        "them (a ConvNet of width 32 with batch normalisation, as the teacher is), on two CPU cores. `ce`: recovered "
+        "by cross-entropy alone. `noise`: the images that recovery begins with. Random real images are labelled and "
+        "trained on in the same way. The bits are nearly all the teacher's. Seconds are of recovery, without the "
+        "teacher and without compilation, on a shared machine.",
+        "num_images num_bits steps accuracy_mean random_real_mean seconds",
+        {
+            "sre2l_cifar10_100": _SRE2L,
+            "sre2l_ce_cifar10_100": [*_SRE2L, "--config.method.statistics_weight=0"],
+            "sre2l_noise_cifar10_100": [*_SRE2L, "--config.method.learning_rate=1e-12"],
+        },
+    ),
     "precision": Table(
         "The policies of precision float32 and bfloat16 (of distilling; networks are evaluated in float32), all else "
         "equal, in short runs. Test accuracy in percent of the last iterate: mean over networks, then mean ± std over "
         "seeds; beside it random real images. On a CPU with jaxdd-onednn; what an update costs is in "
         "docs/convolutions.md.",
-        (
-            ("images", "num_images", "x"),
-            ("updates", "steps", "x"),
-            ("accuracy", "accuracy_mean", "%"),
-            ("std over networks", "accuracy_std", "%"),
-            ("random real", "random_real_mean", "%"),
-            ("kernel", "kernel_accuracy", "%"),
-        ),
+        "num_images steps accuracy_mean accuracy_std random_real_mean kernel_accuracy",
         {
             f"{method}_{precision}": [
                 *short,
@@ -249,19 +251,8 @@ TABLES = {
         "and what the accuracy on all other classes loses, in percent; mean ± std over seeds. `real`: as many real "
         "images, those of the attacked class labelled as the target, with the learned rate; `real, best rate`: "
         "with the multiple of it that succeeds most while the other classes lose less than ten points.",
-        (
-            ("images", "num_images", "x"),
-            ("before", "success_before", "%"),
-            ("success", "success", "%"),
-            ("others lose", "others_drop", "%"),
-            ("real", "real_success", "%"),
-            ("others lose", "real_others_drop", "%"),
-            ("real, harm 10", "real_harm_10_success", "%"),
-            ("others lose", "real_harm_10_others_drop", "%"),
-            ("real, same harm", "real_same_harm_success", "%"),
-            ("others lose", "real_same_harm_others_drop", "%"),
-            ("seconds", "seconds", "s"),
-        ),
+        "num_images success_before success others_drop real_success real_others_drop real_harm_10_success "
+        "real_harm_10_others_drop real_same_harm_success real_same_harm_others_drop seconds",
         {
             "poisoning_mnist_mlp": [*_POISON, "--model=mlp", "--networks=40", "--steps=1500"],
             "poisoning_mnist_lenet": [*_POISON, "--model=lenet", "--networks=30", "--steps=500"],
