@@ -33,6 +33,7 @@ __all__ = [
     "called",
     "constants",
     "evaluate",
+    "key_of",
     "live",
     "missing_platform",
     "mlir",
@@ -41,6 +42,7 @@ __all__ = [
     "one_equation",
     "primitives",
     "scan_lengths",
+    "settings",
 ]
 
 Traced = ClosedJaxpr
@@ -59,6 +61,18 @@ def missing_platform() -> str | None:
         f"JAX_PLATFORMS asks for {wanted!r}, and JAX finds no such device: there is {there}. Leave JAX_PLATFORMS out, "
         "or install what it takes: jaxdd[cuda] for NVIDIA's GPUs, jaxdd[tpu] for TPUs."
     )
+
+
+def key_of(seed: int) -> jax.Array:
+    """`jax.random.key(seed)` of the one kind that runs are made with, whatever `JAX_DEFAULT_PRNG_IMPL` says."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def settings() -> dict[str, Any]:
+    """What JAX was told that changes every bit of a run, where it is not JAX's default: `{"JAX_ENABLE_X64": True}`."""
+    defaults = {"jax_enable_x64": False, "jax_threefry_partitionable": True}
+    now = {name: getattr(jax.config, name) for name in defaults}
+    return {name.upper(): value for name, value in now.items() if value != defaults[name]}
 
 
 def evaluate(traced: Traced, *args: Any) -> list[Any]:

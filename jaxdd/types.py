@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._jax import Tracer
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError, unknown
 
 Array = jax.Array
@@ -571,9 +572,8 @@ class Execution:
             known = _NAMES_OF_EXECUTION.get(name)
             if known is not None and (not isinstance(value, str) or value not in known):
                 raise JaxddError(f"{name} of Execution must be one of {', '.join((AUTO, *known))}, got {value!r}.")
-            count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            if known is None and not (value is None or count):
-                raise JaxddError(f"{name} of Execution must be at least 1, None or {AUTO}, got {value!r}.")
+            if known is None and value is not None:
+                object.__setattr__(self, name, whole(value, f"{name} of Execution, if not None or {AUTO},"))
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Execution:
@@ -692,14 +692,9 @@ class Record:
     block: int | None = None
 
     def __post_init__(self):
-        _check_count("a record's every", self.every)
+        object.__setattr__(self, "every", whole(self.every, "a record's every"))
         if self.block is not None:
-            _check_count("a record's block", self.block)
-
-
-def _check_count(what: str, count: Any) -> None:
-    if not isinstance(count, int) or count < 1:
-        raise JaxddError(f"{what} must be an integer of at least 1, got {count!r}.")
+            object.__setattr__(self, "block", whole(self.block, "a record's block"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -724,7 +719,7 @@ class Parts:
     join: Callable[[PyTree, Mapping[str, PyTree]], Any] | None = None
 
     def __post_init__(self):
-        _check_count("the parts of a run", self.count)
+        object.__setattr__(self, "count", whole(self.count, "the parts of a run"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -759,8 +754,8 @@ class Stage:
     revision: int = 1
 
     def __post_init__(self):
-        _check_count(f"the steps of the stage {self.name!r}", self.steps)
-        _check_count(f"the parts of the stage {self.name!r}", self.parts)
+        object.__setattr__(self, "steps", whole(self.steps, f"the steps of the stage {self.name!r}"))
+        object.__setattr__(self, "parts", whole(self.parts, f"the parts of the stage {self.name!r}"))
 
     @property
     def rows_of_part(self) -> int:

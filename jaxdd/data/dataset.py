@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._files import digest
+from jaxdd._numbers import whole
 from jaxdd.data.streaming import ArraySource, FileSource, RowReader, scan
 from jaxdd.data.transforms import Transform, blocks, is_elementwise, pixel_space
 from jaxdd.errors import JaxddError
@@ -137,8 +138,7 @@ def from_arrays(
     has_test = x_test is not None
     if not has_test:
         _check_fraction("test", test, zero_allowed=False)
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise JaxddError(f"seed must be an integer of at least 0, got {seed!r}")
+    seed = whole(seed, "seed", 0)
 
     stream = stream or any(isinstance(images, np.memmap | FileSource) for images in (x, x_test))
     suffix = "_train" if has_test else ""

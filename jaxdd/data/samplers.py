@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, Indices, Key, Labels
 
@@ -23,7 +24,7 @@ def balanced_sampler(batch_size: int) -> Sampler:
     Raises:
       JaxddError: `batch_size` is not a positive integer; (while tracing) a class without examples.
     """
-    _check_positive("batch_size", batch_size)
+    whole(batch_size, "batch_size")
 
     def sample(key: Key, labels: Labels) -> Indices:
         _check_filled(labels)
@@ -45,7 +46,7 @@ def class_sampler(per_class: int) -> Sampler:
     Raises:
       JaxddError: `per_class` is not a positive integer; (while tracing) a class without examples.
     """
-    _check_positive("real examples of each class", per_class)
+    whole(per_class, "real examples of each class")
 
     def sample(key: Key, labels: Labels) -> Indices:
         _check_filled(labels)
@@ -58,7 +59,7 @@ def class_sampler(per_class: int) -> Sampler:
 
 def uniform_sampler(batch_size: int) -> Sampler:
     """Batches uniform over all examples, with replacement: `sample(key, labels)` gives int32 `(batch_size,)`."""
-    _check_positive("batch_size", batch_size)
+    whole(batch_size, "batch_size")
 
     def sample(key: Key, labels: Labels) -> Indices:
         return jax.random.randint(key, (batch_size,), 0, labels.values.shape[0], jnp.int32)
@@ -75,7 +76,7 @@ def epoch_sampler(batch_size: int) -> Callable[[Key, Labels, Array], Indices]:
     Raises:
       JaxddError: `batch_size` is not a positive integer; (while tracing) more than there are examples.
     """
-    _check_positive("batch_size", batch_size)
+    whole(batch_size, "batch_size")
 
     def sample(key: Key, labels: Labels, step: Array) -> Indices:
         count = labels.values.shape[0]
@@ -96,7 +97,7 @@ def balanced_choice(key: Key, labels: Labels, per_class: int) -> Indices:
     Raises:
       JaxddError: `per_class` is not an integer of at least 1, or is larger than the smallest class.
     """
-    _check_positive("images per class", per_class)
+    whole(per_class, "images per class")
     _check_filled(labels)
     smallest = int(np.argmin(labels.counts))
     if per_class > labels.counts[smallest]:
@@ -107,11 +108,6 @@ def balanced_choice(key: Key, labels: Labels, per_class: int) -> Indices:
     shuffled = jnp.lexsort((scores, labels.values[labels.order]))  # within each class; classes stay in place
     first = labels.starts[:, None] + np.arange(per_class)
     return labels.order[shuffled[first.ravel()]]
-
-
-def _check_positive(what: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise JaxddError(f"{what} must be an integer of at least 1, got {value!r}")
 
 
 def _check_filled(labels: Labels) -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxdd._jax import key_of
 from jaxdd.engine.feed import Feed, feed
 from jaxdd.engine.parts import Compiled, Groups, alone, in_groups, takes_part
 from jaxdd.engine.placement import make_mesh, replicated, split_rows
@@ -158,7 +159,7 @@ def compile_program(
     in_part = execution if groups is None or groups.count == 1 else dataclasses.replace(execution, side_by_side=AUTO)
     precision = execution.precision
     mesh, spec = make_mesh(devices), dataclasses.replace(Spec.of(data), execution=in_part)
-    keys = Keys(*jax.random.split(jax.random.key(seed), 3))
+    keys = Keys(*jax.random.split(key_of(seed), 3))
     name = (method, spec, mesh, precision, groups, *_flags())
     reusable = _hashable(name) and not any(isinstance(leaf, HostArray) for leaf in jax.tree.leaves(data.tables))
     known = _COMPILED.pop(name, None) if reusable else None

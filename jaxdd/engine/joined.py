@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdd._jax import key_of
 from jaxdd.engine.checkpoints import held_execution
 from jaxdd.engine.chunk import Program
 from jaxdd.engine.execute import Executed
@@ -94,9 +95,9 @@ def product_shape(method: Method | Recipe, data: RealData, parts: Parts) -> Any:
         stacked = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (parts.count, *leaf.shape)), of_part)
         return parts.join(stacked, data.assets)
 
-    return jax.eval_shape(product, jax.random.key(0))
+    return jax.eval_shape(product, key_of(0))
 
 
 def state_shape(method: Method | Recipe, data: RealData) -> PyTree:
     """By shapes: the state of a part."""
-    return jax.eval_shape(lambda key: first_state(method, data, key), jax.random.key(0))
+    return jax.eval_shape(lambda key: first_state(method, data, key), key_of(0))

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 
 from jaxdd._files import expanded
+from jaxdd._jax import settings as told_to_jax
+from jaxdd._numbers import plain, whole
 from jaxdd.engine.checkpoints import check, held
 from jaxdd.engine.execute import Callback, Executed, execute
 from jaxdd.engine.execution import Job, begun_with, memory, taken, what_fits
@@ -114,9 +116,10 @@ def run(
 
     Stages that the method needs (`types.Stage`) are taken from the cache, or run first.
     """
-    for name, count in (("steps", steps), ("log_every", log_every), ("validate_every", validate_every)):
-        if not (isinstance(count, int) and count >= 1) and (name == "steps" or count is not None):
-            raise JaxddError(f"{name} must be an integer of at least 1, got {count!r}.")
+    steps, seed = whole(steps, "steps"), whole(seed, "seed", 0, 2**32)
+    log_every = None if log_every is None else whole(log_every, "log_every")
+    validate_every = None if validate_every is None else whole(validate_every, "validate_every")
+    settings = plain(config or {})
     if not checkpoint_seconds >= 0:
         raise JaxddError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}.")
     if tensorboard:
@@ -125,7 +128,7 @@ def run(
     directory = None if workdir is None else expanded(workdir)
     identity: dict[str, Any] = {}
     if directory is not None:
-        identity = {"config": dict(config or {}), "seed": int(seed), "data": fingerprint(data)}
+        identity = {"config": settings, "seed": seed, "data": fingerprint(data), **told_to_jax()}
         # Of stages it is not known yet what they will have made; what they are to make is part of the config.
         later = {**held(directory, "stages"), **held(directory, "parts")}
         on_first(lambda: check(directory, {**later, **identity}, resume=resume))
@@ -133,7 +136,7 @@ def run(
     keyed = {} if directory is None else held(directory, "precision")
     policy = execution.over(Execution(precision=begun.get("precision", AUTO))).precision
     how = How(seed, policy, devices, checkpoint_seconds, progress, keyed.get("precision", "default"))
-    data, contents = provided(method, data, dict(config or {}), how)
+    data, contents = provided(method, data, settings, how)
     parts = parts_of(method, Spec.of(data))
     if parts.join is not None and validate is not None:
         raise JaxddError("a run whose parts are joined at its end has nothing to validate before; leave validate out.")

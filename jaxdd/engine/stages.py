@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxdd._files import digest_of_facts, set_aside
+from jaxdd._jax import settings as told_to_jax
 from jaxdd.engine import cache
 from jaxdd.engine.chunk import Program
 from jaxdd.engine.execute import execute
@@ -189,6 +190,7 @@ def key_of(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) ->
         "seen": config.get("data"),  # how they are transformed, which images that are decoded on the way do not say
         "seed": how.seed,
         "precision": how.keyed,
+        **told_to_jax(),
     }
     return digest_of_facts(facts)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxdd import inner
 from jaxdd._files import cache_folder, digest_of_facts, expanded, write_atomically
+from jaxdd._jax import key_of
 from jaxdd._version import __version__
 from jaxdd.data import balanced_choice, herding
 from jaxdd.errors import JaxddError
@@ -224,7 +225,7 @@ def full_data_reference(
             test,
             protocol,
             num_networks=num_networks,
-            key=jax.random.key(seed),
+            key=key_of(seed),
             networks_per_batch=networks_per_batch,
         )
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import inner, kernels, models
+from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import blocks, check_has_classes
 from jaxdd.kernels import kernel_ridge_solve
@@ -49,7 +50,7 @@ class Predictor(NamedTuple):
         if name != RANDOM_FEATURES:
             return cls(kernels.build(name, **options), **solver)
         network = models.build(options.pop("model"), image_shape, num_classes)
-        keys = jax.random.split(jax.random.key(options.pop("seed")), options.pop("networks"))
+        keys = jax.random.split(key_of(options.pop("seed")), options.pop("networks"))
 
         def features(key: Key, images: Array) -> Array:
             theta, stats = network.init(key)

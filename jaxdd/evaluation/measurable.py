@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxdd._jax import key_of
 from jaxdd.evaluation.arrays import check_has_classes
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.training import Protocol, check_trainable, protocols
@@ -66,7 +67,7 @@ def measurable(
             protocol = protocol.without_validation()
         check_trainable(network, distilled, protocol)
         if predictor is not None and predictor.kernel is None:
-            theta, stats = jax.eval_shape(network.init, jax.random.key(0))
+            theta, stats = jax.eval_shape(network.init, key_of(0))
             jax.eval_shape(network.features, theta, distilled.images, stats)
     per_class = math.ceil(_affordable(distilled) / train.labels.num_classes)
     counts = train.labels.counts

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import accuracy, few_at_a_time
 from jaxdd.evaluation.arrays import blocks, check_in_memory
@@ -172,7 +173,7 @@ def check_pretraining(network: Network, distilled: Distilled, protocol: str | Pr
             "`evaluate` measures it."
         )
     check_trainable(network, distilled, protocol)
-    theta, stats = jax.eval_shape(network.init, jax.random.key(0))
+    theta, stats = jax.eval_shape(network.init, key_of(0))
     outputs, _ = jax.eval_shape(network.apply, theta, distilled.images, stats)
     if outputs.shape[-1] != distilled.labels.shape[-1]:
         raise JaxddError(

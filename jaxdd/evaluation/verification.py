@@ -8,10 +8,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdd import models
+from jaxdd._jax import key_of
 from jaxdd.data import Dataset, Split, real_data
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
@@ -113,7 +113,7 @@ def verify(
             test,
             protocol or header.get("protocol") or "default",
             num_networks=num_networks,
-            key=jax.random.key(seed),
+            key=key_of(seed),
             networks_per_batch=networks_per_batch,
             predictor=predictor,
         )

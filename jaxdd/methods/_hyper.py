@@ -24,6 +24,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from jaxdd.errors import JaxddError, unknown
 
 T = TypeVar("T")
@@ -108,6 +110,9 @@ class HyperParameters:
     """
 
     def __post_init__(self):
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())
         validate(self)
 
     def check(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd._files import digest
-from jaxdd._jax import constants, primitives
+from jaxdd._jax import constants, key_of, primitives
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.adapters import as_network
 from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, ResNet10, ResNet18, WideConvNet
@@ -108,7 +108,7 @@ def identity(model: str | Network, image_shape: tuple[int, ...]) -> str:
     """
     if not isinstance(model, Network):
         return model
-    key = jax.random.key(0)
+    key = key_of(0)
     theta, stats = jax.eval_shape(model.init, key)
     images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxdd import models
 from jaxdd._dotted import is_dotted
+from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import Array, Draws, LabelCodec, Labelling, Network, NetworkState, leaves_by_path
 
@@ -60,7 +61,7 @@ def _teacher(model: str) -> LabelCodec:
         network = models.build(model, images.shape[1:], stored["values"].shape[1])
         theta, stats = (
             jax.tree.unflatten(jax.tree.structure(tree), [stored[f"{part}/{name}"] for name in leaves_by_path(tree)])
-            for part, tree in zip(("theta", "stats"), jax.eval_shape(network.init, jax.random.key(0)), strict=True)
+            for part, tree in zip(("theta", "stats"), jax.eval_shape(network.init, key_of(0)), strict=True)
         )
         return jax.lax.stop_gradient(jax.nn.softmax(network.apply(theta, images, stats)[0]))
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic.codecs import label_codec
 from jaxdd.types import Content, Cost, Distilled, Key, Labelling, RealData, Training
@@ -74,8 +74,7 @@ def render(synthetic: SyntheticSet, params: Params, *, iterate: str = "last", **
 
 def check_integer(what: str, value: Any, least: int = 1) -> None:
     """Raises JaxddError unless `value` is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise JaxddError(f"{what} must be an integer of at least {least}, got {value!r}.")
+    whole(value, what, least)
 
 
 def check_has_images(what: str, base: SyntheticSet) -> None:

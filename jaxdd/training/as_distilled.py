@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdd import inner, models
+from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, Distilled, Indices, Key, Network, NetworkState, PyTree, leaves_by_path
 
@@ -59,7 +60,7 @@ def check_as_distilled(network: Network, distilled: Distilled) -> None:
         what = "centred labels" if distilled.label_convention == "centred" else "features"
         raise JaxddError(f"{what} are for squared error, not for gradient descent on cross-entropy.")
     if distilled.theta0 is not None:
-        expected = leaves_by_path(jax.eval_shape(network.init, jax.random.key(0))[0])
+        expected = leaves_by_path(jax.eval_shape(network.init, key_of(0))[0])
         shapes = [{name: leaf.shape for name, leaf in leaves.items()} for leaves in (expected, distilled.theta0)]
         if shapes[0] != shapes[1]:
             raise JaxddError("this set was distilled for one initialisation of another network: name that model.")

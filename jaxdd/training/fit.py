@@ -12,6 +12,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxdd import inner, losses
+from jaxdd._jax import key_of
 from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.synthetic import labels_of
@@ -64,7 +65,7 @@ def fit(
     One compiled program for one (network, protocol, shapes, record), whatever the rates and keys. A run that is to show
     progress, stop and go on is a stage instead, `supervised`.
 
-        key = jax.random.key(0)
+        key = key_of(0)
         weights = Record(10, lambda state: state.network.theta)
         fitted = fit(network, images[None], labels[None], "dc", [0.01], key[None], record=weights)
 
@@ -131,7 +132,7 @@ def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) 
     Raises:
       JaxddError: if it cannot, or as the network itself says.
     """
-    theta, stats = jax.eval_shape(network.init, jax.random.key(0))
+    theta, stats = jax.eval_shape(network.init, key_of(0))
     jax.eval_shape(lambda theta, images, stats: network.apply(theta, images, stats), theta, distilled.images, stats)
     if protocol.as_distilled:
         check_as_distilled(network, distilled)

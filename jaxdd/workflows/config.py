@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdd import methods
+from jaxdd._numbers import plain, whole
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import AUTO, RETIRED, UNNAMED, Execution, renamed
 
@@ -56,6 +57,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       JaxddError: for an unknown section or field (the nearest one is named), a seed that JAX does not take, or no
         method.
     """
+    config = plain(config)
     for section in config:
         if section not in ("seed", *_DEFAULTS):
             raise unknown("section of the config", section, ("seed", *_DEFAULTS))
@@ -111,6 +113,4 @@ def told(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_seed(seed: Any, name: str = "seed") -> int:
     """A seed that JAX takes, 0 to 2**32 - 1; JaxddError for another, by the name it is given."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise JaxddError(f"{name} must be an integer from 0 to 2**32 - 1, got {seed!r}.")
-    return seed
+    return whole(seed, name, 0, 2**32)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdd import engine, methods
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.types import Execution, Recipe
 from jaxdd.workflows.config import complete, told
@@ -121,8 +122,7 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     """
     full = complete(config)
     chosen, steps, hyper = full["data"], full["run"]["steps"], dict(full["method"])
-    if not isinstance(steps, int) or steps < 1:
-        raise JaxddError(f"steps must be an integer of at least 1, got {steps!r}.")
+    whole(steps, "steps")
     name = hyper.pop("name")
     methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
     budget = engine.memory() if budget is None else budget

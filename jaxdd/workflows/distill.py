@@ -17,6 +17,8 @@ import jax
 import jaxdd
 from jaxdd import engine, evaluation, methods, report
 from jaxdd._files import expanded, write_atomically
+from jaxdd._jax import key_of
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
@@ -117,8 +119,7 @@ def _check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full
     model, protocol = _evaluation(full["evaluation"], level, trains_networks=trained is not None)
     protocol = evaluation.protocols.get(protocol)
     networks = full["evaluation"]["networks"]
-    if not isinstance(networks, int) or networks < 1:
-        raise JaxddError(f"config.evaluation.networks must be at least 1, got {networks!r}.")
+    whole(networks, "config.evaluation.networks")
     engine.on_first(lambda: _check_workdir(workdir, name))
     return _Task(name, hyper, full, workdir, level, model, protocol, full_data)
 
@@ -179,7 +180,7 @@ def _load(task: _Task) -> _Loaded:
         held_out,
         model=task.config["evaluation"]["model"],
         dataset=real.dataset,
-        key=jax.random.fold_in(jax.random.key(task.config["seed"]), _VALIDATION_STREAM),
+        key=jax.random.fold_in(key_of(task.config["seed"]), _VALIDATION_STREAM),
     )
     return _Loaded(real, method, curve)
 

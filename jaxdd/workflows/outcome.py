@@ -12,6 +12,7 @@ import jax
 from jaxdd import data, evaluation
 from jaxdd._dotted import is_dotted
 from jaxdd._files import digest
+from jaxdd._jax import key_of
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Network
 from jaxdd.workflows.data import Real
@@ -62,7 +63,7 @@ def measure(
       full_data: whether networks trained on all real data are measured as well.
       target, fine_tuning: of a set whose labels are features, see `measure_transfer`.
     """
-    key = jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM)  # another stream than the engine's, key(seed)
+    key = jax.random.fold_in(key_of(seed), _EVALUATION_STREAM)  # another stream than the engine's, key(seed)
     if dataset.header["label_convention"] == "features":
         pretrained = {"model": model or "convnet", "protocol": protocol, "networks": networks, "key": key}
         return measure_transfer(dataset, real, **pretrained, target=target, fine_tuning=fine_tuning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxdd._numbers import whole
 from jaxdd.data.augmentation.contract import Augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, Key
@@ -18,8 +19,7 @@ def roll(largest: int) -> Augmentation:
     Raises:
       JaxddError: if that is no whole number of at least 0.
     """
-    if not isinstance(largest, int) or largest < 0:
-        raise JaxddError(f"images are rolled by at most a whole number of pixels of at least 0, got {largest!r}.")
+    largest = whole(largest, "the largest number of pixels by which images are rolled", 0)
 
     def draw(key: Key, count: int) -> Array:
         return jax.random.randint(key, (count, 2), 0, largest + 1)
