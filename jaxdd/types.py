@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -836,7 +837,15 @@ def bound(method: Method | Recipe, data: RealData | Spec, execution: Execution |
     if isinstance(method, Method):
         return method
     spec = data if isinstance(data, Spec) else Spec.of(data)
-    return method.bind(spec if execution is None else dataclasses.replace(spec, execution=execution))
+    try:
+        return method.bind(spec if execution is None else dataclasses.replace(spec, execution=execution))
+    except JaxddError:
+        raise
+    except Exception as error:  # a method of somebody's own may fail as any program
+        place, what = traceback.extract_tb(error.__traceback__)[-1], f"{type(error).__name__}: {error}"
+        raise JaxddError(
+            f"the method cannot be bound to these data: {what} ({place.filename}:{place.lineno})."
+        ) from error
 
 
 def as_recipe(method: Method | Recipe) -> Recipe:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxdd._jax import key_of
+from jaxdd.engine.contract import check_update
 from jaxdd.engine.feed import Feed, feed
 from jaxdd.engine.parts import Compiled, Groups, alone, in_groups, takes_part
 from jaxdd.engine.placement import make_mesh, replicated, split_rows
@@ -59,6 +60,21 @@ class Chunk(NamedTuple):
     finite: dict[str, Array]
 
 
+class Interpreted(NamedTuple):
+    """A chunk that is not compiled, where `JAX_DISABLE_JIT` asks for that: slow, and every value can be looked at."""
+
+    chunk: Callable[..., Chunk]
+
+    def __call__(self, *args: Any) -> Chunk:
+        return self.chunk(*args)
+
+    def memory_analysis(self) -> None:
+        return None
+
+    def as_text(self) -> str:
+        return ""
+
+
 class Program(NamedTuple):
     """A run before its first step."""
 
@@ -67,7 +83,7 @@ class Program(NamedTuple):
     mesh: Mesh
     keys: Keys
     feed: Feed
-    chunk: jax.stages.Compiled
+    chunk: jax.stages.Compiled | Interpreted
     """`chunk(state, first, last, keys, source) -> Chunk`, any number of steps; it donates the state. The source is what
     the feed gives for the first of them, and must serve the last."""
     groups: Groups | None
@@ -204,11 +220,13 @@ def _hashable(name: Any) -> bool:
 
 
 # The newest last. A loop over seeds needs one; their number bounds the memory that programs keep.
-_COMPILED: dict[Any, tuple[Method, Compiled, jax.stages.Compiled]] = {}
+_COMPILED: dict[Any, tuple[Method, Compiled, jax.stages.Compiled | Interpreted]] = {}
 _COMPILED_AT_MOST = 4
 
 
-def _compile_chunk(compiled: Compiled, mesh: Mesh, keys: Keys, supply: Feed, *, stacked: bool) -> jax.stages.Compiled:
+def _compile_chunk(
+    compiled: Compiled, mesh: Mesh, keys: Keys, supply: Feed, *, stacked: bool
+) -> jax.stages.Compiled | Interpreted:
     """The number of steps is a dynamic bound, so that a run cut anywhere executes the very program of one that is not.
 
     A step that makes anything non-finite is not taken: the loop ends with the state before it.
@@ -237,11 +255,13 @@ def _compile_chunk(compiled: Compiled, mesh: Mesh, keys: Keys, supply: Feed, *, 
         def go_on(carry: Chunk):
             return (carry.step < last) & jnp.all(jnp.stack(list(carry.finite.values())))
 
-        shapes = jax.eval_shape(one, state, first, keys, source)[1]
+        _, shapes = check_update(state, jax.eval_shape(one, state, first, keys, source))
         metrics = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         finite = jax.tree.map(lambda _: jnp.array(True), finite_of(state, metrics))
         return jax.lax.while_loop(go_on, body, Chunk(state, first, metrics, finite))
 
+    if getattr(jax.config, "jax_disable_jit"):  # noqa: B009  (no checker knows it; somebody looks into a method)
+        return Interpreted(chunk)
     everywhere, step = replicated(mesh), np.int32(0)
     of_source = jax.tree.map(lambda leaf: leaf.sharding, supply.abstract)
     return (

@@ -15,6 +15,7 @@ from jaxdd._files import expanded
 from jaxdd._jax import settings as told_to_jax
 from jaxdd._numbers import plain, whole
 from jaxdd.engine.checkpoints import check, held
+from jaxdd.engine.contract import check_given
 from jaxdd.engine.execute import Callback, Executed, execute
 from jaxdd.engine.execution import Job, begun_with, memory, taken, what_fits
 from jaxdd.engine.feed import fingerprint
@@ -116,6 +117,7 @@ def run(
 
     Stages that the method needs (`types.Stage`) are taken from the cache, or run first.
     """
+    check_given(method, data)
     steps, seed = whole(steps, "steps"), whole(seed, "seed", 0, 2**32)
     log_every = None if log_every is None else whole(log_every, "log_every")
     validate_every = None if validate_every is None else whole(validate_every, "validate_every")
