@@ -878,11 +878,17 @@ class _Missing:
     method: str
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.method == "norms":
-            raise JaxddError("this network does not say what its normalisations see; one from flax.linen does.")
-        raise JaxddError(
-            f"this network does not say what its {self.method} are; give its module a `{self.method}` method."
-        )
+        raise JaxddError(f"this network does not say what {_MISSING[self.method]}.")
+
+
+_MISSING = {
+    "features": "its features are: models.from_functions(init, apply, features=..) takes features(theta, images) -> "
+    "(n, d), and a module gives them by a method `features`",
+    "layers": "its layers are: models.from_functions(init, apply, layers=..) takes layers(theta, images) -> a tuple of "
+    "what each nonlinearity gives, the features (n, d) and the logits, and a module gives them by a method `layers`; "
+    "where there are features, these and the logits are its layers",
+    "norms": "its normalisations see; one from flax.linen does",
+}
 
 
 def missing(method: str) -> Callable[..., Any]:

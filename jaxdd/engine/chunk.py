@@ -207,6 +207,7 @@ def _flags() -> tuple[Any, ...]:
         "numpy_rank_promotion",
         "debug_nans",
         "debug_infs",
+        "disable_jit",
     )
     return tuple(getattr(jax.config, f"jax_{name}") for name in names)
 

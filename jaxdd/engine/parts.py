@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import each_network
 from jaxdd.types import (
     EXAMPLES,
@@ -142,6 +143,13 @@ def sampling(method: Method) -> Callable[[Key, Labels, Any], dict[str, Indices]]
             rows = method.sample(key, labels, step=step)
         else:
             rows = method.sample(jax.random.fold_in(key, step), labels)
-        return dict(rows) if isinstance(rows, Mapping) else {EXAMPLES: rows}
+        draws = dict(rows) if isinstance(rows, Mapping) else {EXAMPLES: rows}
+        for name, rows in draws.items():
+            if not (hasattr(rows, "dtype") and jnp.issubdtype(rows.dtype, jnp.integer) and rows.ndim):
+                raise JaxddError(
+                    "the method's sample must return the numbers of rows, an array of integers, or a dict of them by "
+                    f"table; of {name!r} it returns a {type(rows).__name__}."
+                )
+        return draws
 
     return sample
