@@ -26,7 +26,7 @@ def test_home_is_expanded_wherever_a_path_is_given(tmp_path, monkeypatch):
     report.to_png_folder(made, "~/pictures")
     write_atomically("~/note.txt", "x")
     np.savez(tmp_path / "mine.npz", x_train=np.zeros((4, 4, 4), np.uint8), y_train=[0, 1, 0, 1])
-    with pytest.raises(JaxddError, match="constant|test"):  # it was found and read
+    with pytest.raises(JaxddError, match="every class has a single example"):  # it was found and read
         data.load("~/mine.npz")
     assert {path.name for path in tmp_path.iterdir()} == {
         "set.safetensors",
@@ -45,7 +45,5 @@ def test_who_has_no_home_has_a_temporary_folder(monkeypatch):
     monkeypatch.delenv("JAXDD_CACHE_DIR", raising=False)
     assert pathlib.Path(tempfile.gettempdir()) in cache_folder().parents
     assert pathlib.Path(tempfile.gettempdir()) in folder_of("JAXDD_NOWHERE", "~/.cache/jaxdd/data").parents
-    with pytest.raises(
-        JaxddError, match="~/x: there is no such home folder|~/x: this system knows no such home folder"
-    ):
+    with pytest.raises(JaxddError, match="~/x: this system knows no such home folder"):
         expanded("~/x")
