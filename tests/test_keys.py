@@ -22,7 +22,7 @@ CLASSES, KEY = 10, jax.random.key(0)
 @pytest.fixture(scope="module")
 def real():
     images = np.random.default_rng(0).normal(size=(64 * CLASSES, 28, 28, 1))
-    return RealData.of(jnp.asarray(images, jnp.float32), Labels.index(np.arange(64 * CLASSES) % CLASSES))
+    return RealData.of(jax.device_put(np.float32(images)), Labels.index(np.arange(64 * CLASSES) % CLASSES))
 
 
 @pytest.mark.parametrize("name", methods.available())

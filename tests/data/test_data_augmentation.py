@@ -271,7 +271,7 @@ def test_no_strategy_is_the_identity(make, strategy, key):
 
 @pytest.mark.parametrize("one", [DSA_OPERATIONS, FREPO_OPERATIONS], ids=["dsa", "frepo"])
 def test_what_was_not_drawn_changes_no_bit(one):
-    images = jnp.asarray(images_of((COUNT, 28, 28, 3)))
+    images = jax.device_put(images_of((COUNT, 28, 28, 3)))
 
     @jax.jit
     def unchanged(images):

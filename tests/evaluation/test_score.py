@@ -33,7 +33,8 @@ def some(train, per_class, convention="hard", seed=0):
     labels = classes[chosen]
     if convention != "hard":
         labels = np.eye(10, dtype=np.float32)[labels] - np.float32(0.1 if convention == "centred" else 0)
-    return Distilled(jnp.asarray(np.asarray(train.images)[chosen]), jnp.asarray(labels), label_convention=convention)
+    images, labels = jax.device_put((np.asarray(train.images)[chosen], labels))
+    return Distilled(images, labels, label_convention=convention)
 
 
 def test_a_score_is_a_function_of_its_key(mnist, mlp, key):

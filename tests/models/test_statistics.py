@@ -129,15 +129,16 @@ def test_moments_are_differentiable_in_images(convnet, rng, x64):
 
 def test_networks_that_say_nothing_of_norms():
     plain = models.build("convnet(width=2, depth=1)", SHAPE, 3)
-    theta, stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(plain.init, jax.random.key(0)))
+    theta, stats = jax.tree.map(lambda leaf: np.zeros(leaf.shape), jax.eval_shape(plain.init, jax.random.key(0)))
+    images = np.zeros((2, *SHAPE), np.float32)
     with pytest.raises(JaxddError, match=r"has no nn\.BatchNorm"):
-        jax.eval_shape(plain.norms, theta, jnp.zeros((2, *SHAPE)), stats)
+        jax.eval_shape(plain.norms, theta, images, stats)
     with pytest.raises(JaxddError, match="unknown mode of a network's norms 'train'"):
-        plain.norms(theta, jnp.zeros((2, *SHAPE)), stats, mode="train")
-    assert models.frozen_statistics(plain, theta, jnp.zeros((2, *SHAPE)), stats) is stats
+        plain.norms(theta, images, stats, mode="train")
+    assert models.frozen_statistics(plain, theta, images, stats) is stats
     functions = models.from_functions(lambda key: {}, lambda theta, images: images[:, 0, 0])
     with pytest.raises(JaxddError, match="does not say what its normalisations see"):
-        functions.norms({}, jnp.zeros((2, *SHAPE)), {})
+        functions.norms({}, images, {})
 
 
 class Nnx(nnx.Module):
