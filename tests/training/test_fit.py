@@ -17,7 +17,7 @@ from jaxdd.types import Distilled, Examples, Record
 
 SGD = Protocol(
     "sgd", "", (0.5,), epochs=3, batch_size=2, optimizer="sgd", momentum=0.9, weight_decay=0.1, schedule="multistep",
-    milestones=(2 / 3,), factor=0.1, augmentation="crop", cutmix=0.7,
+    milestones=(2 / 3,), factor=0.1, augmentation="color", cutmix=0.7,
 )  # fmt: skip
 ADAM = Protocol("adam", "", (0.05,), steps=5, weight_decay=0.1, schedule="constant", augmentation="crop")
 # Their augmentation is that of another one here, or some of it, and takes most of the compilation.
