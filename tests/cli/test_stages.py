@@ -35,7 +35,7 @@ def probed():
 
         return Method(init, uniform_sampler(16), update, product)
 
-    return Recipe(bind, identity=("probed",), stages=lambda spec: (stage,))
+    return Recipe(bind, stages=lambda spec: (stage,))
 '''
 CONFIG = """
 import ml_collections
