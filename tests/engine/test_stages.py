@@ -278,6 +278,8 @@ def test_a_stage_that_sees_what_another_left_is_made_again_with_it(cache, data, 
         assert len(list(cache.glob("teacher-*"))) == len(list(cache.glob("means-*"))) == 1
     assert_same(found[0], found[2])
     assert np.abs(found[0] - found[1]).max() > 1e-3
+    monkeypatch.setenv("JAXDD_CACHE_GB", "1")  # now what the first teacher left is still there
+    assert_same(run(both(2), data, steps=1).state, found[1])
 
 
 @pytest.mark.parametrize(
