@@ -131,6 +131,36 @@ def class_means(rate: float = 0.1, explode_at: float = np.inf, sampler=None) -> 
     return Method(init, sampler or balanced_sampler(16), update, distilled)
 
 
+@dataclasses.dataclass(frozen=True)
+class Means(methods.HyperParameters):
+    """Hyper-parameters of `means`."""
+
+    rate: float = 0.1
+    explode_at: float = 1e9
+    kernel: bool = False
+
+
+@methods.method(Means)
+def means(config: Means) -> Recipe:
+    """Class means by a name, "toys:means", for runs whose method does not matter; on request they have a kernel."""
+    follow = class_means(config.rate, config.explode_at)
+    facts = (("name", "ntk"), ("depth", 1), ("activation", "relu"), ("w_std", 2**0.5), ("b_std", 0.1), ("ridge", 1e-3))
+
+    def bind(spec):
+        def distilled(state):
+            found = follow.product(state)
+            soft = jax.nn.one_hot(found.labels, spec.num_classes)
+            return (
+                dataclasses.replace(found, labels=soft, label_convention="raw", kernel=facts)
+                if config.kernel
+                else found
+            )
+
+        return follow._replace(product=distilled)
+
+    return Recipe(bind, lean=Execution(block=8))
+
+
 def run(method, data, **options):
     return jaxdd.run(
         method, data, **{"steps": 25, "progress": False, "log_every": 5, "devices": jax.devices()[:1], **options}

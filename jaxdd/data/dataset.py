@@ -13,7 +13,7 @@ import numpy as np
 from jaxdd._files import digest
 from jaxdd._numbers import whole
 from jaxdd.data.streaming import ArraySource, FileSource, RowReader, scan
-from jaxdd.data.transforms import Transform, blocks, is_elementwise, pixel_space
+from jaxdd.data.transforms import Transform, blocks, is_elementwise, pixel_space, transform_to_tensors
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, HostArray, Labels, RealData
 
@@ -178,7 +178,7 @@ def real_data(split: Split, transform: Transform, num_classes: int) -> RealData:
         raise JaxddError("the split is empty; load the data with a validation fraction above 0 to use its validation")
     labels = Labels.index(split.labels, num_classes)
     if isinstance(split.images, HostArray):
-        decoded: Any = dataclasses.replace(split.images, decode=_decoder(transform))
+        decoded: Any = dataclasses.replace(split.images, decode=_Decoder(transform))
         return RealData.of(decoded, labels)
     out = np.empty(split.images.shape, np.float32)
     for rows, block in blocks(split.images):  # in blocks: the extra memory stays small for large sets
@@ -198,11 +198,31 @@ def compact_data(split: Split, transform: Transform, num_classes: int) -> tuple[
     """
     if isinstance(split.images, HostArray) or split.images.dtype != np.uint8 or not is_elementwise(transform):
         return real_data(split, transform, num_classes), None
-    return RealData.of(jnp.asarray(split.images), Labels.index(split.labels, num_classes)), _decoder(transform)
+    return RealData.of(jnp.asarray(split.images), Labels.index(split.labels, num_classes)), _Decoder(transform)
 
 
-def _decoder(transform: Transform) -> Decode:
-    return lambda images: transform.apply(pixel_space(images))
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Decoder:
+    """Transformed images of stored ones. Those of equal transforms are equal, so that compiled programs are reused."""
+
+    transform: Transform
+
+    def __call__(self, images: Any) -> Any:
+        return self.transform.apply(pixel_space(images))
+
+    @functools.cached_property
+    def _content(self) -> Any:
+        try:
+            spec, tensors = transform_to_tensors(self.transform)
+        except JaxddError:  # one of somebody's own, of which nothing is known
+            return self.transform
+        return repr(spec), digest(tensors.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Decoder) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
 
 
 def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

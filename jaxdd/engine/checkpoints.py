@@ -189,6 +189,8 @@ class Checkpoints:
         args = self._ocp.args
         needed = int(1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))) + _OVERHEAD
         processes.on_first(lambda: self._require_free(needed))
+        if jax.process_count() == 1:  # of what every device holds orbax would cut a share for each of them
+            state = jax.tree.map(lambda leaf: leaf.addressable_data(0) if leaf.is_fully_replicated else leaf, state)
         state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         with self._failures():
             saved = self._manager.save(

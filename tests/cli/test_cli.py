@@ -23,6 +23,14 @@ from jaxdd.synthetic import DistilledDataset
 TINY = ["--config=kip", "--config.data.name=tiny", "--config.method.target_batch=64", "--config.run.validate_every=10"]
 
 
+MEANS = """
+from jaxdd.cli import template
+
+def get_config():
+    return template("toys:means", data={"name": "tiny"}, run={"steps": 20})
+"""
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory, mnist):
     """A data directory with 600 real digits at half their size as `tiny.npz`."""
@@ -33,6 +41,7 @@ def tiny(tmp_path_factory, mnist):
     np.savez(folder / "small.npz", x=np.zeros((40, 14, 14, 1), np.uint8), y=np.arange(40) % 4)
     pixels = np.linspace(0, 255, 40 * 16, dtype=np.float32).reshape(40, 4, 4, 1)
     np.savez(folder / "mnist.npz", x=pixels, y=np.arange(40) % 4)
+    (folder / "means.py").write_text(MEANS)
     (folder / "begun").mkdir()
     (folder / "begun" / "run.json").write_text('{"config": {"method": {"name": "idc"}}, "seed": 0}')
     np.savez(folder / "tiny.npz", **arrays)
@@ -73,10 +82,11 @@ def test_a_run_leaves_everything_it_promises(finished):
     assert str(finished.parent) not in json.dumps(header)  # no path in it
 
 
-def test_json_is_the_last_line_and_repeats_itself(tmp_path, capsys):
+def test_json_is_the_last_line_and_repeats_itself(tiny, tmp_path, capsys):
+    line = ["distill", f"--config={tiny / 'means.py'}", "--config.method.kernel", "--evaluate=kernel", "--json"]
     results = []
     for name in ("a", "b"):
-        assert main(distill(tmp_path / name, "--evaluate=kernel", "--json")) == 0
+        assert main([*line, f"--workdir={tmp_path / name}"]) == 0
         results.append(result_of(capsys))
     for key in ("kernel_accuracy", "random_real_kernel_accuracy", "num_bits", "resumed_from"):
         assert results[0][key] == results[1][key]
@@ -86,8 +96,9 @@ def test_json_is_the_last_line_and_repeats_itself(tmp_path, capsys):
 
 
 def test_evaluate_by_directory_or_file(finished, capsys):
-    for source in (finished, finished / "distilled.safetensors"):
-        assert main(["evaluate", str(source), "--model=mlp", "--seeds=2", "--protocol=quick", "--json"]) == 0
+    small = ["--model=mlp(width=8, depth=1)", "--seeds=1"]
+    for source, how in ((finished, small), (finished / "distilled.safetensors", ["--model=mlp", "--seeds=2"])):
+        assert main(["evaluate", str(source), *how, "--protocol=quick", "--json"]) == 0
         result = result_of(capsys)
         assert {"accuracy_mean", "accuracy_std", "random_real_mean", "kernel_accuracy"} <= set(result)
     recorded = json.loads((finished / "results.json").read_text())["result"]
@@ -111,8 +122,8 @@ def test_show_export_and_list(finished, tmp_path, capsys):
 def test_own_method_data_and_model_by_dotted_path(tmp_path, monkeypatch, capsys):
     (tmp_path / "own_parts.py").write_text(
         "import numpy as np, jax, jax.numpy as jnp\n"
-        "from jaxdd.methods import kip\n"
-        "def method(ipc): return kip(ipc=ipc, target_batch=32)\n"
+        "from toys import class_means\n"
+        "def method(rate): return class_means(rate)\n"
         "def digits():\n"
         "    labels = np.arange(200) % 4\n"
         "    rng = np.random.default_rng(0)\n"
@@ -126,7 +137,7 @@ def test_own_method_data_and_model_by_dotted_path(tmp_path, monkeypatch, capsys)
     line = ["distill", f"--config={tmp_path / 'own_config.py'}", "--workdir=out", "--evaluate=full", "--json"]
     (tmp_path / "own_config.py").write_text(
         "from ml_collections import ConfigDict\n"
-        "def get_config(): return ConfigDict({'method': {'name': 'own_parts:method', 'ipc': 1},"
+        "def get_config(): return ConfigDict({'method': {'name': 'own_parts:method', 'rate': 0.1},"
         " 'data': {'name': 'own_parts:digits'}, 'run': {'steps': 5},"
         " 'evaluation': {'model': 'own_parts:model', 'protocol': 'quick', 'networks': 2}})\n"
     )
@@ -198,7 +209,7 @@ BAD = {
         "did you mean 'default'",
     ),
     "diverges": (
-        ["distill", *TINY, "--workdir=DIR", "--config.method.learning_rate=1e38"],
+        ["distill", "--config=FOLDER/means.py", "--workdir=DIR", "--config.method.explode_at=3.0"],
         "not finite in",
     ),
     "negative log_every": (["distill", *TINY, "--workdir=DIR", "--config.run.log_every=-5"], "at least 1"),
@@ -289,7 +300,7 @@ def test_evaluate_refuses_other_data_unless_asked(finished, tiny, tmp_path, monk
     other["x_test"] = other["x_test"][::-1]
     np.savez(tmp_path / "tiny.npz", **other)
     monkeypatch.setenv("JAXDD_DATA_DIR", str(tmp_path))
-    line = ["evaluate", str(finished), "--model=mlp", "--protocol=quick", "--seeds=1"]
+    line = ["evaluate", str(finished), "--model=mlp(width=8, depth=1)", "--protocol=quick", "--seeds=1"]
     assert main(line) == 2
     assert "not the data" in capsys.readouterr().err
     assert main([*line, "--data=tiny"]) == 0

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from jaxdd.cli import main
@@ -22,6 +23,7 @@ def unrolled(networks=4):
     """Learns images through 36 steps of a linear network; its remat matters."""
     return Recipe(
         lambda spec: through(networks, spec.execution.remat, spec.execution.side_by_side),
+        identity=("unrolled", networks),
         lean=Execution(side_by_side=1, remat="step"),
         most=lambda spec: Execution(side_by_side=networks),
     )
@@ -58,7 +60,7 @@ def indifferent(remat="none"):  # a field of its own
         lambda key, data: {"images": data.images[:10]},
         uniform_sampler(16),
         lambda key, state, batch: (state, {"loss": batch.images.mean()}),
-        lambda s: Distilled(s["images"], jnp.arange(10), params=s),
+        lambda s: Distilled(s["images"], jnp.arange(10), params=s, num_bits=250_920),
     )
 '''
 
@@ -66,13 +68,15 @@ CONFIG = """
 import ml_collections
 
 def get_config():
-    return ml_collections.ConfigDict({"method": %s, "run": {"steps": 7}, **%s})
+    return ml_collections.ConfigDict({"method": %s, "data": {"name": "floats.npz"}, "run": {"steps": 7}, **%s})
 """
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """The flag for a config file of a method of `OWN`."""
+    """The flag for a config file of a method of `OWN`, whose data need not be decoded: equal plans compile once."""
+    labels = np.arange(1000) % 10
+    np.savez(tmp_path / "floats.npz", x=np.float32(np.random.default_rng(0).random((1000, 28, 28, 1))), y=labels)
     (tmp_path / "own_planned.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -91,22 +95,30 @@ def planned(capsys, *arguments):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_kip_has_one_setting_and_nothing_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(KIP) == 0
+def test_a_plan_is_told_in_words_and_nothing_is_written(config, tmp_path, capsys):
+    flag = config("indifferent")
+    before = set(tmp_path.iterdir())
+    assert main(["plan", flag]) == 0
     out = capsys.readouterr().out
     for words in (
-        "kip on mnist_5k",
-        "7,940 parameters",
-        "254,080 bits",
-        "50 steps",
+        "own_planned:indifferent on floats",
+        "7,840 parameters",
+        "250,920 bits",
+        "7 steps",
         f"{jax.device_count()} × cpu",
         "fits as it is",
     ):
         assert words in out
-    assert not list(tmp_path.iterdir())
+    assert {path for path in tmp_path.iterdir() if path.name != "__pycache__"} == before
+
+
+def test_kip_has_one_setting_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     result = planned(capsys, *KIP[1:], "--budget=2GB")
     (setting,) = result["settings"]
+    assert not list(tmp_path.iterdir())
+    assert (result["title"], result["steps"]) == ("kip on mnist_5k", 50)
+    assert (setting["parameters"], setting["num_bits"]) == (7940, 254_080)
     assert result["budget_bytes"] == 2 * 10**9 and result["chosen"] == 0 and result["flags"] == []
     assert result["run_seconds"] == pytest.approx(50 * setting["seconds_per_step"])
     assert setting["state_parameters"] == 4 * 7940  # parameters, their average, Adam's two moments
@@ -135,7 +147,8 @@ def test_the_fastest_setting_that_fits_is_recommended_as_the_flags_that_give_it(
 def test_what_no_flag_can_say_is_a_line_of_the_config(config, capsys):
     peak = planned(capsys, config("unrolled"))["settings"][0]["peak_bytes"]
     assert main(["plan", config("unrolled"), f"--budget={peak - 1}"]) == 0  # the config has no such section
-    assert "write execution.remat = 'sqrt' in the config file" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "write execution.remat = 'sqrt' in the config file" in out and "append" not in out
 
 
 def test_a_method_without_a_recipe_has_one_setting_and_keeps_its_own_fields(config, capsys):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from jaxdd.cli import main
@@ -40,12 +41,16 @@ CONFIG = """
 import ml_collections
 
 def get_config():
-    return ml_collections.ConfigDict({"method": {"name": "own_stages:probed"}, "run": {"steps": 3}})
+    return ml_collections.ConfigDict(
+        {"data": {"name": "small.npz"}, "method": {"name": "own_stages:probed"}, "run": {"steps": 3}}
+    )
 """
 
 
 @pytest.fixture
 def flag(tmp_path, monkeypatch):
+    labels = np.arange(200) % 10
+    np.savez(tmp_path / "small.npz", x=np.float32(np.random.default_rng(0).random((200, 5, 5, 1))), y=labels)
     (tmp_path / "own_stages.py").write_text(OWN)
     (tmp_path / "probed.py").write_text(CONFIG)
     monkeypatch.syspath_prepend(tmp_path)
@@ -64,7 +69,7 @@ def test_a_stage_is_planned_made_listed_and_deleted(flag, tmp_path, capsys):
     each = foretold["plan"]["seconds_per_step"]
     assert (foretold["name"], foretold["steps"], foretold["made"]) == ("probe", 4, False)
     assert foretold["seconds"] == pytest.approx(foretold["plan"]["compile_seconds"] + 4 * each)
-    weights = 784 * 4 + 4 + 4 * 4 + 4 + 4 * 10 + 10
+    weights = 25 * 4 + 4 + 4 * 4 + 4 + 4 * 10 + 10
     assert foretold["num_bytes"] == 3 * 4 * weights
     assert foretold["fits"] and main(["plan", flag, "--budget=1GiB"]) == 0
     assert "stages, run first" in capsys.readouterr().out

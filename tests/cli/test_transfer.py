@@ -7,11 +7,12 @@ import pytest
 
 from jaxdd.cli.main import main
 
+# No size is a multiple of the number of devices: a checkpoint would compile a program for each share of each array.
 TINY = [
-    "--config.method.images=6", "--config.method.model=mlp(width=8, depth=1)", "--config.method.pool=2",
+    "--config.method.images=6", "--config.method.model=mlp(width=9, depth=1)", "--config.method.pool=2",
     "--config.method.target_batch=16", "--config.method.decay_steps=3", "--config.method.augmentation=none",
-    "--config.method.encoder=mlp(width=8, depth=1)", "--config.method.encoder_steps=3",
-    "--config.method.encoder_batch=16", "--config.method.encoder_augmentation=none", "--config.method.projector=4",
+    "--config.method.encoder=mlp(width=9, depth=1)", "--config.method.encoder_steps=3",
+    "--config.method.encoder_batch=16", "--config.method.encoder_augmentation=none", "--config.method.projector=3",
     "--config.run.steps=3", "--config.evaluation.networks=2",
 ]  # fmt: skip
 
@@ -20,7 +21,7 @@ TINY = [
 def folder(tmp_path_factory):
     """Two data sets of other sizes and numbers of classes, and a third in colour."""
     folder, rng = tmp_path_factory.mktemp("transfer"), np.random.default_rng(0)
-    for name, side, classes, channels in (("source", 8, 3, 1), ("other", 4, 2, 1), ("colour", 8, 2, 3)):
+    for name, side, classes, channels in (("source", 7, 3, 1), ("other", 4, 2, 1), ("colour", 7, 2, 3)):
         labels = np.arange(60 * classes) % classes
         images = 40 * labels[:, None, None, None] + rng.integers(0, 100, (len(labels), side, side, channels))
         np.savez(folder / f"{name}.npz", x=images.astype(np.uint8), y=labels)

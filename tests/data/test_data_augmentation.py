@@ -271,7 +271,7 @@ def test_no_strategy_is_the_identity(make, strategy, key):
 
 @pytest.mark.parametrize("one", [DSA_OPERATIONS, FREPO_OPERATIONS], ids=["dsa", "frepo"])
 def test_what_was_not_drawn_changes_no_bit(one):
-    images = jnp.asarray(images_of((COUNT, 28, 28, 3)))
+    images = jax.device_put(images_of((COUNT, 28, 28, 3)))
 
     @jax.jit
     def unchanged(images):
@@ -413,13 +413,13 @@ def test_cutmix_is_its_definition(key):
 def test_a_roll_is_numpys_and_a_shared_one_rolls_all_alike(rng):
     images = rng.normal(size=(COUNT, 6, 7, 3)).astype(np.float32)
     one = roll(3)
-    draws = one.draw(jax.random.key(0), MANY)
+    draws = np.asarray(jax.jit(lambda key: one.draw(key, MANY))(jax.random.key(0)))
     assert set(np.unique(draws)) == {0, 1, 2, 3} and draws.shape == (MANY, 2)
     each = compiled(one)(images, draws[:COUNT])
     shared = compiled(one)(images, draws[:1])
     for k, image in enumerate(images):
-        np.testing.assert_array_equal(each[k], np.roll(image, np.asarray(draws[k]), (0, 1)))
-        np.testing.assert_array_equal(shared[k], np.roll(image, np.asarray(draws[0]), (0, 1)))
+        np.testing.assert_array_equal(np.asarray(each)[k], np.roll(image, draws[k], (0, 1)))
+        np.testing.assert_array_equal(np.asarray(shared)[k], np.roll(image, draws[0], (0, 1)))
     with pytest.raises(JaxddError, match="a draw for 3 images cannot be applied to 4"):
         one.apply(images, draws[:3])
     with pytest.raises(JaxddError, match="a whole number of pixels of at least 0, got -1"):
@@ -428,7 +428,7 @@ def test_a_roll_is_numpys_and_a_shared_one_rolls_all_alike(rng):
 
 def test_a_resized_crop_is_a_box_of_the_image(rng):
     one = resized_crop((0.08, 1.0), flip=False)
-    draw = one.draw(jax.random.key(1), MANY)
+    draw = jax.jit(lambda key: one.draw(key, MANY))(jax.random.key(1))
     sides, shift = np.asarray(draw.matrix)[:, [0, 1], [0, 1]], np.asarray(draw.shift)
     assert (sides <= 1).all() and (np.abs(shift) <= (1 - sides) / 2 + 1e-6).all()  # within the image
     area, aspect = sides.prod(1), sides[:, 1] / sides[:, 0]
@@ -437,15 +437,15 @@ def test_a_resized_crop_is_a_box_of_the_image(rng):
     # A box by hand: rows 2 to 6 and columns 3 to 9 of 12, whose centres the result samples at its own centres.
     image = rng.normal(size=(1, 12, 12, 1)).astype(np.float32)
     height, width, top, left = 4.0, 6.0, 2.0, 3.0
-    box = operations._identity(1)._replace(
-        matrix=jnp.diag(jnp.array([height, width]) / 12)[None],
-        shift=jnp.array([[(top + height / 2) / 12 - 0.5, (left + width / 2) / 12 - 0.5]]),
+    box = jax.jit(lambda: operations._identity(1))()._replace(
+        matrix=np.diag(np.float32([height, width]) / 12)[None],
+        shift=np.float32([[(top + height / 2) / 12 - 0.5, (left + width / 2) / 12 - 0.5]]),
     )
     rows = (np.arange(12) + 0.5) * height / 12 - 0.5 + top
     columns = (np.arange(12) + 0.5) * width / 12 - 0.5 + left
     at = np.meshgrid(rows, columns, indexing="ij")
     expected = scipy.ndimage.map_coordinates(image[0, :, :, 0], at, order=1)
-    np.testing.assert_allclose(compiled(one)(image, box)[0, :, :, 0], expected, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(compiled(one)(image, box))[0, :, :, 0], expected, atol=1e-5)
     with pytest.raises(JaxddError, match=r"a crop needs shares 0 < low <= high <= 1"):
         resized_crop((0.5, 0.1))
 
@@ -454,20 +454,27 @@ def test_a_chain_is_one_after_the_other(rng):
     images = rng.normal(size=(COUNT, 8, 8, 1)).astype(np.float32)
     flip, move = siamese("flip", always="flip"), roll(2)
     both = chain(flip, move)
-    draws = both.draw(jax.random.key(0), COUNT)
-    expected = move.apply(flip.apply(images, draws[0]), draws[1])
-    np.testing.assert_array_equal(both.apply(images, draws), expected)
+
+    @jax.jit
+    def changed(images):
+        draws = both.draw(jax.random.key(0), COUNT)
+        return both.apply(images, draws), move.apply(flip.apply(images, draws[0]), draws[1])
+
+    found, expected = jax.device_get(changed(images))
+    np.testing.assert_array_equal(found, expected)
+    assert (np.abs(found - images).max((1, 2, 3)) > 0.1).all()
 
 
 def test_mixup_is_a_mean_of_two_images_and_of_their_labels(rng):
     images = rng.normal(size=(COUNT, 3, 3, 1)).astype(np.float32)
     labels = np.eye(COUNT, dtype=np.float32)
-    mixed, weights = mixup(jax.random.key(3), images, labels)
-    np.testing.assert_allclose(mixed, np.einsum("nm,mhwc->nhwc", weights, images), atol=1e-6)
-    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
-    assert 0 < float(weights[0, 0]) < 1
-    same, kept = mixup(jax.random.key(3), images, labels, probability=0.0)
-    np.testing.assert_array_equal(same, images)
-    np.testing.assert_array_equal(kept, labels)
-    shares = jax.vmap(lambda key: mixup(key, images, labels)[1].max(0).min())(jax.random.split(jax.random.key(0), 500))
-    assert np.ptp(np.asarray(shares)) > 0.4  # at 0.8 most shares are far from a half
+    mix = jax.jit(jax.vmap(lambda key, probability: mixup(key, images, labels, probability=probability)))
+    keys = jax.random.split(jax.random.key(0), 501)
+    mixed, weights = jax.device_get(mix(keys, np.float32([1] * 500 + [0])))
+    np.testing.assert_allclose(mixed, np.einsum("knm,mhwc->knhwc", weights, images), atol=1e-6)
+    np.testing.assert_allclose(weights.sum(2), 1, rtol=1e-6)
+    np.testing.assert_array_equal(mixed[500], images)
+    np.testing.assert_array_equal(weights[500], labels)
+    shares = weights[:500].max(1).min(1)
+    assert ((shares > 0) & (shares <= 1)).all() and (shares < 0.99).mean() > 0.8
+    assert np.ptp(shares) > 0.4  # at 0.8 most shares are far from a half

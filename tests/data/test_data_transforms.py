@@ -255,6 +255,26 @@ def test_only_pixels_of_eight_bits_taken_one_by_one_are_stored_as_they_are(spec,
     np.testing.assert_allclose(found, expected.images, rtol=1e-6, atol=1e-6)
 
 
+def test_decoders_are_equal_where_their_transforms_are():
+    """So a second run on the same data compiles nothing anew."""
+
+    class Mine(data.Identity):
+        name = "mine"
+
+    images = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3)).astype(np.uint8)
+    split, other = (data.Split(x, np.arange(30, dtype=np.int32) % 3) for x in (images, images // 2))
+
+    def decoder(split, transform):
+        return compact_data(split, transform, 3)[1]
+
+    fitted = [decoder(split, data.fit_transform("standardize", split.pixels())) for _ in range(2)]
+    assert fitted[0] == fitted[1] and hash(fitted[0]) == hash(fitted[1])
+    assert fitted[0] != decoder(split, data.fit_transform("standardize", other.pixels()))
+    assert fitted[0] != decoder(split, data.Identity()) == decoder(other, data.Identity())
+    mine = Mine()
+    assert decoder(split, mine) == decoder(other, mine) != decoder(split, Mine())
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_uint8_images_are_fitted_as_their_pixels_are(spec):
     split = data.load("mnist_5k").train

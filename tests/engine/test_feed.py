@@ -1,6 +1,7 @@
 """Streamed data give what data on the devices give."""
 
 import dataclasses
+import functools
 import os
 import signal
 import threading
@@ -42,6 +43,7 @@ def streamed(pixels, read=None):
     return RealData.of(HostArray(images.shape, images.dtype, rows, digest([images])), Labels.index(labels)), seen
 
 
+@functools.cache  # equal methods share compiled programs
 def starting_from_real(**options):
     method = class_means(**options)
 
@@ -67,11 +69,12 @@ def test_streamed_and_resident_data_give_the_same(pixels, devices, steps):
 def test_a_batch_that_does_not_divide_is_read_once_and_said_so(pixels, caplog):
     data, seen = streamed(pixels)
     options = {"steps": 3, "devices": jax.devices()[:4]}
-    result = run(starting_from_real(sampler=balanced_sampler(15)), data, **options)
+    method = starting_from_real(sampler=balanced_sampler(15))
+    result = run(method, data, **options)
     assert [rows.size for rows in seen[1:]] == [15] * 4
     assert "a batch of 15 does not divide over 4 devices" in caplog.text
     resident = RealData.of(jnp.asarray(pixels[0]), data.labels)
-    assert_same(result.state, run(starting_from_real(sampler=balanced_sampler(15)), resident, **options).state)
+    assert_same(result.state, run(method, resident, **options).state)
 
 
 def test_rows_of_other_tables_are_not_for_the_devices_to_share(pixels, caplog):
@@ -91,7 +94,7 @@ def test_a_streamed_run_resumes_with_the_same_bits_even_resident(pixels, tmp_pat
     data, _ = streamed(pixels)
     whole = run(starting_from_real(), data)
     resident = RealData.of(jnp.asarray(pixels[0]), data.labels)
-    for steps, now in ((3, data), (4, data), (10, resident), (25, data)):
+    for steps, now in ((3, data), (10, resident), (25, data)):
         part = run(starting_from_real(), now, workdir=tmp_path, resume=True, steps=steps)
     assert part.resumed_from == 10
     assert_same(part.state, whole.state)
@@ -120,7 +123,8 @@ def test_data_that_cannot_be_read_any_more_end_a_run_with_its_state_saved(pixels
     gone = False
     resumed = run(starting_from_real(), data, workdir=tmp_path, resume=True)
     assert resumed.resumed_from >= 10
-    assert_same(resumed.state, run(starting_from_real(), data).state)
+    resident = RealData.of(jnp.asarray(pixels[0]), data.labels)
+    assert_same(resumed.state, run(starting_from_real(), resident).state)
 
 
 def test_a_signal_is_answered_while_data_are_read(pixels, tmp_path):
@@ -162,7 +166,7 @@ def test_stored_images_are_decoded_on_the_device(rng):
     resident = RealData.of(decode(jnp.asarray(stored)), Labels.index(labels))
     expected = run(starting_from_real(), resident, steps=5)
     np.testing.assert_allclose(result.distilled.images, expected.distilled.images, rtol=1e-6, atol=1e-6)
-    cost = engine.plan(starting_from_real(), data)
+    cost = engine.plan(starting_from_real(), data, devices=jax.devices()[:1])
     assert cost.seconds_per_step > 0
     assert cost.argument_bytes < 3 * 4 * 16 * stored[0].nbytes  # a window, not the data
 

@@ -12,7 +12,7 @@ from toys import assert_same, blocks, run
 from jaxdd import engine
 from jaxdd.engine.stages import How, provided
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import Labels, Parts, RealData, Recipe, Stage, bound
+from jaxdd.types import Execution, Labels, Parts, RealData, Recipe, Stage, bound
 
 STEPS, PARTS, SIZE = 6, 3, 4
 
@@ -24,25 +24,31 @@ def data(rng):
     return RealData.of(jnp.asarray(images), Labels.index(labels))
 
 
-def by_hand(data, part):
-    """A part by itself, in a plain loop."""
-    keys = jax.random.split(jax.random.key(0), 3)
+def by_hand(data):
+    """Each part by itself, in a plain loop."""
     method = bound(blocks(), data)
-    init, update = jax.jit(method.init), jax.jit(method.update)
 
     @jax.jit
-    def draw(key):
-        return engine.draw(method._replace(sample=lambda same, labels: method.sample(key, labels)), data, key)
+    def begun(part):
+        keys = jax.random.split(jax.random.key(0), 3)
+        return keys, method.init(jax.random.fold_in(keys[0], part), data, part)
 
-    state = init(jax.random.fold_in(keys[0], part), data, np.int32(part))
-    for count in range(part * STEPS, (part + 1) * STEPS):
-        state, _ = update(jax.random.fold_in(keys[2], count), state, draw(jax.random.fold_in(keys[1], count)))
-    return state.images
+    @jax.jit
+    def step(keys, state, count):
+        key = jax.random.fold_in(keys[1], count)
+        batch = engine.draw(method._replace(sample=lambda same, labels: method.sample(key, labels)), data, key)
+        return method.update(jax.random.fold_in(keys[2], count), state, batch)[0]
+
+    for part in range(PARTS):
+        keys, state = begun(np.int32(part))
+        for count in range(part * STEPS, (part + 1) * STEPS):
+            state = step(keys, state, np.int32(count))
+        yield np.asarray(state.images)
 
 
 def test_every_part_is_the_run_that_it_would_be_by_itself_and_the_last_block_is_padded(data):
     done = run(blocks(), data, steps=STEPS)
-    expected = np.concatenate([by_hand(data, part) for part in range(PARTS)])
+    expected = np.concatenate(list(by_hand(data)))
     assert done.distilled.images.shape == (10, 4, 4, 1)
     np.testing.assert_allclose(done.distilled.images, expected[:10], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(done.distilled.labels, np.arange(10) % 3)
@@ -59,9 +65,16 @@ def test_devices_take_parts_side_by_side(data, devices):
     assert np.isfinite(losses).all() and len(several.history) < len(losses)
 
 
+def test_parts_side_by_side_are_those_that_follow_each_other(data):
+    one = run(blocks(), data, steps=STEPS)
+    together = run(blocks(), data, steps=STEPS, execution=Execution(side_by_side=2))
+    np.testing.assert_allclose(one.product.images, together.product.images, rtol=1e-5, atol=1e-6)
+    assert len(together.history) < len(one.history)  # their steps are counted together
+
+
 def test_one_program_serves_all_parts(data):
     traces = []
-    for total in (4, 8, 40):
+    for total in (4, 40):
         traced = []
         run(blocks(total, traced=traced), data, steps=STEPS)
         traces.append(len(traced))

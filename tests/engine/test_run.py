@@ -34,8 +34,10 @@ def test_is_a_function_of_method_data_and_seed(data):
     assert_same(first.state, again.state)
     assert not np.array_equal(first.distilled.images, other.distilled.images)
     means = np.stack([np.asarray(data.images)[c::3].mean(0) for c in range(3)])
-    long = run(class_means(rate=0.02), data, steps=2000)
-    assert np.abs(np.asarray(long.distilled.images) - means).mean() < 0.15  # it does follow the real data
+    seen = []
+    run(class_means(), data, steps=2000, log_every=50, callback=lambda step, metrics, state: seen.append(state))
+    followed = np.mean([state.params["images"] for state in seen[5:]], axis=0)
+    assert np.abs(followed - means).mean() < 0.15  # it does follow the real data
 
 
 def test_resumed_run_gives_the_bits_of_an_uninterrupted_one(data, tmp_path):
@@ -48,29 +50,32 @@ def test_resumed_run_gives_the_bits_of_an_uninterrupted_one(data, tmp_path):
 
 
 def score(distilled):
-    return {"score": -jnp.abs(distilled.images).mean()}
+    return {"score": -np.abs(np.asarray(distilled.images)).mean()}
 
 
 def test_checkpoints_at_every_chunk_change_nothing_and_survive_donation(data, tmp_path):
     """Asynchronous saves must hold the state of their step although the next steps overwrite its buffers."""
     whole = run(class_means(), data)
-    run(class_means(), data, workdir=tmp_path, checkpoint_seconds=0.0, steps=20, log_every=1)
+    run(class_means(), data, workdir=tmp_path, checkpoint_seconds=0.0, steps=8, log_every=1)
     resumed = run(class_means(), data, workdir=tmp_path, resume=True)
-    assert resumed.resumed_from == 20
+    assert resumed.resumed_from == 8
     assert_same(whole.state, resumed.state)
+
+
+LARGE = balanced_sampler(1024)  # batches whose work is worth sharing
 
 
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.endurance), 4])
 def test_number_of_devices_does_not_matter(data, count):
-    reference = run(class_means(), data, devices=jax.devices()[:1])
-    result = run(class_means(), data, devices=jax.devices()[:count])
+    reference = run(class_means(sampler=LARGE), data, devices=jax.devices()[:1])
+    result = run(class_means(sampler=LARGE), data, devices=jax.devices()[:count])
     assert result.devices == count
     np.testing.assert_allclose(result.distilled.images, reference.distilled.images, rtol=2e-6, atol=1e-6)
 
 
 def test_work_of_each_device_falls_with_their_number(data):
     """The batch is gathered and computed in shards: flops per device, as compiled."""
-    method = class_means(sampler=balanced_sampler(1024))
+    method = class_means(sampler=LARGE)
 
     def flops(count):
         devices = jax.devices()[:count]
@@ -81,10 +86,18 @@ def test_work_of_each_device_falls_with_their_number(data):
 
 
 def test_state_moves_to_another_number_of_devices(data, tmp_path):
-    run(class_means(), data, workdir=tmp_path, steps=10, devices=jax.devices()[:4])
-    resumed = run(class_means(), data, workdir=tmp_path, resume=True, devices=jax.devices()[:2])
-    whole = run(class_means(), data, devices=jax.devices()[:1])
+    method = class_means(sampler=LARGE)
+    run(method, data, workdir=tmp_path, steps=10, devices=jax.devices()[:1])
+    resumed = run(method, data, workdir=tmp_path, resume=True, steps=20, devices=jax.devices()[:4])
+    assert (resumed.resumed_from, resumed.devices) == (10, 4)
+    resumed = run(method, data, workdir=tmp_path, resume=True, devices=jax.devices()[:1])
+    assert (resumed.resumed_from, resumed.devices) == (20, 1)
+    whole = run(method, data, devices=jax.devices()[:1])
     np.testing.assert_allclose(resumed.distilled.images, whole.distilled.images, rtol=2e-6, atol=1e-6)
+
+
+def starting_from_real(key, data):
+    return MeanState({"images": data.images[:3], "size": jnp.zeros(())}, key)
 
 
 @pytest.mark.parametrize("spec", ["none", "standardize"])
@@ -94,20 +107,20 @@ def test_images_decoded_when_they_are_drawn_are_those_decoded_before(spec, rng, 
     before = real_data(split, transform, 3)
     stored, decode = compact_data(split, transform, 3)
     assert stored.images.dtype == np.uint8
-    method = class_means()._replace(
-        init=lambda key, data: MeanState({"images": data.images[:3], "size": jnp.zeros(())}, key)
-    )
+    method = class_means()._replace(init=starting_from_real)
     expected, decoded = run(method, before, steps=5), engine.decoding(method, decode)
     found = run(decoded, stored, steps=5)
     np.testing.assert_allclose(found.distilled.images, expected.distilled.images, rtol=1e-6, atol=1e-6)
-    shared = run(decoded, stored, steps=5, devices=jax.devices()[:4])
-    np.testing.assert_allclose(shared.distilled.images, expected.distilled.images, rtol=2e-6, atol=1e-6)
+    if spec == "standardize":
+        shared = run(decoded, stored, steps=5, devices=jax.devices()[:4])
+        np.testing.assert_allclose(shared.distilled.images, expected.distilled.images, rtol=2e-6, atol=1e-6)
     run(decoded, stored, steps=3, workdir=tmp_path)
     assert_same(run(decoded, stored, steps=5, workdir=tmp_path, resume=True).state, found.state)
     other = stored.with_images(stored.images.at[0, 0, 0, 0].add(1))
     with pytest.raises(JaxddError, match="data is"):
         run(decoded, other, workdir=tmp_path, resume=True)
-    costs = [engine.plan(*what, budget=0).argument_bytes for what in ((method, before), (decoded, stored))]
+    options = {"devices": jax.devices()[:1], "budget": 0}
+    costs = [engine.plan(*what, **options).argument_bytes for what in ((method, before), (decoded, stored))]
     assert costs[0] - costs[1] == 3 * stored.images.nbytes
 
 
@@ -252,13 +265,17 @@ def test_what_cannot_be_traced_leaves_no_directory(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_state_without_floats_runs(data):
-    method = class_means()._replace(
+def counting(loss):
+    """A method that counts its steps, and does nothing else."""
+    return class_means()._replace(
         init=lambda key, data: jnp.int32(0),
-        update=lambda key, state, batch: (state + 1, {"loss": state}),
+        update=lambda key, state, batch: (state + 1, {"loss": loss(state)}),
         distilled=lambda state: Distilled(jnp.zeros((1, 1, 1, 1)), jnp.zeros(1, int)),
     )
-    assert int(run(method, data).state) == 25
+
+
+def test_a_state_without_floats_runs(data):
+    assert int(run(counting(lambda state: state), data).state) == 25
 
 
 def test_steps_must_be_positive_and_a_file_is_no_directory(data, tmp_path):
@@ -281,13 +298,7 @@ def test_damaged_checkpoint_is_named(data, tmp_path):
 
 
 def test_precision_is_that_of_the_trace_and_stays_that_of_the_run(data, tmp_path):
-    base = class_means()
-
-    def update(key, state, batch):
-        state, _ = base.update(key, state, batch)
-        return state, {"loss": jnp.float32(jax.config.jax_default_matmul_precision == "bfloat16")}
-
-    method = base._replace(update=update)
+    method = counting(lambda state: jnp.float32(jax.config.jax_default_matmul_precision == "bfloat16"))
     assert run(method, data, steps=5).history[-1]["loss"] == 0
     reduced = run(method, data, steps=5, execution=Execution(precision="bfloat16"), workdir=tmp_path)
     assert reduced.history[-1]["loss"] == 1

@@ -61,7 +61,7 @@ def embedding(rate: float = 0.5, batch: int = 8):
             init, uniform_sampler(batch), update, lambda state: Distilled(state[None, ..., None], jnp.zeros(1, int))
         )
 
-    return Recipe(bind)
+    return Recipe(bind, identity=("embedding", rate, batch))
 
 
 def test_a_method_of_ones_own_over_texts_runs_streams_and_resumes(text, tmp_path, monkeypatch):

@@ -23,12 +23,12 @@ TUNING = Protocol("t", "", (0.1,), steps=40, optimizer="sgd", momentum=0.9)
 
 @pytest.fixture(scope="module")
 def encoder():
-    return NetworkState(*ENCODER.init(jax.random.key(7)))
+    return NetworkState(*jax.jit(ENCODER.init)(jax.random.key(7)))
 
 
 @pytest.fixture(scope="module")
 def targets(digits, encoder):
-    return ENCODER.features(encoder.theta, digits.images, encoder.stats)[0]
+    return jax.jit(ENCODER.features)(encoder.theta, digits.images, encoder.stats)[0]
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +83,23 @@ def test_what_stands_beside_a_set(pretrained, digits, encoder, targets):
     assert [each.name for each in pretrained] == ["distilled", "random real", "random initialisation", "encoder"]
     assert ours.num_images == random.num_images == 5 and ours.num_bits == random.num_bits == 32 * 5 * (14 * 14 + WIDTH)
     key_draw, key_train = jax.random.split(jax.random.key(0))
-    keys = jax.random.split(key_train, 2)
-    for i, (key, draw) in enumerate(zip(keys, jax.random.split(key_draw, 2), strict=True)):
-        toys_equal(fresh.states.theta, i, NETWORK.init(key)[0])
+
+    @jax.jit
+    def begun(key, draw):
         rows = jax.random.choice(draw, len(digits.images), (5,), replace=False)
-        for group, chosen in ((ours, jnp.arange(5)), (random, rows)):
-            theta = NETWORK.init(jax.random.split(key, 3)[0])[0]
-            toys_equal(group.states.theta, i, plainly(theta, digits.images[chosen], targets[chosen]))
+        return NETWORK.init(key)[0], NETWORK.init(jax.random.split(key, 3)[0])[0], rows
+
+    images, of_all = np.asarray(digits.images), np.asarray(targets)
+    for i, keys in enumerate(zip(jax.random.split(key_train, 2), jax.random.split(key_draw, 2), strict=True)):
+        first, theta, rows = begun(*keys)
+        toys_equal(fresh.states.theta, i, first)
+        for group, chosen in ((ours, np.arange(5)), (random, np.asarray(rows))):
+            toys_equal(group.states.theta, i, plainly(theta, images[chosen], of_all[chosen]))
     toys_equal(last.states.theta, 0, encoder.theta)
 
 
 def toys_equal(stacked, i, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[i], b, atol=1e-4), stacked, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a)[i], b, atol=1e-4), stacked, expected)
 
 
 @jax.jit
@@ -109,14 +114,14 @@ def plainly(theta, images, targets):
 
 
 def test_rows_are_probes_and_fine_tuned_networks(pretrained, digits):
-    test = Examples(digits.images[::3], digits.labels.values[::3])
+    test = Examples(*(np.asarray(leaf)[::3] for leaf in digits.examples))
     rows = transfer(pretrained[1:], digits, test, name="four", key=jax.random.key(1), fine_tuning=TUNING)
     assert [len(row.probe) for row in rows] == [len(row.fine_tuned) for row in rows] == [2, 2, 1]
     labels = np.asarray(digits.labels.values)
     for row, group in zip(rows, pretrained[1:], strict=True):
         for i, accuracy in enumerate(row.probe):
-            state = jax.tree.map(lambda leaf, i=i: leaf[i], group.states)
-            seen = np.asarray(group.network.features(state.theta, digits.images, state.stats)[0])
+            state = jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], group.states)
+            seen = np.asarray(jax.jit(group.network.features)(state.theta, digits.images, state.stats)[0])
             np.testing.assert_allclose(features(group.network, state, digits.examples), seen, atol=1e-5)
             assert accuracy == linear_probe(seen, labels, seen[::3], labels[::3], 4)
         assert min(row.fine_tuned) > 0.6
@@ -129,10 +134,10 @@ def test_rows_are_probes_and_fine_tuned_networks(pretrained, digits):
 def test_fine_tuning_begins_with_the_pretrained_body_and_a_head_of_zeros(pretrained, digits):
     group, network = pretrained[0], with_new_head(NETWORK, SHAPE, 4)
     assert with_new_head(NETWORK, SHAPE, 4) is network
-    first = network.init(jax.random.key(3))[0]
+    first = jax.device_get(jax.jit(network.init)(jax.random.key(3))[0])
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(first["head"]))
     start = NetworkState(
-        {"body": group.states.theta, "head": jax.tree.map(lambda h: jnp.stack([h, h]), first["head"])}, {}
+        {"body": group.states.theta, "head": jax.tree.map(lambda h: np.stack([h, h]), first["head"])}, {}
     )
     arguments = (network, digits.images[None], digits.labels.values[None])
     slow = dataclasses.replace(TUNING, steps=1, learning_rates=(1e-6,))

@@ -18,7 +18,6 @@ from matching_by_hand import (
 
 import jaxdd
 from jaxdd import losses, methods, models
-from jaxdd.data import class_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.methods import Classes, Matching, match_gradients, match_layers
 from jaxdd.types import AT_ONCE, NetworkState
@@ -26,9 +25,13 @@ from jaxdd.types import AT_ONCE, NetworkState
 
 @pytest.fixture(scope="module")
 def classes(digits):
-    chosen = class_sampler(9)(jax.random.key(3), digits.labels)
-    images = digits.images[chosen].reshape(CLASSES, 9, *digits.images.shape[1:])
-    return Classes(images[:, :3], images[:, 3:])
+    images = of_each_class(digits, 9)
+    return Classes(jax.device_put(images[:, :3]), jax.device_put(images[:, 3:]))
+
+
+def of_each_class(digits, count):
+    labels = np.asarray(digits.labels.values)
+    return np.stack([np.asarray(digits.images)[labels == label][:count] for label in range(CLASSES)])
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +48,13 @@ def by_loop(of_class, classes):
     """The sum over classes and its slope at the images."""
     one = jax.jit(jax.value_and_grad(of_class, argnums=1))
     sums, slopes = zip(*(one(classes.real[c], classes.images[c], c) for c in range(CLASSES)), strict=True)
-    return sum(sums), jnp.stack(slopes)
+    return sum(map(np.asarray, sums)), np.stack(slopes)
 
 
 def test_gradient_matching_is_that_of_a_loop_over_classes(classes, network, start):
     """One class after the other or side by side, in blocks or, where these do not divide the class, in one. Networks
     with running statistics have those of all real images here on both sides."""
-    means = frozen(network, start, classes.real)
+    means = jax.jit(lambda start: frozen(network, start, classes.real))(start)
 
     def distance(theirs, ours):
         return sum(jnp.abs(a - b).sum() for a, b in zip(*map(jax.tree.leaves, (theirs, ours)), strict=True))
@@ -73,12 +76,11 @@ def test_gradient_matching_is_that_of_a_loop_over_classes(classes, network, star
 def test_batch_normalisation_is_that_of_sixteen_real_images_of_each_class(digits):
     """Together, as they are, on both sides."""
     network = models.build("convnet(width=4, depth=1, norm='batch')", (14, 14, 1), CLASSES)
-    theta, stats = network.init(jax.random.key(0))
-    chosen = class_sampler(20)(jax.random.key(3), digits.labels)
-    images = digits.images[chosen].reshape(CLASSES, 20, *digits.images.shape[1:])
-    classes = Classes(images[:, :2], images[:, 2:])
-    mixed = classes.real[:, :16].reshape(-1, *images.shape[2:])
-    moments = network.norms(theta, mixed, stats, mode="batch")[1].batch[0]
+    theta, stats = jax.jit(network.init)(jax.random.key(0))
+    images = of_each_class(digits, 20)
+    classes = Classes(jax.device_put(images[:, :2]), jax.device_put(images[:, 2:]))
+    mixed = images[:, 2:18].reshape(-1, *images.shape[2:])
+    moments = jax.jit(lambda theta: network.norms(theta, mixed, stats, mode="batch")[1].batch[0])(theta)
     means = {"batch_stats": {"norm_0": {"mean": moments.mean, "var": moments.variance}}}
     assert jax.tree.structure(means) == jax.tree.structure(stats)
 
@@ -99,8 +101,7 @@ def test_layer_matching_is_that_of_a_loop_over_classes(classes, network, start):
     def features(images):
         return network.layers(start[0], images, start[1], train=True)[0][-2]
 
-    key_distance = jax.random.split(jax.random.key(1))[1]
-    weights = jax.random.uniform(key_distance, (CLASSES,))
+    weights = jax.jit(lambda key: jax.random.uniform(jax.random.split(key)[1], (CLASSES,)))(jax.random.key(1))
 
     for side_by_side, block in ((1, None), (None, 4)):
 

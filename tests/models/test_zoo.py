@@ -34,7 +34,8 @@ def test_parameter_counts(name, image_shape, classes, options, parameters):
     theta, stats = jax.eval_shape(network.init, jax.random.key(0))
     assert count(theta) == parameters
     assert stats == {}
-    logits, _ = jax.eval_shape(network.apply, theta, jnp.zeros((2, *image_shape)), stats)
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    logits, _ = jax.eval_shape(network.apply, theta, images, stats)
     assert logits.shape == (2, classes)
 
 
@@ -45,14 +46,23 @@ def test_residual_networks_have_the_published_parameters(name, norms, parameters
     assert [len(stats["batch_stats"]), len(theta)] == [norms, 2 * norms + 1]
 
 
+def some_parameters(network, rng):
+    """Without the compilation of an initialisation: kernels that keep the size of maps, scales around 1."""
+
+    def leaf(path, shape):
+        noise = rng.normal(size=shape.shape).astype(np.float32)
+        scaled = noise / np.sqrt(np.prod(shape.shape[:-1])) if len(shape.shape) > 1 else 0.1 * noise
+        return scaled + np.float32(path[-1].key in ("scale", "var"))
+
+    return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(network.init, jax.random.key(0)))
+
+
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_a_residual_network_is_its_definition(norm):
+def test_a_residual_network_is_its_definition(norm, rng):
     """In float64 by loops; strides, ways around, and the order in which its maps come."""
     network = models.build("resnet10", (9, 8, 3), 5, width=4, norm=norm)
-    theta, stats = jax.jit(network.init)(jax.random.key(1))
-    noise = iter(jax.random.split(jax.random.key(2), 60))
-    theta = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), theta)
-    images = jax.random.normal(jax.random.key(3), (3, 9, 8, 3))
+    theta, stats = some_parameters(network, rng)
+    images = rng.normal(size=(3, 9, 8, 3)).astype(np.float32)
 
     def normed(x, name, stride=1):
         kernel = np.asarray(theta[f"conv_{name}"]["kernel"], np.float64)
@@ -80,23 +90,28 @@ def test_a_residual_network_is_its_definition(norm):
         np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_class_activation_maps_are_the_last_map_and_the_head():
+def test_class_activation_maps_are_the_last_map_and_the_head(rng):
     network = models.build("resnet10(width=4)", (16, 16, 1), 3)
-    theta, stats = jax.jit(network.init)(jax.random.key(0))
-    layers, _ = jax.jit(network.layers)(theta, jax.random.normal(jax.random.key(1), (2, 16, 16, 1)), stats)
+    theta, stats = some_parameters(network, rng)
+    images = rng.normal(size=(2, 16, 16, 1)).astype(np.float32)
+    layers = jax.device_get(jax.jit(network.layers)(theta, images, stats)[0])
     activation = layers[-3] @ theta["head"]["kernel"]
     assert activation.shape == (2, 2, 2, 3)
     np.testing.assert_allclose(activation.mean((1, 2)) + theta["head"]["bias"][None], layers[-1], atol=1e-5)
 
 
-def test_running_statistics_keep_nine_tenths():
+def test_running_statistics_keep_nine_tenths(rng):
     """PyTorch's momentum of 0.1."""
     network = models.build("convnet(width=2, depth=1, norm='batch')", (8, 8, 1), 3)
-    theta, stats = jax.jit(network.init)(jax.random.key(0))
-    images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-    _, after = network.apply(theta, images, stats, mode="train")
-    _, norms = network.norms(theta, images, stats)
-    found, (seen,) = after["batch_stats"]["norm_0"], norms.batch
+    images = rng.normal(size=(5, 8, 8, 1)).astype(np.float32)
+
+    @jax.jit
+    def seen_and_after(images):
+        theta, stats = network.init(jax.random.key(0))
+        return network.norms(theta, images, stats)[1].batch, network.apply(theta, images, stats, mode="train")[1]
+
+    (seen,), after = jax.device_get(seen_and_after(images))
+    found = after["batch_stats"]["norm_0"]
     np.testing.assert_allclose(found["mean"], 0.1 * seen.mean, rtol=1e-4)
     np.testing.assert_allclose(found["var"], 0.9 + 0.1 * seen.variance, rtol=1e-5)
 
@@ -140,15 +155,14 @@ def by_hand(theta, x, groups):
 
 @pytest.mark.parametrize(("norm", "groups"), [("instance", 8), ("group", 4), ("none", 0)])
 @pytest.mark.parametrize("image_shape", [(9, 9, 1), (8, 10, 3)])
-def test_convnet_is_its_definition(norm, groups, image_shape):
+def test_convnet_is_its_definition(norm, groups, image_shape, rng):
     network = models.build("convnet", image_shape, 5, depth=2, width=8, norm=norm)
-    theta, stats = jax.jit(network.init)(jax.random.key(1))
-    noise = iter(jax.random.split(jax.random.key(2), 20))
-    theta = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), theta)
-    images = jax.random.normal(jax.random.key(3), (3, *image_shape))
+    theta, stats = some_parameters(network, rng)
+    images = rng.normal(size=(3, *image_shape)).astype(np.float32)
     features, logits = by_hand(theta, np.asarray(images, np.float64), groups)
-    np.testing.assert_allclose(jax.jit(network.features)(theta, images, stats)[0], features, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(jax.jit(network.apply)(theta, images, stats)[0], logits, rtol=1e-3, atol=1e-4)
+    found = jax.jit(lambda *args: (network.features(*args)[0], network.apply(*args)[0]))(theta, images, stats)
+    np.testing.assert_allclose(found[0], features, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[1], logits, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("size", "stride", "pad"), [(2, 2, 0), (3, 2, 1)])
@@ -162,7 +176,8 @@ def test_max_pooling_is_its_definition(size, stride, pad):
             for i in range(height)
         ]
     )
-    np.testing.assert_array_equal(layers.max_pool(jnp.asarray(x), size, stride, pad), expected.transpose(2, 0, 1, 3))
+    found = jax.jit(lambda x: layers.max_pool(x, size, stride, pad))(x)
+    np.testing.assert_array_equal(found, expected.transpose(2, 0, 1, 3))
 
 
 def test_local_response_normalisation_is_its_definition():
@@ -171,12 +186,12 @@ def test_local_response_normalisation_is_its_definition():
     for channel in range(7):
         window = x[..., max(0, channel - 2) : channel + 2]  # PyTorch's: two before, one after
         expected[..., channel] = x[..., channel] / (1 + 0.001 / 9 * (window**2).sum(-1) / 4) ** 0.75
-    np.testing.assert_allclose(layers.local_response_norm(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(layers.local_response_norm)(np.float32(x)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lenet", "alexcifarnet"])
 def test_xavier_is_glorots_normal_with_zero_biases(name):
-    theta, _ = jax.jit(models.build(name, (32, 32, 3), 10).init)(jax.random.key(0))
+    theta, _ = jax.device_get(jax.jit(models.build(name, (32, 32, 3), 10).init)(jax.random.key(0)))
     for layer in theta.values():
         kernel = np.asarray(layer["kernel"])
         receptive = np.prod(kernel.shape[:-2])

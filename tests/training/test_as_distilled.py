@@ -14,7 +14,7 @@ from jaxdd.evaluation import random_real
 from jaxdd.evaluation.accuracy import accuracy
 from jaxdd.evaluation.baselines import teach
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.training import Protocol, fit_as_distilled
+from jaxdd.training import Protocol, fit_as_distilled, protocols
 from jaxdd.training.as_distilled import check_as_distilled
 from jaxdd.types import Distilled, Examples, leaves_by_path
 
@@ -22,10 +22,15 @@ ONE_RATE = Protocol("one", "", (1.0,), as_distilled=True)
 
 
 @pytest.fixture(scope="module")
-def mnist():
-    dataset = data.load("mnist_5k")
-    transform = data.fit_transform("standardize", dataset.train.pixels())
-    return [data.real_data(s, transform, 10) for s in (dataset.train, dataset.validation, dataset.test)]
+def mnist(mnist):
+    return [mnist.train, mnist.validation, mnist.test]
+
+
+def two_of_each(real):
+    """Images and labels, class after class."""
+    labels = np.asarray(real.labels.values)
+    rows = np.concatenate([np.flatnonzero(labels == label)[:2] for label in range(10)])
+    return np.asarray(real.images)[rows], labels[rows]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +41,12 @@ def mlp():
 @pytest.fixture(scope="module")
 def distilled(mnist, mlp):
     theta, _ = jax.jit(mlp.init)(jax.random.key(5))
-    chosen = data.balanced_choice(jax.random.key(0), mnist[0].labels, 2)
+    images, labels = map(jax.device_put, two_of_each(mnist[0]))
     return Distilled(
-        images=mnist[0].images[chosen],
-        labels=mnist[0].labels.values[chosen],
-        learning_rates=jnp.array([0.1, 0.2, 0.05]),
-        plan=jnp.array([[0, 2, 4, 6], [1, 3, 5, 7], [10, 12, 14, 19]], jnp.int32),
+        images=images,
+        labels=labels,
+        learning_rates=jax.device_put(np.float32([0.1, 0.2, 0.05])),
+        plan=jax.device_put(np.int32([[0, 2, 4, 6], [1, 3, 5, 7], [10, 12, 14, 19]])),
         theta0=leaves_by_path(theta),
     )
 
@@ -67,18 +72,19 @@ def test_training_follows_plan_rates_and_initialisation(mnist, mlp, distilled):
 def test_running_statistics_are_those_of_the_last_epoch(mnist):
     """Of its batches, at the last weights: a network that learned its images must know them in evaluation."""
     network = models.from_linen(by_hand.Normed(10), (28, 28, 1))
-    chosen = data.balanced_choice(jax.random.key(0), mnist[0].labels, 2)
-    images, labels = mnist[0].images[chosen] + 3, mnist[0].labels.values[chosen]
+    images, labels = two_of_each(mnist[0])
+    images += 3
     plan = np.array([[*range(0, 10)], [*range(0, 20, 2)], [*range(1, 20, 2)]] * 12, np.int32)[:35]
-    distilled = Distilled(images, labels, learning_rates=jnp.full(35, 0.3), plan=jnp.asarray(plan))
+    images, labels, plan = jax.device_put((images, labels, plan))
+    distilled = Distilled(images, labels, learning_rates=jax.device_put(np.full(35, 0.3, np.float32)), plan=plan)
     trained = fit_as_distilled(network, [distilled], [1.0, 0.5], jax.random.split(jax.random.key(1), 2), members=[0, 0])
-    theta, stats = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), trained)
+    theta, stats = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[0], trained)
     hidden = np.float64(images).reshape(20, -1) @ theta["hidden"]["kernel"] + theta["hidden"]["bias"]
-    batches = [hidden[rows] for rows in plan[-2:]]
+    batches = [hidden[rows] for rows in np.asarray(plan)[-2:]]
     for leaf, of in (("mean", np.mean), ("var", np.var)):
         expected = np.mean([of(batch, 0) for batch in batches], 0)
         np.testing.assert_allclose(stats["batch_stats"]["norm"][leaf], expected, rtol=1e-3, atol=1e-3)
-    first = jax.vmap(lambda key: network.init(key)[1])(jax.random.split(jax.random.key(1), 2))
+    first = jax.jit(jax.vmap(lambda key: network.init(key)[1]))(jax.random.split(jax.random.key(1), 2))
     by_first = accuracy(network, trained._replace(stats=first), Examples(images, labels))
     assert accuracy(network, trained, Examples(images, labels))[0] > 0.7 > 0.4 > by_first[0]
 
@@ -123,19 +129,20 @@ def test_a_plan_for_some_classes_is_not_put_on_images_of_all(mnist, distilled):
     np.testing.assert_array_equal(drawn.plan, every.plan)
 
 
-def test_learned_labels_stand_beside_a_teachers(mnist, mlp, distilled):
-    soft = dataclasses.replace(
-        distilled, labels=jax.nn.one_hot(distilled.labels, 10), label_convention="raw", label_regime="learned"
-    )
+def test_learned_labels_stand_beside_a_teachers(mnist, mlp, distilled, monkeypatch):
+    vectors = jax.device_put(np.eye(10, dtype="f")[np.asarray(distilled.labels)])
+    soft = dataclasses.replace(distilled, labels=vectors, label_convention="raw", label_regime="learned")
+    # Which takes longer to learn all that it can.
+    shorter = dataclasses.replace(protocols.get("teacher"), steps=200, epochs=None)
+    monkeypatch.setitem(protocols._NAMED, "teacher", shorter)
     rows = evaluation.compare(
         mlp, soft, mnist[0], mnist[1].examples, mnist[2].examples, "as-distilled", key=jax.random.key(0), num_networks=2
     )
     assert [row.name for row in rows] == ["distilled", "random real, a teacher's labels", "random real, hard labels"]
     assert [row.label_regime for row in rows] == ["learned", "learned", "hard"]
-    teacher = teach(mlp, mnist[0], key=jax.random.key(0))
-    probabilities = teacher(mnist[2].images)
+    probabilities = np.asarray(teach(mlp, mnist[0], key=jax.random.key(0))(mnist[2].images))
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    assert float((probabilities.argmax(1) == mnist[2].labels.values).mean()) > 0.8
+    assert (probabilities.argmax(1) == np.asarray(mnist[2].labels.values)).mean() > 0.8
 
 
 @pytest.mark.parametrize(
@@ -156,7 +163,7 @@ def test_what_cannot_be_trained_as_distilled_says_so(mnist, distilled, change, m
 
 @pytest.mark.parametrize("convention, sentence", [("centred", "centred labels are"), ("features", "features are")])
 def test_labels_for_squared_error_are_not_for_cross_entropy(distilled, convention, sentence):
-    network, made = models.build("mlp(width=16, depth=1)", (28, 28, 1), 10), jax.nn.one_hot(distilled.labels, 10)
+    network, made = models.build("mlp(width=16, depth=1)", (28, 28, 1), 10), np.zeros((20, 10), "f")
     bad = dataclasses.replace(distilled, labels=made, label_convention=convention)
     with pytest.raises(JaxddError, match=f"{sentence} for squared error, not for gradient descent on cross-entropy"):
         check_as_distilled(network, bad)

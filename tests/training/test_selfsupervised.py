@@ -27,8 +27,9 @@ ENCODER = training.barlow_twins(
 def done(digits):
     method, keys = bound(ENCODER, digits), jax.random.split(jax.random.key(1), 12)
     state, update, found = jax.jit(method.init)(jax.random.key(0), digits), jax.jit(method.update), []
+    examples = jax.device_get(digits.examples)
     for step, key in enumerate(keys):
-        batch = Batch.of(*(leaf[step * 40 : step * 40 + BATCH] for leaf in digits.examples))
+        batch = Batch.of(*(leaf[step * 40 : step * 40 + BATCH] for leaf in examples))
         after, metrics = update(key, state, batch)
         found.append(toys.Update(key, batch, state, after, metrics))
         state = after
@@ -75,7 +76,9 @@ def test_it_learns_and_leaves_the_encoder_alone(done):
     losses = [float(update.metrics["loss"]) for update in done]
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
     product = jax.eval_shape(lambda: ENCODER.bind(Spec.of(_nothing())).product(done[0].after))
-    assert jax.tree.map(jnp.shape, product.theta) == jax.tree.map(jnp.shape, NETWORK.init(jax.random.key(0))[0])
+    assert jax.tree.map(jnp.shape, product.theta) == jax.tree.map(
+        jnp.shape, jax.eval_shape(NETWORK.init, jax.random.key(0))[0]
+    )
 
 
 def _nothing():
@@ -118,7 +121,7 @@ def test_row_i_of_the_table_is_what_the_encoder_sees_in_example_i_however_labels
     """And nothing of it is another one's, where the last block has fewer examples than others."""
     left, _ = provided(after(), digits, {}, HOW)
     theta, stats = left.assets["encoder"]
-    expected = np.asarray(NETWORK.features(theta, digits.images, stats)[0])
+    expected = np.asarray(jax.jit(NETWORK.features)(theta, digits.images, stats)[0])
     table = np.asarray(left.tables["targets"])
     assert table.shape == (500, 8) and len(expected) == 480 and np.ptp(expected, axis=0).max() > 0.1
     np.testing.assert_allclose(table[:480], expected, atol=1e-5)

@@ -6,12 +6,14 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, mnist):
-    """A data directory with 600 real digits at half their size as `tiny.npz`."""
+    """A data directory with 600 real digits at half their size as `tiny.npz`, and as numbers in `floats.npz`."""
     folder = tmp_path_factory.mktemp("data")
     source = mnist.dataset
     arrays = {"x_train": source.train.images[::7, ::2, ::2], "y_train": source.train.labels[::7]}
     arrays |= {"x_test": source.test.images[::10, ::2, ::2], "y_test": source.test.labels[::10]}
     np.savez(folder / "tiny.npz", **arrays)
+    # Runs on what need not be decoded share a compiled program.
+    np.savez(folder / "floats.npz", **{x: y if x[0] == "y" else np.float32(y) / 255 for x, y in arrays.items()})
     return folder
 
 
@@ -22,19 +24,22 @@ def data_dir(tiny, monkeypatch):
 
 @pytest.fixture(scope="session")
 def config():
-    """A config of KIP or of DM that takes seconds: `config(name, section={field: value})`."""
+    """A config that takes seconds, of class means unless the method matters: `config(name, section={field: value})`."""
     methods = {
+        "toys:means": {},
         "kip": {"target_batch": 64},
         "dm": {"model": "mlp(width=8, depth=1)", "target_per_class": 8, "augmentation": "none"},
         "dd": {"model": "mlp(width=8, depth=1)", "ipc": 1, "steps": 1, "target_batch": 32},
     }
 
-    def of(name, **sections):
+    models = {"toys:means": "mlp(width=8, depth=1)"}  # of a method that has no networks itself
+
+    def of(name="toys:means", **sections):
         return {
-            "data": {"name": "tiny", **sections.get("data", {})},
+            "data": {"name": "floats" if name == "toys:means" else "tiny", **sections.get("data", {})},
             "method": {"name": name, **methods[name], **sections.get("method", {})},
             "run": {"steps": 6, "validate_every": 2, **sections.get("run", {})},
-            "evaluation": {"networks": 1, **sections.get("evaluation", {})},
+            "evaluation": {"networks": 1, "model": models.get(name), **sections.get("evaluation", {})},
         }
 
     return of

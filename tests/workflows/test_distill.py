@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import toys
 
-from jaxdd import methods, workflows
+from jaxdd import workflows
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
 
@@ -20,25 +21,27 @@ def test_plain_dicts_in_and_out(config, tmp_path):
     assert outcome.path == tmp_path / "run" / workflows.FILE and outcome.summary == "kip on tiny, 10 images"
     assert "as typed" in (tmp_path / "run" / "report.html").read_text()
     assert outcome.result["kernel_accuracy"] == outcome.rows[0]["kernel_accuracy"] > 0.2
+    assert outcome.result["best_validation_kernel_accuracy"] > 0.2
 
 
 def test_resume_may_ask_for_more_steps_and_starts_fresh_in_an_empty_directory(config, tmp_path):
     (tmp_path / "part").mkdir()
     for steps, resumed in ((3, 0), (6, 3)):
-        run = config("kip", run={"steps": steps})
+        run = config(run={"steps": steps})
         outcome = workflows.distill(run, tmp_path / "part", resume=True, evaluate="none")
         assert outcome.result["resumed_from"] == resumed
-    whole = workflows.distill(config("kip"), tmp_path / "whole", evaluate="none")
+    whole = workflows.distill(config(), tmp_path / "whole", evaluate="none")
     assert outcome.path.read_bytes() == whole.path.read_bytes()
 
 
 def test_how_a_machine_goes_about_it_is_no_part_of_a_run(config, tmp_path):
     """Neither of its identity nor of its file; and a run from when it was goes on."""
-    run, named = config("dm"), {"execution": {"block": 8, "side_by_side": None}}
+    run, named = config(), {"execution": {"block": 16, "side_by_side": None}}
     first, second = (
         workflows.distill({**run, **how}, tmp_path / str(len(how)), evaluate="none").path for how in ({}, named)
     )
-    assert json.loads((second.parent / "execution.json").read_text())["block"] == 8
+    blocks = [json.loads((path.parent / "execution.json").read_text())["block"] for path in (first, second)]
+    assert blocks == [8, 16]
     texts = [(path.parent / "run.json").read_text() for path in (first, second)]
     headers = [DistilledDataset.read(path).header for path in (first, second)]
     assert texts[0] == texts[1] and headers[0]["config"] == headers[1]["config"]
@@ -48,7 +51,7 @@ def test_how_a_machine_goes_about_it_is_no_part_of_a_run(config, tmp_path):
     before["config"]["method"] |= {"target_block": 4, "classes_per_batch": 1, "precision": "default"}
     (first.parent / "run.json").write_text(json.dumps(before))
     (first.parent / "execution.json").unlink()
-    outcome = workflows.distill(config("dm", run={"steps": 8}), first.parent, resume=True, evaluate="none")
+    outcome = workflows.distill(config(run={"steps": 8}), first.parent, resume=True, evaluate="none")
     assert outcome.result["resumed_from"] == 6
     assert json.loads((first.parent / "execution.json").read_text())["block"] == 4
 
@@ -57,20 +60,20 @@ def test_how_a_machine_goes_about_it_is_no_part_of_a_run(config, tmp_path):
 def test_a_directory_of_somebody_else_is_left_alone(name, config, tmp_path):
     (tmp_path / name).write_text("MINE")
     with pytest.raises(JaxddError, match=f"holds {name} but no run"):
-        workflows.distill(config("kip"), tmp_path, evaluate="none")
+        workflows.distill(config(), tmp_path, evaluate="none")
     assert (tmp_path / name).read_text() == "MINE" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_directory_of_another_config_is_refused_with_the_difference(config, tmp_path):
-    workflows.distill(config("kip"), tmp_path, evaluate="none")
+    workflows.distill(config(), tmp_path, evaluate="none")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     for resume, changed, sentence in (
         (False, {}, "add --resume"),
-        (True, {"method": {"ridge": 0.1}}, "method.ridge is 'absent' there and 0.1 here"),
+        (True, {"method": {"rate": 0.2}}, "method.rate is 'absent' there and 0.2 here"),
         (True, {"data": {"split_seed": 5}}, "config.data.split_seed is 0 there and 5 here"),
     ):
         with pytest.raises(JaxddError) as caught:
-            workflows.distill(config("kip", **changed), tmp_path, resume=resume, evaluate="none")
+            workflows.distill(config(**changed), tmp_path, resume=resume, evaluate="none")
         assert sentence in str(caught.value)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
@@ -82,17 +85,20 @@ def test_without_validation_data(config, tmp_path):
 
 def test_a_method_of_another_revision_does_not_go_on(config, tmp_path, monkeypatch):
     def run():
-        return workflows.distill(config("kip", run={"steps": 1}), tmp_path / "run", resume=True, evaluate="none")
+        return workflows.distill(config(run={"steps": 1}), tmp_path / "run", resume=True, evaluate="none")
 
-    monkeypatch.setattr(methods.kip, "revisions", {2: "it forgets", 3: "it remembers"})
+    monkeypatch.setattr(toys.means, "revisions", {2: "it forgets", 3: "it remembers"})
     header = DistilledDataset.read(run().path).header
     assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["revision"] == 3
     assert header["config"]["revision"] == 3
     for held, sentence in (
-        ({2: "it forgets", 3: "it remembers", 4: "it wonders"}, "revision 3 of kip, and this jaxdd has revision 4 (it"),
-        ({}, "revision 3 of kip, and this jaxdd has revision 1: finish it with the jaxdd that began it"),
+        (
+            {2: "it forgets", 3: "it remembers", 4: "it wonders"},
+            "revision 3 of toys:means, and this jaxdd has revision 4 (it",
+        ),
+        ({}, "revision 3 of toys:means, and this jaxdd has revision 1: finish it with the jaxdd that began it"),
     ):
-        monkeypatch.setattr(methods.kip, "revisions", held)
+        monkeypatch.setattr(toys.means, "revisions", held)
         with pytest.raises(JaxddError) as caught:
             run()
         assert sentence in str(caught.value)

@@ -1,7 +1,9 @@
 """How iterates are scored on held-out data, and what is kept as the best, also where a resumed run scores otherwise."""
 
+import functools
 import json
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -24,19 +26,33 @@ def distill(config, workdir, **options):
     return workflows.distill(config, workdir, evaluate="none", **options)
 
 
-def test_a_network_scores_iterates_of_a_method_without_a_kernel(config, tmp_path):
-    outcome = distill(config("dm", run={"validate": "network"}), tmp_path / "run")
-    curve = curve_of(tmp_path / "run")
+@pytest.fixture(scope="module")
+def finished(config, tiny, tmp_path_factory):
+    """`finished(sections)`: the outcome of a whole run of class means; no test changes its directory."""
+
+    @functools.cache
+    def of(how, kernel=False, steps=6):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JAXDD_DATA_DIR", str(tiny))
+            run = config(run={"validate": how, "steps": steps}, method={"kernel": kernel})
+            return distill(run, tmp_path_factory.mktemp("finished") / "run")
+
+    return of
+
+
+def test_a_network_scores_iterates_of_a_method_without_a_kernel(finished):
+    outcome = finished("network")
+    curve = curve_of(outcome.path.parent)
     assert list(curve) == [2, 4, 6] and set(curve[2]) == {"step", "split", "accuracy"}
     result = outcome.result
     scores = {step: row["accuracy"] for step, row in curve.items()}
     assert result["best_validation_accuracy"] == max(scores.values()) == scores[result["best_step"]]
     assert result["best_validation_by"] == BY
-    best = DistilledDataset.read(tmp_path / "run" / workflows.BEST).header
+    best = DistilledDataset.read(outcome.path.parent / workflows.BEST).header
     assert (best["selected_on"], best["selected_by"], best["step"]) == ("validation", BY, result["best_step"])
     assert "selected_by" not in DistilledDataset.read(outcome.path).header
-    assert BY in (tmp_path / "run" / "report.html").read_text()
-    assert "validat" not in json.dumps(json.loads((tmp_path / "run" / "run.json").read_text())["config"]["method"])
+    assert BY in (outcome.path.parent / "report.html").read_text()
+    assert "validat" not in json.dumps(json.loads((outcome.path.parent / "run.json").read_text())["config"]["method"])
 
 
 def test_the_score_of_a_set_is_that_of_the_network_with_the_same_key(config, tmp_path):
@@ -61,13 +77,14 @@ def test_a_set_with_a_recipe_of_its_own_is_trained_by_it(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "name", "scores"), [("auto", "kip", {"kernel_accuracy"}), ("auto", "dm", None), ("none", "kip", None)]
+    ("how", "kernel", "scores"), [("auto", True, {"kernel_accuracy"}), ("auto", False, None), ("none", True, None)]
 )
-def test_auto_is_the_kernel_where_there_is_one_and_none_is_none(how, name, scores, config, tmp_path):
-    outcome = distill(config(name, run={"validate": how}), tmp_path / "run")
-    curve = curve_of(tmp_path / "run")
+def test_auto_is_the_kernel_where_there_is_one_and_none_is_none(how, kernel, scores, finished):
+    outcome = finished(how, kernel)
+    workdir = outcome.path.parent
+    curve = curve_of(workdir)
     assert (set(curve[2]) - {"step", "split"} if curve else None) == scores
-    assert ("best_step" in outcome.result) == (tmp_path / "run" / workflows.BEST).exists() == (scores is not None)
+    assert ("best_step" in outcome.result) == (workdir / workflows.BEST).exists() == (scores is not None)
     assert "best_validation_by" not in outcome.result
 
 
@@ -88,49 +105,44 @@ def test_what_cannot_be_validated_is_said_before_the_first_step(name, sections, 
     assert sentence in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_a_resumed_run_may_validate_otherwise_and_looks_for_its_best_anew(config, tmp_path):
-    whole = distill(
-        config("kip", run={"validate": "none"}, evaluation={"model": "mlp(width=8, depth=1)"}), tmp_path / "whole"
-    )
-    workdir = tmp_path / "run"
-    first = distill(config("kip", run={"steps": 4}), workdir).result
+def test_a_resumed_run_may_validate_otherwise_and_looks_for_its_best_anew(config, finished, tmp_path):
+    whole, part = finished("none", True), finished("auto", True, steps=4)
+    workdir, first = tmp_path / "run", part.result
+    shutil.copytree(part.path.parent, workdir)
     assert first["best_validation_kernel_accuracy"] > 0 and first["best_step"] in (2, 4)
-    other = {"run": {"validate": "network"}, "evaluation": {"model": "mlp(width=8, depth=1)"}}
-    second = distill(config("kip", **other), workdir, resume=True)
+    other = {"method": {"kernel": True}, "run": {"validate": "network"}}
+    second = distill(config(**other), workdir, resume=True)
     assert second.result["resumed_from"] == 4 and second.result["best_step"] == 6  # the only one with this measure
     assert second.result["best_validation_by"] == BY and "best_validation_kernel_accuracy" not in second.result
     assert second.path.read_bytes() == whole.path.read_bytes()
     header = DistilledDataset.read(workdir / workflows.BEST).header
     assert (header["step"], header["selected_by"]) == (6, BY)
     # A finished run has nothing left to score by another measure, and what is kept by the same one stays.
-    again = distill(config("kip", **other), workdir, resume=True)
+    again = distill(config(**other), workdir, resume=True)
     assert (
         again.result["best_step"] == 6
         and again.result["best_validation_accuracy"] == second.result["best_validation_accuracy"]
     )
     third = {**other, "evaluation": {"model": "mlp(width=4, depth=1)"}}
-    assert "best_step" not in distill(config("kip", **third), workdir, resume=True).result
+    assert "best_step" not in distill(config(**third), workdir, resume=True).result
 
 
-def test_a_run_that_stops_keeps_its_best(config, tmp_path, caplog):
+def test_a_run_that_stops_keeps_its_best(config, finished, tmp_path, caplog):
     """Resumed with the same measure it ends as one that never stopped."""
     run = {"validate": "network"}
-    whole = distill(config("dm", run=run), tmp_path / "whole").result
-    distill(config("dm", run={**run, "steps": 2}), tmp_path / "run")
+    whole = finished("network")
+    method = {"kernel": False}
+    distill(config(run={**run, "steps": 2}, method=method), tmp_path / "run")
     with caplog.at_level(logging.WARNING, "jaxdd"):
-        resumed = distill(config("dm", run=run), tmp_path / "run", resume=True).result
+        resumed = distill(config(run=run, method=method), tmp_path / "run", resume=True).result
     names = ("best_step", "best_validation_accuracy", "best_validation_by")
-    assert [resumed[name] for name in names] == [whole[name] for name in names] and not caplog.messages
-    assert curve_of(tmp_path / "run") == curve_of(tmp_path / "whole")
-    best = [(tmp_path / name / workflows.BEST).read_bytes() for name in ("run", "whole")]
+    assert [resumed[name] for name in names] == [whole.result[name] for name in names] and not caplog.messages
+    assert curve_of(tmp_path / "run") == curve_of(whole.path.parent)
+    best = [(workdir / workflows.BEST).read_bytes() for workdir in (tmp_path / "run", whole.path.parent)]
     assert best[0] == best[1]
 
 
-def test_methods_need_no_name_to_be_validated(config, tmp_path, monkeypatch):
+def test_methods_need_no_name_to_be_validated(finished):
     """It is the product that is asked."""
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "mine_validated.py").write_text("from jaxdd import methods\nkernel = methods.kip\n")
-    mine = config("kip")
-    mine["method"]["name"] = "mine_validated:kernel"
-    assert methods.fields("mine_validated:kernel")
-    assert "best_validation_kernel_accuracy" in distill(mine, tmp_path / "run").result
+    assert methods.fields("toys:means")
+    assert "best_validation_kernel_accuracy" in finished("auto", True).result
