@@ -21,9 +21,14 @@ def whole(value: Any, what: str, least: int = 1, below: int | None = None) -> in
     """
     number = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not number or value < least or (below is not None and value >= below):
-        span = f"of at least {least}" if below is None else f"from {least} to {below - 1}"
+        span = f"of at least {least}" if below is None else f"from {least} to {_in_words(below)} - 1"
         raise JaxddError(f"{what} must be an integer {span}, got {' '.join(repr(value).split())}.")
     return int(value)
+
+
+def _in_words(number: int) -> str:
+    power = number.bit_length() - 1
+    return f"2**{power}" if number == 2**power and power > 10 else str(number)
 
 
 def plain(value: Any, where: str = "config") -> Any:

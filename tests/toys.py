@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -159,6 +159,11 @@ def means(config: Means) -> Recipe:
         return follow._replace(product=distilled)
 
     return Recipe(bind, lean=Execution(block=8))
+
+
+def once(line: Sequence[str]) -> list[str]:
+    """A command line without the options that later ones replace, since one is given once."""
+    return list({argument.partition("=")[0]: argument for argument in line}.values())
 
 
 def run(method, data, **options):

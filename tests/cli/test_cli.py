@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+from toys import once
 
 from jaxdd import methods, workflows
 from jaxdd.cli import main
@@ -162,14 +163,14 @@ BAD = {
     "unknown option": (["distill", "--confg=kip"], "did you mean '--config'"),
     "unknown config": (["distill", "--config=kpi", "--workdir=DIR"], "did you mean 'kip'"),
     "missing config file": (["distill", "--config=/no/such.py", "--workdir=DIR"], "unknown config"),
-    "unknown field": (["distill", *TINY, "--config.run.stpes=3", "--workdir=DIR"], 'Did you mean "steps"'),
+    "unknown field": (["distill", *TINY, "--config.run.stpes=3", "--workdir=DIR"], "did you mean 'run.steps'"),
     "wrong type": (["distill", *TINY, "--config.run.steps=many", "--workdir=DIR"], "many"),
     "stray argument": (["distill", *TINY, "--workdir=DIR", "stray"], "unexpected argument 'stray'"),
-    "wrong level": (["distill", *TINY, "--workdir=DIR", "--evaluate=some"], "none|kernel|quick|full"),
+    "wrong level": (["distill", *TINY, "--workdir=DIR", "--evaluate=some"], "one of none, kernel, quick, full"),
     "unknown preset": (["distill", "--config=kip:conf", "--workdir=DIR"], "did you mean 'conv'?"),
     "another method's field": (
         ["distill", "--config=dd", "--config.method.classes=3", "--workdir=DIR"],
-        "the config has no field 'classes'",
+        "unknown field of the config 'method.classes'",
     ),
     "as distilled, but nothing learned": (
         ["distill", *TINY, "--workdir=DIR", "--evaluate=full", "--config.evaluation.protocol=as-distilled"],
@@ -258,6 +259,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_sentence_and_leaves_nothing(case, finished, tiny, tmp_path, capsys):
     line, message = BAD[case]
+    line = once(line)
     workdir = tmp_path / "run"
     places = {"DIR": workdir, "FINISHED": finished, "FOLDER": tiny}
     for word, place in places.items():

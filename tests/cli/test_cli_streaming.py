@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from toys import once
 
 from jaxdd import data
 from jaxdd.cli import main
@@ -36,7 +37,7 @@ def folder(tmp_path_factory):
 
 def distill(folder, workdir, steps, *arguments):
     run = [f"--config.data.name={folder}", f"--config.run.steps={steps}", f"--workdir={workdir}", *arguments]
-    return main(["distill", *TINY, *run])
+    return main(once(["distill", *TINY, *run]))
 
 
 STREAM = "--config.data.stream=True"

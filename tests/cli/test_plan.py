@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from toys import once
 
 from jaxdd.cli import main
 from jaxdd.cli.plan import parse_bytes
@@ -191,6 +192,6 @@ def test_bad_budgets(text, capsys):
     ],
 )
 def test_bad_input(arguments, sentence, capsys):
-    assert main(arguments) == 2
+    assert main(once(arguments)) == 2
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1 and "Traceback" not in error

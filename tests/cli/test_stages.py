@@ -90,7 +90,7 @@ def test_a_stage_is_planned_made_listed_and_deleted(flag, tmp_path, capsys):
     ("arguments", "sentence"),
     [
         (["stages", "--prune=-1"], "-1.0 is not a non-negative number"),
-        (["stages", "--prune=all"], "could not convert string to float: 'all'"),
+        (["stages", "--prune=all"], "--prune=all: this takes a number"),
         (["stages", "mine"], "unexpected argument 'mine'"),
     ],
 )

@@ -110,7 +110,7 @@ def test_the_annotations_of_a_bare_function_do_as_well(toy):
         ("betas=(0.1,)", "betas of Toy must be tuple[float, float], got (0.1,)."),
         ("betas=(0.1, 1.5)", "betas of Toy must be at least 0 and under 1 in every element, got (0.1, 1.5)."),
         ("sizes=a", "sizes of Toy must be tuple[int, ...], got ('a',)."),
-        ("z=3", "the config has no field 'z'"),
+        ("z=3", "unknown field of the config 'method.z'"),
     ],
 )
 def test_what_is_wrong_on_the_command_line_is_one_sentence(flag, sentence, toy, tmp_path, capsys):

@@ -73,8 +73,8 @@ def test_what_are_no_data(mnist):
     [
         ({"steps": True}, "steps must be an integer of at least 1, got True"),
         ({"steps": 2.0}, "steps must be an integer of at least 1, got 2.0"),
-        ({"seed": 1.7}, "seed must be an integer from 0 to 4294967295, got 1.7"),
-        ({"seed": None}, "seed must be an integer from 0 to 4294967295, got None"),
+        ({"seed": 1.7}, r"seed must be an integer from 0 to 2\*\*32 - 1, got 1.7"),
+        ({"seed": None}, r"seed must be an integer from 0 to 2\*\*32 - 1, got None"),
         ({"seed": np.zeros(2, np.uint32)}, "seed must be an integer"),
         ({"log_every": True}, "log_every must be an integer"),
         ({"config": {"a": {"b": np.zeros(3)}}}, r"config.a.b is an array of shape \(3,\); a config holds numbers"),
