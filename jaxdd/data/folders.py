@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
 }
+_LIKE_SPLITS = re.compile(r"(train|training|test|testing|val|valid|validation)(set|data|images?|imgs?)?(?![a-z])")
 _ALSO_CLASSES = ("train", "valid")  # a vehicle, and what a coupon is: classes where they stand among others
 _NO_CLASSES = ("images", "image", "imgs", "img", "labels", "label", "masks", "annotations")  # but kinds of files
 _LITTER = ("__macosx",)  # what archivers leave
@@ -162,6 +164,13 @@ def _splits(top: _Folder, left: _LeftOut) -> dict[str, _Folder]:
     """The folders of class folders, by split: `top` itself for training if it has no splits."""
     left.add_beside(top)
     named = [path for path in top.folders if _split(path)]
+    alike = [path.name for path in top.folders if _LIKE_SPLITS.match(path.name.casefold())]
+    strange = [name for name in alike if name.casefold() not in _SPLITS]
+    if strange and len(alike) == len(top.folders):  # one of them among others may be a class, as `train station`
+        raise JaxddError(
+            f"{top.path} has the folders {_some(alike[:_NAMED], len(alike))}, which are named like splits; rename them "
+            "to 'train' and 'test', with a folder for each class in both"
+        )
     if not named or (len(named) == 1 < len(top.folders) and _is_class(named[0])):
         return {"train": top}
     by_split: dict[str, Path] = {}
@@ -229,7 +238,8 @@ def _class_files(path: Path, left: _LeftOut) -> list[str]:
         called = [each for each in folder.folders if each.name.casefold() == "images"]
         inside = _Folder.of(called[0]) if len(called) == 1 else None
         if inside is None or not inside.images:
-            raise JaxddError(f"class folder {path} holds no PNG or JPEG file{_instead(folder)}")
+            instead = _instead(folder) or "; move it away if it is no class"
+            raise JaxddError(f"class folder {path} holds no PNG or JPEG file{instead}")
         left.add_others(folder)
         left.add_below(each for each in folder.folders if each != inside.path)
         folder = inside

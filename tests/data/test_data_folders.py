@@ -73,6 +73,7 @@ def test_layouts_that_are_recognised(names, same_as, tmp_path, caplog):
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path):
     assert both(put(tmp_path / "a", "bus/{}.png*3", "train/{}.png*3")).class_names == ("bus", "train")
+    assert both(put(tmp_path / "c", "test_tube/{}.png*3", "cup/{}.png*3")).class_names == ("cup", "test_tube")
     assert both(put(tmp_path / "b", "torn/{}.png*3", "valid/{}.png*3")).class_names == ("torn", "valid")
 
 
@@ -96,6 +97,12 @@ REFUSED = [
         "has a folder 'test' but none called 'train'; move the class .* or rename 'test' if it is",
     ),
     (("val/cat/0.png", "val/dog/0.png"), "has a folder 'val' but none called 'train'"),
+    (
+        ("train/0.png", "test1/0.png"),
+        "folders test1, train, which are named like splits; rename them to 'train' and 't",
+    ),
+    (("training_set/a/0.png", "test_set/a/0.png"), "folders test_set, training_set, which are named like splits"),
+    (("TrainImages/0.png", "val2017/0.png", "x.csv.png"), "folders TrainImages, val2017, which are named like splits"),
     (("0.png", "1.png"), r"odd has no class folders but 2 images beside each other, .* as in odd/CLASS/0.png"),
     (("cat/{}.png*3",), "has a single class folder, cat; a data set needs at least 2"),
     (("train/images/{}.png*3",), "train has no class folders but images, which are named for kinds of files"),
