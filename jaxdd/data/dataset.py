@@ -137,6 +137,8 @@ def from_arrays(
     _check_fraction("validation", validation, zero_allowed=True)
     if x_test is None and y_test is None and _is_pair(x) and _is_pair(y):
         (x, y), (x_test, y_test) = x, y
+    elif _is_pair(x):
+        raise JaxddError(f"{name}: x is a pair, of images and labels; give x, y, x_test, y_test, or two pairs alone")
     check_text("the name of the data", name, "rename its file or folder, or give another name")
     for k, class_name in enumerate(() if class_names is None else class_names):
         check_text(f"{name}: the name {str(class_name)!r} of class {k}", class_name, "rename it")

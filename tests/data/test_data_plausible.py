@@ -100,6 +100,8 @@ def test_the_two_pairs_of_keras_are_taken(tmp_path, monkeypatch):
     ):
         with pytest.raises(JaxddError, match=sentence):
             data.load(f"kerasdata:{name}")
+    with pytest.raises(JaxddError, match="x is a pair, of images and labels; give x, y, x_test, y_test"):
+        data.from_arrays(pairs[0], None)
     # Two images, and two labels, are no pairs.
     with pytest.raises(JaxddError, match="every class has a single example"):
         data.from_arrays([X[0], X[1]], [0, 1])
