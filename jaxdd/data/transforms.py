@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._system import free_memory
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import HostArray
 
@@ -168,10 +169,18 @@ class ZCA:
         Time is O(n d² + d³), memory beside the images about four `(d, d)` matrices in float64.
 
         Raises:
-          JaxddError: `ridge` is not a finite number above 0, or all images are equal.
+          JaxddError: `ridge` is not a finite number above 0, all images are equal, or the matrices do not fit.
         """
         if not (isinstance(ridge, int | float | np.number) and math.isfinite(ridge) and ridge > 0):
             raise JaxddError(f"zca_ridge must be a finite number above 0, got {ridge!r}")
+        check_whitening_fits(images.shape)
+        try:
+            return cls._fit(images, ridge, after)
+        except MemoryError as error:
+            raise _whitening_too_large(images.shape) from error
+
+    @classmethod
+    def _fit(cls, images: np.ndarray | HostArray, ridge: float, after: Transform | None) -> ZCA:
         first: Transform = after or Identity()
         shape = images.shape[1:]
         dim = math.prod(shape)
@@ -263,6 +272,8 @@ def fit_transform(
         raise unknown("transform", spec, TRANSFORMS)
     if spec == "none":
         return Identity()
+    if spec.endswith("zca"):
+        check_whitening_fits(images.shape)  # before images are read to measure channels
     published = spec.startswith("published")
     channels = Standardize.published(name or "", images.shape[-1]) if published else Standardize.fit(images)
     if not spec.endswith("zca"):
@@ -323,6 +334,34 @@ def transform_from_tensors(spec: list[dict[str, Any]], tensors: Mapping[str, np.
     if len(parts) == 1:
         return parts[0]
     return Chain(tuple(parts)) if parts else Identity()
+
+
+def check_whitening_fits(shape: tuple[int, ...]) -> None:
+    """Refuse to whiten images whose matrices are larger than memory: the system would end the process.
+
+    Args:
+      shape: of the images, `(n, h, w, c)`.
+    """
+    free = free_memory()
+    if free is not None and _whitening_bytes(shape) > free:
+        raise _whitening_too_large(shape, f", and {_size(free)} are free")
+
+
+def _whitening_bytes(shape: tuple[int, ...]) -> int:
+    return 4 * 8 * math.prod(shape[1:]) ** 2  # the covariance, its copy in LAPACK, and LAPACK's room for two more
+
+
+def _whitening_too_large(shape: tuple[int, ...], free: str = "") -> JaxddError:
+    dim = math.prod(shape[1:])
+    images = "x".join(map(str, shape[1:]))
+    return JaxddError(
+        f"zca cannot whiten images of {images}: its matrix of {dim} x {dim} needs {_size(_whitening_bytes(shape))} of "
+        f"memory while it is fitted{free}; streaming does not help, smaller images or the transform 'standardize' do"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.1f} MiB"
 
 
 def is_elementwise(transform: Transform) -> bool:

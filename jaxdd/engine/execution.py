@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxdd._system import free_memory
 from jaxdd.engine.checkpoints import held_execution, held_identity
 from jaxdd.engine.chunk import Program, compile_program
 from jaxdd.engine.joined import groups_of
@@ -182,17 +181,10 @@ def memory() -> float:
 
 
 def _free() -> int:
-    """What the machine has free, with what it would give up for a program (Linux), or else all it has."""
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) * 1024
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        raise JaxddError("this system does not say how much memory it has: give --budget=4GiB.") from None
+    free = free_memory()
+    if free is None:
+        raise JaxddError("this system does not say how much memory it has: give --budget=4GiB.")
+    return free
 
 
 def what_fits(job: Job, execution: Execution, limit: float) -> str:

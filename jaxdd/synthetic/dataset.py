@@ -2,7 +2,7 @@
 
 A `.safetensors` file with the tensors `images` (pixel space), `labels`, `learning_rates` and `plan` (if learned),
 `theta0.*` (a fixed initialisation), `params.*` (what the decoder renders), `label_codec.*` (what a label codec decodes)
-and `transform.*`, and one metadata entry, `jaxdd`, with a JSON header. No path, time or command line is in it, so equal
+and `transform.*`, and one metadata entry, `jaxdd`, with a JSON header. No time or command line is in it, so equal
 runs give equal bytes. It opens with the safetensors package alone and never unpickles.
 
 Format version 2 has uint8 images, label codecs and labels that are features. A file without these says version 1, and

@@ -19,7 +19,8 @@ from jaxdd import engine, evaluation, methods, report
 from jaxdd._files import expanded, write_atomically
 from jaxdd._jax import key_of
 from jaxdd._numbers import whole
-from jaxdd.errors import JaxddError, RunInterrupted, unknown
+from jaxdd.data.sources import located
+from jaxdd.errors import JaxddError, RunInterrupted, printable, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
 from jaxdd.workflows import products, transfer
@@ -262,8 +263,13 @@ def _write(task: _Task, loaded: _Loaded, done: engine.RunResult) -> tuple[Distil
 
 
 def _provenance(task: _Task, real: Real, *, steps: int) -> dict[str, Any]:
-    """The header of a distilled file: which data set, not where it lay, so that equal runs give equal bytes."""
+    """The header of a distilled file: which data set by its hash; its path, as it was given, is a hint beside that.
+
+    A config holds nothing else of this place or time, so that equal runs give equal bytes.
+    """
     dataset, chosen = real.dataset, task.config["data"]
+    path = str(chosen["name"])
+    hint = {"path": path} if located(path) and printable(path) == path else {}
     return {
         "method": task.method,
         "config": {"data": {"name": dataset.name, **told(chosen)}, **_identity(task), "steps": steps},
@@ -271,6 +277,7 @@ def _provenance(task: _Task, real: Real, *, steps: int) -> dict[str, Any]:
         "data": {
             "name": dataset.name,
             "source_hash": dataset.source_hash,
+            **hint,
             "class_names": list(dataset.class_names),
             "num_classes": dataset.num_classes,
             "license": dataset.license,

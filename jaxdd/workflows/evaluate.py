@@ -6,9 +6,12 @@ import dataclasses
 import os
 import pathlib
 import time
+from typing import Any
 
 from jaxdd import evaluation
+from jaxdd._dotted import is_dotted
 from jaxdd._files import expanded
+from jaxdd.data.sources import located
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.workflows.config import check_seed
@@ -100,9 +103,12 @@ def evaluate(
 
 
 def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, *, stream: bool) -> Real:
-    """The data to test on: of another name, or those a file was distilled from."""
+    """The data to test on: of another name, or those a file was distilled from, at their path or by their name."""
     about = dataset.header["data"]
-    name = data_name or about.get("name")
+    hint = about.get("path")
+    name = data_name or (hint if _is_here(hint) else about.get("name"))
+    if data_name is None and isinstance(name, str) and is_dotted(name) and not _is_here(name):
+        raise JaxddError(f"{path} names a function, {name}, which is called only if you name it: --data={name}.")
     if name is None:
         raise JaxddError(f"{path} does not say which data it was distilled from: name it by --data=NAME_OR_PATH.")
     cuts = {"validation": about.get("validation", 0.1), "seed": about.get("split_seed", 0)}
@@ -111,7 +117,16 @@ def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, 
     except JaxddError as error:
         if data_name is not None:
             raise
-        raise JaxddError(f"{str(error).rstrip('.')}; --data=NAME_OR_PATH says where {name!r} lies.") from error
+        was = f"it was distilled from {hint} (no such path here); " if hint and name != hint else ""
+        raise JaxddError(f"{str(error).rstrip('.')}; {was}--data=NAME_OR_PATH says where {name!r} lies.") from error
+
+
+def _is_here(hint: Any) -> bool:
+    """Whether the path that a file gives for its data is one on this machine."""
+    try:
+        return isinstance(hint, str) and located(hint) is not None
+    except JaxddError:  # `~`, where nobody has a home
+        return False
 
 
 def distilled_file(source: str | os.PathLike) -> pathlib.Path:

@@ -55,7 +55,7 @@ def test_a_streamed_run_is_that_of_data_in_memory_and_either_goes_on_as_the_othe
     whole, streamed = (
         DistilledDataset.read(tmp_path / name / "distilled.safetensors") for name in ("memory", "streamed")
     )
-    assert whole.header == streamed.header
+    assert whole.header == streamed.header and whole.header["data"]["path"] == str(folder)
     np.testing.assert_allclose(streamed.images, whole.images, atol=1e-5)
 
 

@@ -177,7 +177,7 @@ FOLDERS = [
         lambda p: (p / "class_1" / "z.png").write_bytes((p / "class_0" / "0000.png").read_bytes()[:50]),
         "z.png is not a readable PNG or JPEG",
     ),
-    (lambda p: save(p / "class_1" / "z.png", np.zeros((4, 5), np.uint16)), "more than 8 bits a pixel"),
+    (lambda p: save(p / "class_1" / "z.png", np.zeros((4, 5), np.uint16)), "more than 8 bits a channel"),
     (lambda p: (p / "empty").mkdir(), "class folder .*empty holds no PNG or JPEG file"),
     (lambda p: [save(p / s / "a" / "0.png", np.zeros((4, 5), np.uint8)) for s in ("train",)], "'class_0' beside train"),
 ]

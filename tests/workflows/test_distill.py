@@ -20,6 +20,7 @@ def test_plain_dicts_in_and_out(config, tmp_path):
     assert stored == {"result": outcome.result, "rows": outcome.rows}
     assert outcome.path == tmp_path / "run" / workflows.FILE and outcome.summary == "kip on tiny, 10 images"
     assert "as typed" in (tmp_path / "run" / "report.html").read_text()
+    assert "path" not in DistilledDataset.read(outcome.path).header["data"]  # it was found by its name
     assert outcome.result["kernel_accuracy"] == outcome.rows[0]["kernel_accuracy"] > 0.2
     assert outcome.result["best_validation_kernel_accuracy"] > 0.2
 

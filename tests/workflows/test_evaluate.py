@@ -78,3 +78,41 @@ def test_full_data_are_known_by_the_numbers_of_their_transform(stored, monkeypat
         with pytest.raises(JaxddError, match="enough"):
             workflows.evaluate(stored(spec), model="mlp", full_data=True)
     assert seen[0] != seen[1] == seen[2]
+
+
+def no_networks(monkeypatch):
+    """What was loaded ends an evaluation, before anything is trained."""
+
+    def refused(dataset, real):
+        raise JaxddError(f"loaded {real.name}: {real.source_hash}.")
+
+    monkeypatch.setattr(evaluation, "check_fits", refused)
+
+
+def test_data_are_found_by_the_path_that_was_a_hint(stored, tiny, tmp_path, monkeypatch):
+    no_networks(monkeypatch)
+    np.savez(tmp_path / "own.npz", **np.load(tiny / "tiny.npz"))
+    expected = data.load(tiny / "tiny.npz").source_hash
+    monkeypatch.chdir(tmp_path)
+    for hint in ("own.npz", "./own.npz", str(tmp_path / "own.npz")):
+        with pytest.raises(JaxddError, match=f"loaded own: {expected}"):
+            workflows.evaluate(stored(name="own", path=hint))
+    # Another name is another name; without the path the name is left.
+    with pytest.raises(JaxddError, match="loaded tiny"):
+        workflows.evaluate(stored(name="own", path="own.npz"), data_name="tiny")
+    for hint in ("gone/tiny.npz", "~nobody/tiny.npz", 5):
+        with pytest.raises(JaxddError, match="loaded tiny"):
+            workflows.evaluate(stored(path=hint))
+    with pytest.raises(JaxddError) as caught:
+        workflows.evaluate(stored(name="own", path="gone/own.npz"))
+    assert str(caught.value).endswith(
+        "; it was distilled from gone/own.npz (no such path here); --data=NAME_OR_PATH says where 'own' lies."
+    )
+
+
+@pytest.mark.parametrize("about", [{"name": "os:abort"}, {"path": "os:abort", "name": "os:abort"}])
+def test_a_file_calls_no_function(about, stored):
+    with pytest.raises(
+        JaxddError, match="names a function, os:abort, which is called only if you name it: --data=os:ab"
+    ):
+        workflows.evaluate(stored(**about))
