@@ -574,7 +574,12 @@ class Execution:
             if known is not None and (not isinstance(value, str) or value not in known):
                 raise JaxddError(f"{name} of Execution must be one of {', '.join((AUTO, *known))}, got {value!r}.")
             if known is None and value is not None:
-                object.__setattr__(self, name, whole(value, f"{name} of Execution, if not None or {AUTO},"))
+                try:
+                    object.__setattr__(self, name, whole(value, name))
+                except JaxddError:
+                    raise JaxddError(
+                        f"{name} of Execution must be at least 1, None or {AUTO}, got {value!r}."
+                    ) from None
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Execution:

@@ -145,7 +145,7 @@ def sampling(method: Method) -> Callable[[Key, Labels, Any], dict[str, Indices]]
             rows = method.sample(jax.random.fold_in(key, step), labels)
         draws = dict(rows) if isinstance(rows, Mapping) else {EXAMPLES: rows}
         for name, rows in draws.items():
-            if not (hasattr(rows, "dtype") and jnp.issubdtype(rows.dtype, jnp.integer) and rows.ndim):
+            if not hasattr(rows, "dtype"):
                 raise JaxddError(
                     "the method's sample must return the numbers of rows, an array of integers, or a dict of them by "
                     f"table; of {name!r} it returns a {type(rows).__name__}."

@@ -422,7 +422,7 @@ def test_a_roll_is_numpys_and_a_shared_one_rolls_all_alike(rng):
         np.testing.assert_array_equal(np.asarray(shared)[k], np.roll(image, draws[0], (0, 1)))
     with pytest.raises(JaxddError, match="a draw for 3 images cannot be applied to 4"):
         one.apply(images, draws[:3])
-    with pytest.raises(JaxddError, match="a whole number of pixels of at least 0, got -1"):
+    with pytest.raises(JaxddError, match="an integer of at least 0, got -1"):
         roll(-1)
 
 

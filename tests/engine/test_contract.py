@@ -52,7 +52,7 @@ def failing(spec):
         (MEANS._replace(sample=lambda key, labels: None), "sample must return .* of 'examples' it returns a NoneType"),
         (
             MEANS._replace(sample=lambda key, labels: jnp.zeros(3)),
-            "must return the numbers of rows, an array of integers",
+            "got float32 of shape",
         ),
     ],
 )
