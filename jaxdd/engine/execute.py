@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import logging
 import pathlib
 import signal
 import threading
@@ -22,6 +24,9 @@ from jaxdd.engine.processes import gather, is_first, local, together
 from jaxdd.engine.store import Best, Validate, opened
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import Metrics, State
+
+_LOG = logging.getLogger("jaxdd")
+_STILL = 5  # logged steps in a row
 
 Callback = Callable[[int, Mapping[str, float], State], None]
 
@@ -220,6 +225,7 @@ class _Watch:
         if step % self.log_every == 0 or step == self.total:
             values = {name: float(value) for name, value in metrics.items()}
             self.log.write(step, "train", values)
+            self._warn_where_nothing_is_learned(step)
             self.bar.set_postfix({"loss": f"{values['loss']:.4g}"} if "loss" in values else {})
             if self.callback is not None:
                 self.callback(step, values, jax.tree.map(jnp.copy, local(state)))
@@ -228,6 +234,18 @@ class _Watch:
         group, within = divmod(step - 1, self.steps)
         for recorder in self.recorders:
             recorder(group, within + 1, state)
+
+    def _warn_where_nothing_is_learned(self, step: int) -> None:
+        """Once, where a gradient begins to be exactly zero whenever it is looked at."""
+        seen = (row["gradient_norm"] for row in reversed(self.log.rows) if "gradient_norm" in row)
+        norms = list(itertools.islice(seen, _STILL + 1))
+        if len(norms) >= _STILL and not any(norms[:_STILL]) and all(norms[_STILL:]) and is_first():
+            _LOG.warning(
+                "the gradient is exactly zero, at step %d and the %d logged before: nothing is learned. Networks that "
+                "are dead do that, by too large a rate or images of another scale.",
+                step,
+                _STILL - 1,
+            )
 
 
 def _sentence(error: Exception) -> str:

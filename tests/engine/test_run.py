@@ -315,3 +315,17 @@ def test_a_bar_is_shown_where_it_is_wanted_and_there_is_somebody_to_see_it(monke
     monkeypatch.setattr(sys.stderr, "isatty", lambda: somebody, raising=False)
     with progress_bar(3, 1, wanted) as bar:
         assert bar.disable is not (wanted and somebody)
+
+
+def test_a_gradient_that_stays_zero_is_warned_of_once(digits, caplog):
+    method = class_means()
+
+    def update(key, state, batch):
+        state, metrics = method.update(key, state, batch)
+        return state, {**metrics, "gradient_norm": jnp.where(state.params["size"] > 3, 0.0, 1.0)}
+
+    run(method._replace(update=update), digits, steps=7, log_every=1)
+    assert not caplog.messages
+    run(method._replace(update=update), digits, steps=12, log_every=1)
+    (message,) = caplog.messages
+    assert message.startswith("the gradient is exactly zero, at step 8 and the 4 logged before: nothing is learned.")
