@@ -27,7 +27,7 @@ def _called(given: Any) -> str:
     if isinstance(given, str):
         return f"the name {given!r}: methods.build({given!r})"
     if hasattr(given, "__dataclass_fields__") and not isinstance(given, type) and hasattr(given, "check"):
-        return f"the hyper-parameters {name}: methods.{name.lower()}(..) makes a method of them"
+        return f"the hyper-parameters {name}: the function of its method takes them as arguments, as methods.kip(ipc=1)"
     if callable(given):
         return f"the function {getattr(given, '__name__', name)}: call it"
     return f"a {name}"

@@ -36,7 +36,7 @@ def failing(spec):
     [
         ("kip", r"got the name 'kip': methods.build\('kip'\)"),
         (methods.kip, "got the function kip: call it"),
-        (methods.KIP(), r"got the hyper-parameters KIP: methods.kip\(..\) makes a method of them"),
+        (methods.KIP(), r"got the hyper-parameters KIP: .* as methods.kip\(ipc=1\)"),
         (object(), "must be a Method or a Recipe, got a object"),
         (Recipe(failing), r"cannot be bound to these data: RuntimeError: of its own \(.*test_contract.py:\d+\)"),
         (updating(lambda state, metrics: state), r"must return \(state, metrics\), .*got a MeanState"),
