@@ -21,6 +21,10 @@ COLUMNS = {
     "gradient_norm": ("gradient norm", "x"),
     "gradient_norm_std": ("its std", "x"),
     "herding_mean": ("herding", "%"),
+    "probe_mean": ("linear probe", "%"),
+    "random_real_probe_mean": ("random real pairs", "%"),
+    "random_initialisation_probe_mean": ("random initialisation", "%"),
+    "encoder_probe_mean": ("encoder", "%"),
     "success_before": ("before", "%"),
     "success": ("success", "%"),
     "others_drop": ("others lose", "%"),
@@ -227,6 +231,15 @@ TABLES = {
             "sre2l_ce_cifar10_100": [*_SRE2L, "--config.method.statistics_weight=0"],
             "sre2l_noise_cifar10_100": [*_SRE2L, "--config.method.learning_rate=1e-12"],
         },
+    ),
+    "selfsupervised": Table(
+        "Test accuracy in percent of linear probes of all training labels: means over three networks of width 32 that "
+        "were pretrained on the pairs, on as many random real images with the encoder's features of them, on nothing, "
+        "and of the encoder itself. Seconds are of distilling, without the encoder and without compilation, on a "
+        "shared machine.",
+        "num_images num_bits steps probe_mean random_real_probe_mean random_initialisation_probe_mean "
+        "encoder_probe_mean seconds",
+        {"krr_st_fashion_mnist_100": ["--config=krr_st", "--evaluate=full"]},
     ),
     "precision": Table(
         "The policies of precision float32 and bfloat16 (of distilling; networks are evaluated in float32), all else "
