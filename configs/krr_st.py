@@ -1,9 +1,10 @@
 """KRR-ST (Lee et al., ICLR 2024, https://arxiv.org/abs/2310.06511): pairs for pretraining, distilled without labels.
 
-`cpu` (the default): 100 pairs of Fashion-MNIST, with an encoder and networks of width 32; by its operations some forty
-minutes on two cores that do nothing else, with its evaluation. `cifar10`: the authors' settings for CIFAR-100, 1,000
+`cpu` (the default): 100 pairs of Fashion-MNIST, with an encoder and networks of width 32; forty minutes on two cores
+that did other work too, with its evaluation. `cifar10`: the authors' settings for CIFAR-100, 1,000
 pairs and 160,000 updates, on CIFAR-10, with an encoder that is trained here (theirs is a file), for a GPU.
-`--config.method.encoder=..` takes another network:
+`--config.method.encoder=..` takes another network. What `cpu` gives is in docs/selfsupervised.md: networks that are
+worth five points more than untrained ones where labels are few, and no more than after as many random real pairs:
 
     jaxdd distill --config=krr_st --config.data.name=fashion_mnist --evaluate=full --workdir=runs/krr_st
     jaxdd evaluate runs/krr_st --transfer=usps
