@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -104,6 +105,11 @@ def balanced_choice(key: Key, labels: Labels, per_class: int) -> Indices:
         raise JaxddError(
             f"images per class is {per_class}, but class {smallest} has only {labels.counts[smallest]} examples"
         )
+    return _chosen(key, labels, int(per_class))
+
+
+@functools.partial(jax.jit, static_argnums=2)  # one program, not one for each operation, where nothing else is compiled
+def _chosen(key: Key, labels: Labels, per_class: int) -> Indices:
     scores = jax.random.bits(key, labels.order.shape)
     shuffled = jnp.lexsort((scores, labels.values[labels.order]))  # within each class; classes stay in place
     first = labels.starts[:, None] + np.arange(per_class)
