@@ -42,7 +42,7 @@ __all__ = [
     "one_equation",
     "primitives",
     "scan_lengths",
-    "settings",
+    "told_to_jax",
 ]
 
 Traced = ClosedJaxpr
@@ -68,7 +68,7 @@ def key_of(seed: int) -> jax.Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def settings() -> dict[str, Any]:
+def told_to_jax() -> dict[str, Any]:
     """What JAX was told that changes every bit of a run, where it is not JAX's default: `{"JAX_ENABLE_X64": True}`."""
     defaults = {"jax_enable_x64": False, "jax_threefry_partitionable": True}
     now = {name: getattr(jax.config, name) for name in defaults}

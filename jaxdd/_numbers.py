@@ -11,27 +11,35 @@ import numpy as np
 from jaxdd.errors import JaxddError
 
 
-def whole(value: Any, what: str, least: int = 1, below: int | None = None) -> int:
+def whole(value: Any, what: str, least: int = 1) -> int:
     """A whole number, as Python's.
 
         whole(np.int64(3), "steps")  # 3; True, 3.0 and None are refused
 
     Raises:
-      JaxddError: if it is none, or not in the range.
+      JaxddError: if it is none, or less.
     """
-    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not number or value < least or (below is not None and value >= below):
-        span = f"of at least {least}" if below is None else f"from {least} to {_in_words(below)} - 1"
-        raise JaxddError(f"{what} must be an integer {span}, got {' '.join(repr(value).split())}.")
+    if not _is_whole(value) or value < least:
+        raise JaxddError(f"{what} must be an integer of at least {least}, got {_shown(value)}.")
     return int(value)
 
 
-def _in_words(number: int) -> str:
-    power = number.bit_length() - 1
-    return f"2**{power}" if number == 2**power and power > 10 else str(number)
+def seed(value: Any, what: str = "seed") -> int:
+    """A seed that JAX takes, 0 to 2**32 - 1, as Python's number; JaxddError for another, by the name it is given."""
+    if not _is_whole(value) or not 0 <= value < 2**32:
+        raise JaxddError(f"{what} must be an integer from 0 to 2**32 - 1, got {_shown(value)}.")
+    return int(value)
 
 
-def plain(value: Any, where: str = "config") -> Any:
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(repr(value).split())  # a key is shown on two lines
+
+
+def jsonable(value: Any, where: str = "config") -> Any:
     """A config of plain numbers, texts, lists and dicts: NumPy's scalars are numbers, paths are texts.
 
     Args:
@@ -41,9 +49,9 @@ def plain(value: Any, where: str = "config") -> Any:
       JaxddError: for everything else, as an array.
     """
     if isinstance(value, Mapping):
-        return {name: plain(each, f"{where}.{name}") for name, each in value.items()}
+        return {name: jsonable(each, f"{where}.{name}") for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([plain(each, f"{where}[{i}]") for i, each in enumerate(value)])
+        return type(value)([jsonable(each, f"{where}[{i}]") for i, each in enumerate(value)])
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, os.PathLike):

@@ -7,6 +7,11 @@ import pathlib
 import re
 
 
+def in_words(size: float) -> str:
+    """Bytes as people write them, "1.5 GiB" or "3.0 MiB"."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
+
+
 def free_memory() -> int | None:
     """Bytes that are free, with what is given up for a program (Linux), or else all there are; None if unknown."""
     try:

@@ -26,10 +26,15 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def unknown(kind: str, name: object, known: Iterable[str]) -> JaxddError:
-    """The error for an unknown `name`, with the nearest known one suggested."""
+def unknown(kind: str, name: object, known: Iterable[str], listed: Iterable[str] | None = None) -> JaxddError:
+    """The error for an unknown `name`, with the nearest known one suggested.
+
+    Args:
+      listed: those that are named where none is near; by default all.
+    """
     known = sorted(known)
+    listed = known if listed is None else sorted(listed)
     by_case = {each.casefold(): each for each in known}  # of names that differ only in their case the last
     near = difflib.get_close_matches(str(name).casefold(), by_case, n=1, cutoff=0.5)
-    hint = f"did you mean {by_case[near[0]]!r}?" if near else f"known: {', '.join(known)}."
+    hint = f"did you mean {by_case[near[0]]!r}?" if near else f"known: {', '.join(listed)}."
     return JaxddError(f"unknown {kind} {name!r}; {hint}")

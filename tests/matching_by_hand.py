@@ -217,7 +217,6 @@ def assert_falls(method, found, share=0.95):
     """What is minimised: with the last images before the networks, real examples and draws of the first updates."""
     update, last = jax.jit(method.update), found[-1].after.params
     again = [update(each.key, each.before._replace(params=last), each.batch)[1]["loss"] for each in found[:5]]
-    print("RATIO", sum(map(float, again)) / sum(float(each.metrics["loss"]) for each in found[:5]))
     assert 0 < sum(map(float, again)) < share * sum(float(each.metrics["loss"]) for each in found[:5])
 
 

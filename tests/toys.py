@@ -161,6 +161,24 @@ def means(config: Means) -> Recipe:
     return Recipe(bind, lean=Execution(block=8))
 
 
+def part_by_hand(method: Method, data: RealData):
+    """A part of a run by itself, plainly: `begin(part)` gives its keys and first state, `step(keys, state, count)` the
+    next one; each is compiled once."""
+
+    @jax.jit
+    def begin(part):
+        keys = jax.random.split(jax.random.key(0), 3)
+        return keys, engine.first_state(method, data, jax.random.fold_in(keys[0], part), part)
+
+    @jax.jit
+    def step(keys, state, count):
+        key = jax.random.fold_in(keys[1], count)
+        batch = engine.draw(method._replace(sample=lambda same, labels: method.sample(key, labels)), data, key)
+        return method.update(jax.random.fold_in(keys[2], count), state, batch)[0]
+
+    return begin, step
+
+
 def once(line: Sequence[str]) -> list[str]:
     """A command line without the options that later ones replace, since one is given once."""
     return list({argument.partition("=")[0]: argument for argument in line}.values())

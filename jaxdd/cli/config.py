@@ -55,8 +55,7 @@ def read(name: str, preset: str | None = None) -> dict[str, Any]:
     known = shipped()
     if name not in known:
         raise unknown("config", name, known)
-    config = module_of(known[name])
-    return plain(config.get_config(*([] if preset is None else [preset])))
+    return load(str(known[name]) if preset is None else f"{known[name]}:{preset}").to_dict()
 
 
 def find(name: str) -> tuple[pathlib.Path, str | None]:
@@ -283,12 +282,3 @@ def define_config(values: flags.FlagValues) -> None:
         "a config file or the name of a shipped one; --config.a.b=VALUE overrides a field",
         flag_values=values,
     )
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """What a config file's `get_config` returned, as nested plain dicts."""
-    if isinstance(config, ConfigDict):
-        return config.to_dict()
-    if isinstance(config, Mapping):
-        return dict(config)
-    raise JaxddError(f"get_config of a config must return a ConfigDict, got {type(config).__name__}.")

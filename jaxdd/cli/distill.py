@@ -43,7 +43,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     if values.distributed:
         engine.connect(None if values.distributed == "auto" else values.distributed)
     outcome = workflows.distill(
-        configs.plain(values.config),
+        values.config.to_dict(),
         values.workdir,
         resume=values.resume,
         evaluate=values.evaluate,

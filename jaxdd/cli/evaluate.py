@@ -36,6 +36,13 @@ def define(values: flags.FlagValues) -> None:
         "of a set without classes: protocol of fine-tuning, beside linear probes",
         flag_values=values,
     )
+    flags.DEFINE_integer(
+        "labels_per_class",
+        None,
+        "of a set without classes: labelled images of each class for probes and fine-tuning; by default all",
+        lower_bound=1,
+        flag_values=values,
+    )
     evaluation_flags(values)
 
 
@@ -59,5 +66,6 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
         full_data=values.full_data,
         target=values.transfer,
         fine_tuning=values.fine_tuning,
+        labels_per_class=values.labels_per_class,
     )
     finish(values, outcome.result, outcome.rows, f"{path}: {outcome.summary}")

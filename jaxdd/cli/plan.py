@@ -45,7 +45,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     budget = None if values.budget is None else parse_bytes(values.budget)
     from jaxdd import workflows
 
-    planned = workflows.plan(configs.plain(values.config), budget=budget)
+    planned = workflows.plan(values.config.to_dict(), budget=budget)
     show(_tables(planned), to_stderr=values.json)
     print(planned.advice(), file=sys.stderr if values.json else sys.stdout)
     if values.json:

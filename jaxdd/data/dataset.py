@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxdd._files import digest
 from jaxdd._numbers import whole
+from jaxdd.data.pictures import FileSource
 from jaxdd.data.plausible import Pixels, check_pixels, check_text
-from jaxdd.data.streaming import ArraySource, FileSource, RowReader, scan
+from jaxdd.data.streaming import ArraySource, RowReader, scan
 from jaxdd.data.transforms import Transform, blocks, is_elementwise, pixel_space, transform_to_tensors
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, HostArray, Labels, RealData

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import gzip
 import importlib.util
 import io
@@ -20,7 +19,8 @@ from jaxdd._dotted import is_dotted, resolve
 from jaxdd._files import expanded, folder_of
 from jaxdd.data import folders, tfds
 from jaxdd.data.dataset import Dataset, from_arrays
-from jaxdd.data.streaming import FileSource, refusing
+from jaxdd.data.pictures import FileSource
+from jaxdd.data.streaming import refusing
 from jaxdd.errors import JaxddError, printable, unknown
 
 _EMBEDDED = "mnist_5k"
@@ -156,12 +156,10 @@ def _read_name(name: str, stream: bool) -> dict[str, Any]:
     if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
         raise JaxddError(f"no such file or folder: {name}")
     if not tfds.known(name):
-        names = {each.casefold(): each for each in (*tfds.catalogue(), *_FACTS, *available())}  # those at hand win
-        near = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.5)
+        at_hand = available()
         raise JaxddError(
-            f"{unknown('data set', name, [names[near[0]]] if near else available())} "
-            f"(your own data: give its path, or put {name}.npz "
-            f"into {_data_dir()})"
+            f"{unknown('data set', name, {*at_hand, *_FACTS, *tfds.catalogue()}, at_hand)} "
+            f"(your own data: give its path, or put {name}.npz into {_data_dir()})"
         )
     if not tfds.can_prepare():
         raise JaxddError(

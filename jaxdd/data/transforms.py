@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._system import free_memory
+from jaxdd._system import free_memory, in_words
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import HostArray
 
@@ -344,7 +344,7 @@ def check_whitening_fits(shape: tuple[int, ...]) -> None:
     """
     free = free_memory()
     if free is not None and _whitening_bytes(shape) > free:
-        raise _whitening_too_large(shape, f", and {_size(free)} are free")
+        raise _whitening_too_large(shape, f", and {in_words(free)} are free")
 
 
 def _whitening_bytes(shape: tuple[int, ...]) -> int:
@@ -353,15 +353,11 @@ def _whitening_bytes(shape: tuple[int, ...]) -> int:
 
 def _whitening_too_large(shape: tuple[int, ...], free: str = "") -> JaxddError:
     dim = math.prod(shape[1:])
-    images = "x".join(map(str, shape[1:]))
+    images, needed = "x".join(map(str, shape[1:])), in_words(_whitening_bytes(shape))
     return JaxddError(
-        f"zca cannot whiten images of {images}: its matrix of {dim} x {dim} needs {_size(_whitening_bytes(shape))} of "
-        f"memory while it is fitted{free}; streaming does not help, smaller images or the transform 'standardize' do"
+        f"zca cannot whiten images of {images}: its matrix of {dim} x {dim} needs {needed} of memory while it is "
+        f"fitted{free}; streaming does not help, smaller images or the transform 'standardize' do"
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.1f} MiB"
 
 
 def is_elementwise(transform: Transform) -> bool:

@@ -257,8 +257,9 @@ def _compile_chunk(
         def go_on(carry: Chunk):
             return (carry.step < last) & jnp.all(jnp.stack(list(carry.finite.values())))
 
-        _, shapes = check_update(state, jax.eval_shape(one, state, first, keys, source))
-        metrics = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        made = jax.eval_shape(one, state, first, keys, source)
+        check_update(state, made)
+        metrics = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), made[1])
         finite = jax.tree.map(lambda _: jnp.array(True), finite_of(state, metrics))
         return jax.lax.while_loop(go_on, body, Chunk(state, first, metrics, finite))
 

@@ -33,12 +33,12 @@ def _called(given: Any) -> str:
     return f"a {name}"
 
 
-def check_update(before: PyTree, made: Any) -> tuple[PyTree, dict[str, Any]]:
-    """What an update makes, as shapes, if it is `(state, metrics)`.
+def check_update(before: PyTree, made: Any) -> None:
+    """Look at what an update makes of a state, both as shapes.
 
     Raises:
-      JaxddError: unless the state has the leaves, shapes and dtypes that it had before, and metrics are numbers by
-        name.
+      JaxddError: unless it is `(state, metrics)`, the state has the leaves, shapes and dtypes that it had before, and
+        metrics are numbers by name.
     """
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], dict)):
         what = f"{len(made)} things" if type(made) is tuple else f"a {type(made).__name__}"
@@ -62,4 +62,3 @@ def check_update(before: PyTree, made: Any) -> tuple[PyTree, dict[str, Any]]:
                 f"the method's update must leave shapes and dtypes of the state as they are: {where} is "
                 f"{old.dtype}{list(old.shape)} before and {new.dtype}{list(new.shape)} after."
             )
-    return after, metrics

@@ -225,7 +225,8 @@ class _Watch:
         if step % self.log_every == 0 or step == self.total:
             values = {name: float(value) for name, value in metrics.items()}
             self.log.write(step, "train", values)
-            self._warn_where_nothing_is_learned(step)
+            if "gradient_norm" in values:
+                self._warn_where_nothing_is_learned(step)
             self.bar.set_postfix({"loss": f"{values['loss']:.4g}"} if "loss" in values else {})
             if self.callback is not None:
                 self.callback(step, values, jax.tree.map(jnp.copy, local(state)))

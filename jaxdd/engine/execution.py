@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxdd._system import free_memory
+from jaxdd._system import free_memory, in_words
 from jaxdd.engine.checkpoints import held_execution, held_identity
 from jaxdd.engine.chunk import Program, compile_program
 from jaxdd.engine.joined import groups_of
@@ -216,7 +216,7 @@ def as_flags(execution: Execution, other: Execution) -> str:
 def _gib(size: float) -> str:
     if size == math.inf:
         return "more than the compiler allows"
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
+    return in_words(size)
 
 
 def taken(job: Job, execution: Execution) -> Execution:

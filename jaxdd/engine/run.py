@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 
+from jaxdd import _numbers
 from jaxdd._files import expanded
-from jaxdd._jax import settings as told_to_jax
-from jaxdd._numbers import plain, whole
+from jaxdd._jax import told_to_jax
+from jaxdd._numbers import jsonable, whole
 from jaxdd.engine.checkpoints import check, held
 from jaxdd.engine.contract import check_given
 from jaxdd.engine.execute import Callback, Executed, execute
@@ -118,10 +119,10 @@ def run(
     Stages that the method needs (`types.Stage`) are taken from the cache, or run first.
     """
     check_given(method, data)
-    steps, seed = whole(steps, "steps"), whole(seed, "seed", 0, 2**32)
+    steps, seed = whole(steps, "steps"), _numbers.seed(seed)
     log_every = None if log_every is None else whole(log_every, "log_every")
     validate_every = None if validate_every is None else whole(validate_every, "validate_every")
-    settings = plain(config or {})
+    settings = jsonable(config or {})
     if not checkpoint_seconds >= 0:
         raise JaxddError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}.")
     if tensorboard:

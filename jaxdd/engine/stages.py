@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxdd._files import digest_of_facts, set_aside
-from jaxdd._jax import settings as told_to_jax
+from jaxdd._jax import told_to_jax
 from jaxdd.engine import cache
 from jaxdd.engine.chunk import Program
 from jaxdd.engine.execute import execute

@@ -16,6 +16,7 @@ import numpy as np
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd._files import digest
 from jaxdd._jax import constants, key_of, primitives
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.adapters import as_network
 from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, ResNet10, ResNet18, WideConvNet
@@ -78,9 +79,10 @@ def build(model: str | Network, image_shape: tuple[int, ...], num_classes: int, 
         for option, value in options.items():
             if option not in known:
                 raise unknown(f"option of model {name!r}", option, known)
-            if type(value).__name__ != known[option] or (isinstance(value, int) and value < 1):
-                kind = "an integer of at least 1" if known[option] == "int" else "a string"
-                raise JaxddError(f"{option} of model {name!r} must be {kind}, got {value!r}.")
+            if known[option] == "int":
+                options[option] = whole(value, f"{option} of model {name!r}")
+            elif not isinstance(value, str):
+                raise JaxddError(f"{option} of model {name!r} must be a string, got {value!r}.")
         made = _ZOO[name](num_classes, **options)
     else:
         raise unknown("model", name, _ZOO)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
-from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_integer
+from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
 from jaxdd.synthetic.resizing import bilinear, map_sides
 from jaxdd.types import Key, RealData
 
@@ -36,14 +37,14 @@ def linear_bases(
     Raises:
       JaxddError: for a bad argument; (in `init`) a scale larger than the images, or a budget too small.
     """
-    check_integer("the number of bases", num_bases)
+    whole(num_bases, "the number of bases")
     if (rows_per_class is None) == (ipc is None):
         raise JaxddError("linear_bases takes either rows_per_class or ipc, the budget that they fill.")
     if ipc is None:
-        check_integer("rows per class", rows_per_class)
+        whole(rows_per_class, "rows per class")
     else:
-        check_integer("images per class", ipc)
-    check_integer("the scale of bases", scale)
+        whole(ipc, "images per class")
+    whole(scale, "the scale of bases")
     xavier = jax.nn.initializers.glorot_uniform()
 
     def init(key: Key, data: RealData) -> Params:
@@ -95,7 +96,7 @@ def rows_for_budget(
     """
     counts = {"images per class": ipc, "the number of bases": num_bases, "classes": num_classes}
     for what, value in {**counts, "the scale of bases": scale}.items():
-        check_integer(what, value)
+        whole(value, what)
     height, width, channels = image_shape
     budget = ipc * num_classes * math.prod(image_shape)
     shared = num_bases * math.ceil(height / scale) * math.ceil(width / scale) * channels

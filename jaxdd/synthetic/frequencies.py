@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
-from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_integer
+from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
 from jaxdd.synthetic.pixels import pixels
 from jaxdd.synthetic.resizing import map_sides
 from jaxdd.types import Array, Key, RealData
@@ -33,7 +34,7 @@ def frequencies(ipc: int, coefficients: int, *, init: str = "real", labels: str 
     Raises:
       JaxddError: for a bad argument; (in `init`) more coefficients than an image has pixels.
     """
-    check_integer("the number of coefficients", coefficients)
+    whole(coefficients, "the number of coefficients")
     base = pixels(ipc, init=init, labels=labels)
 
     def init_fn(key: Key, data: RealData) -> Params:

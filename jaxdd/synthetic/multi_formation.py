@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._numbers import whole
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError
-from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_integer
+from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
 from jaxdd.synthetic.resizing import bilinear, map_sides, nearest
 from jaxdd.types import Key, Labels, RealData
 
@@ -30,7 +31,7 @@ def multi_formation(base: SyntheticSet, factor: int) -> SyntheticSet:
     Raises:
       JaxddError: for a bad factor; (in `init`) images smaller than that, or a class too small for one mosaic.
     """
-    check_integer("the factor of multi_formation", factor, least=2)
+    whole(factor, "the factor of multi_formation", 2)
 
     def init(key: Key, data: RealData) -> Params:
         key_mosaics, key_base = jax.random.split(key)

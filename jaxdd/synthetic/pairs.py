@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import jax
 
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic.codecs import label_bits
-from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_integer
+from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
 from jaxdd.types import Key, RealData
 
 
@@ -24,7 +25,7 @@ def pairs(images: int, *, targets: str) -> SyntheticSet:
     Raises:
       JaxddError: for a bad number; (in `init`) more pairs than there are examples.
     """
-    check_integer("pairs", images)
+    whole(images, "pairs")
 
     def init(key: Key, data: RealData) -> Params:
         count = len(data.labels.values)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic.codecs import label_codec
 from jaxdd.types import Content, Cost, Distilled, Key, Labelling, RealData, Training
@@ -70,11 +69,6 @@ def render(synthetic: SyntheticSet, params: Params, *, iterate: str = "last", **
         Training(**{"learning_rates": rendered.learning_rates, **training}),
         Cost.of(ledger),
     )
-
-
-def check_integer(what: str, value: Any, least: int = 1) -> None:
-    """Raises JaxddError unless `value` is an integer of at least `least`."""
-    whole(value, what, least)
 
 
 def check_has_images(what: str, base: SyntheticSet) -> None:

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd._numbers import whole
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.synthetic.codecs import label_bits
-from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_has_images, check_integer
+from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_has_images
 from jaxdd.types import Array, HostArray, Key, RealData
 
 _SOME = 256  # images on the host that are read at once
@@ -33,13 +34,13 @@ def pixels(ipc: int, *, init: str = "real", labels: str = "hard", classes: int |
     Raises:
       JaxddError: for a bad argument; (in `init`) more images than a class has, more classes than there are.
     """
-    check_integer("images per class", ipc)
+    whole(ipc, "images per class")
     if init not in ("real", "noise", "unit"):
         raise unknown("initialisation of pixels", init, ("real", "noise", "unit"))
     if labels not in ("hard", "centred"):
         raise unknown("convention of fixed labels", labels, ("hard", "centred"))
     if classes is not None:
-        check_integer("classes with images", classes)
+        whole(classes, "classes with images")
 
     def init_fn(key: Key, data: RealData) -> Params:
         key_choice, key_noise = jax.random.split(key)

@@ -7,8 +7,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
-from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_integer
+from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
 from jaxdd.types import Key, RealData
 
 SMALLEST = 1e-6
@@ -32,7 +33,7 @@ def learning_rates(base: SyntheticSet, initial: float, shape: tuple[int, ...], *
     if not isinstance(shape, tuple):
         raise JaxddError(f"the shape of learning rates must be a tuple of sizes, got {shape!r}.")
     for size in shape:
-        check_integer("every size in the shape of learning rates", size)
+        whole(size, "every size in the shape of learning rates")
     if "learning_rates" in base.learned:
         raise JaxddError(f"{base.decoder} learns learning rates already.")
     # The inverse of softplus, which does not overflow.

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdd import methods
-from jaxdd._numbers import plain, whole
+from jaxdd import _numbers, methods
+from jaxdd._numbers import jsonable
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import AUTO, RETIRED, UNNAMED, Execution, renamed
 
@@ -57,7 +57,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       JaxddError: for an unknown section or field (the nearest one is named), a seed that JAX does not take, or no
         method.
     """
-    config = plain(config)
+    config = jsonable(config)
     for section in config:
         if section not in ("seed", *_DEFAULTS):
             raise unknown("section of the config", section, ("seed", *_DEFAULTS))
@@ -113,4 +113,4 @@ def told(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_seed(seed: Any, name: str = "seed") -> int:
     """A seed that JAX takes, 0 to 2**32 - 1; JaxddError for another, by the name it is given."""
-    return whole(seed, name, 0, 2**32)
+    return _numbers.seed(seed, name)

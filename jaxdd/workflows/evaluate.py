@@ -33,6 +33,7 @@ def evaluate(
     full_data: bool = False,
     target: str | None = None,
     fine_tuning: str | None = None,
+    labels_per_class: int | None = None,
 ) -> Outcome:
     """Train fresh networks on a distilled file, beside random real images.
 
@@ -48,6 +49,7 @@ def evaluate(
       target: of a set whose labels are features: another data set on which networks that were pretrained on it are
         measured, its images resized where they have to be. `data_name` is still the one it was distilled from.
       fine_tuning: likewise, the protocol of fine-tuning; None for linear probes alone.
+      labels_per_class: likewise, labelled images of each class that these are trained on; None for all.
 
     Raises:
       JaxddError: if the file is not whole, or the data it was distilled from is not to be had or is not the same.
@@ -60,9 +62,10 @@ def evaluate(
     features = dataset.header["label_convention"] == "features"
     if not features:
         evaluation.check_fits(dataset, real.dataset)
-        if target or fine_tuning:
+        if target or fine_tuning or labels_per_class:
             raise JaxddError(
-                f"{path} has classes: --transfer and --fine_tuning are for sets whose labels are features."
+                f"{path} has classes: --transfer, --fine_tuning and --labels_per_class are for sets whose labels are "
+                "features."
             )
     about = dataset.header["data"]
     same = about.get("source_hash") in (None, real.dataset.source_hash)
@@ -71,7 +74,12 @@ def evaluate(
             f"{about.get('name')!r} here is not the data {path} was distilled from (their hashes differ); "
             "name the right one by --data, or the same name to test on this one all the same."
         )
-    model = model or dataset.header.get("model") or "convnet"
+    named = dataset.header.get("model") or "convnet"
+    if model is None and is_dotted(str(named).partition("(")[0]):
+        raise JaxddError(
+            f"{path} names a network by its code, {named}, which runs only if you name it: --model={named}."
+        )
+    model = model or named
     chosen = evaluation.protocols.get(protocol or dataset.header.get("protocol") or "default")
     if learning_rate is not None:
         chosen = dataclasses.replace(chosen, learning_rates=(learning_rate,))
@@ -87,6 +95,7 @@ def evaluate(
         full_data=full_data,
         target=target,
         fine_tuning=fine_tuning,
+        labels_per_class=labels_per_class,
     )
     result = {
         "method": dataset.header.get("method"),

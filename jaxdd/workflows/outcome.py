@@ -53,6 +53,7 @@ def measure(
     full_data: bool,
     target: str | None = None,
     fine_tuning: str | None = None,
+    labels_per_class: int | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores of a set by name, and the comparison table's rows.
 
@@ -61,12 +62,13 @@ def measure(
       networks: how many.
       seed: theirs.
       full_data: whether networks trained on all real data are measured as well.
-      target, fine_tuning: of a set whose labels are features, see `measure_transfer`.
+      target, fine_tuning, labels_per_class: of a set whose labels are features, see `measure_transfer`.
     """
     key = jax.random.fold_in(key_of(seed), _EVALUATION_STREAM)  # another stream than the engine's, key(seed)
     if dataset.header["label_convention"] == "features":
         pretrained = {"model": model or "convnet", "protocol": protocol, "networks": networks, "key": key}
-        return measure_transfer(dataset, real, **pretrained, target=target, fine_tuning=fine_tuning)
+        of_task = {"target": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class}
+        return measure_transfer(dataset, real, **pretrained, **of_task)
     network, distilled = build_model(model, real.dataset), dataset.distilled()
     full = None
     if full_data and network is not None:

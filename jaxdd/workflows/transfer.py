@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdd import data, engine, evaluation, methods, models
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.training.selfsupervised import ENCODER, TARGETS
-from jaxdd.types import Distilled, Examples, RealData
+from jaxdd.types import Distilled, Examples, Labels, RealData
 from jaxdd.workflows.config import told
 from jaxdd.workflows.data import Real
 
@@ -51,6 +52,7 @@ def measure_transfer(
     key: jax.Array,
     target: str | None = None,
     fine_tuning: str | None = None,
+    labels_per_class: int | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores of a set by name, and the rows of their table.
 
@@ -64,6 +66,7 @@ def measure_transfer(
       key: theirs.
       target: name of the data set to measure on, whose images are resized where they have to be; by default `real`'s.
       fine_tuning: protocol of fine-tuning; None for linear probes alone.
+      labels_per_class: images of each class that probes and fine-tuning see, drawn by `key`; None for all.
     """
     if fine_tuning is not None:
         evaluation.protocols.get(fine_tuning)  # what is misspelt must not cost the pretraining
@@ -74,6 +77,8 @@ def measure_transfer(
         raise JaxddError(f"the set's labels are features, but {name!r} does not say of which encoder.")
     shape = real.dataset.image_shape
     train, test = (real.train, real.test.examples) if target is None else _other(target, real)
+    if labels_per_class is not None:
+        train = _few(train, labels_per_class, jax.random.fold_in(key, 2))
     known = engine.provide(
         real.method(name, hyper), real.stored, config={"data": told(config["data"])}, seed=dataset.header["seed"]
     )
@@ -92,6 +97,11 @@ def measure_transfer(
     compared = evaluation.transfer(pretrained, train, test, name=on, key=key_tuned, fine_tuning=fine_tuning)
     rows = [{**row.as_dict(), "model": hyper["encoder"] if row.name == "encoder" else model} for row in compared]
     return _scores(rows, on, model), rows
+
+
+def _few(train: RealData, per_class: int, key: jax.Array) -> RealData:
+    rows = np.asarray(data.balanced_choice(key, train.labels, per_class))
+    return RealData.of(train.images[rows], Labels.index(np.asarray(train.labels.values)[rows]))
 
 
 def _other(target: str, real: Real) -> tuple[RealData, Examples]:

@@ -51,6 +51,7 @@ _ALSO: dict[str, tuple[str, ...]] = {
     "engine/store": ("engine/test_run", "engine/test_checkpoints"),
     "data/dataset": ("data/test_data_arrays",),
     "data/streaming": ("data/test_data_sources",),
+    "data/pictures": ("data/test_data_folders", "data/test_data_sources", "data/test_data_streaming"),
     "losses/label": ("test_labels",),
     "losses/distribution": ("test_labels",),
     "kernels/ridge": ("test_labels",),

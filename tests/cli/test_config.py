@@ -1,10 +1,12 @@
 """What people type and write in configs: taken, or refused in their words."""
 
+import jax
 import pytest
 from absl import flags
 
 from jaxdd.cli import config as configs
-from jaxdd.cli import distill
+from jaxdd.cli import distill, main
+from jaxdd.cli import list as list_
 from jaxdd.errors import JaxddError
 
 
@@ -75,3 +77,25 @@ def test_home_is_where_people_say(tmp_path, monkeypatch):
     for name, preset in (("~/mine.py", "a"), ("~/mine.py:b", "b")):
         values, _ = parsed(f"--config={name}")
         assert values.config.method.name == preset
+
+
+@pytest.mark.parametrize("raised", [AssertionError(), RuntimeError("Unable to initialize backend")])
+def test_a_platform_that_is_not_there_is_one_sentence(raised, monkeypatch, capsys):
+    """JAX raises the one for a plugin that is not installed and the other for a name that nobody knows."""
+    there, before = jax.devices(), jax.config.jax_platforms
+
+    def devices():
+        if jax.config.jax_platforms == "cudda":
+            raise raised
+        return there
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr(list_, "run", lambda *args: jax.devices())
+    jax.config.update("jax_platforms", "cudda")
+    try:
+        assert main(["list"]) == 2
+    finally:
+        jax.config.update("jax_platforms", before)
+    said = capsys.readouterr().err
+    assert said.startswith("jaxdd: JAX_PLATFORMS asks for 'cudda', and JAX finds no such device: there is cpu.")
+    assert said.count("\n") == 1

@@ -25,7 +25,7 @@ def shipped():
 def test_every_shipped_config_builds_and_names_what_there_is(path, chosen):
     module = configs.module_of(path)
     config = module.get_config(chosen) if chosen else module.get_config()
-    plain = configs.plain(config)
+    plain = config.to_dict()
     name = plain["method"].pop("name")
     assert methods.build(name, **plain["method"])
     assert set(plain["method"]) == set(methods.fields(name))  # every hyper-parameter can be overridden
@@ -39,7 +39,7 @@ def test_every_shipped_config_builds_and_names_what_there_is(path, chosen):
 def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, chosen):
     """And those for two cores hold a tenth out, on which a rate may be chosen."""
     module = configs.module_of(path)
-    config = configs.plain(module.get_config(chosen) if chosen else module.get_config())
+    config = (module.get_config(chosen) if chosen else module.get_config()).to_dict()
     section = config["data"]
     if chosen in ("cpu", "fc", "fixed", "random", "smoke", None):
         assert section["validation"] == 0.1 and section["transform"] == "standardize"
@@ -139,7 +139,7 @@ def test_flags_of_what_is_the_executions_now_are_taken_for_a_release():
     of_precision = pytest.warns(DeprecationWarning, match=r"--config.run.precision is now --config.execution.precision")
     with of_block, of_precision:
         configs.parse(values, "plan", [*old, "--config.execution.side_by_side=None"])
-    found = configs.plain(values.config)["execution"]
+    found = values.config.to_dict()["execution"]
     assert found == {**dataclasses.asdict(Execution()), "block": 8, "precision": "float32", "side_by_side": None}
     fresh = flags.FlagValues()
     configs.define_config(fresh)

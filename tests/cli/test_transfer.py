@@ -53,6 +53,19 @@ def test_it_is_measured_on_another_data_set_and_by_fine_tuning(run, folder, caps
     assert result["probe_mean"] > 0.9 and result["fine_tuned_mean"] > 0.9, "two classes of different brightness"
 
 
+def test_probes_may_see_few_labels(run, folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "jaxdd.evaluation.transfer", lambda pretrained, train, *args, **options: seen.append(train) or []
+    )
+    monkeypatch.setattr("jaxdd.workflows.transfer._scores", lambda *args: {})
+    flags = [f"--transfer={folder / 'other.npz'}", "--labels_per_class=3", "--seeds=1", "--protocol=quick"]
+    assert main(["evaluate", str(run), f"--data={folder / 'source.npz'}", *flags]) == 0
+    (train,) = seen
+    assert train.labels.counts == (3, 3)
+    assert train.images[:3].mean() < train.images[3:].mean(), "class after class, the brighter one last"
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxdd import data
 from jaxdd._files import digest
-from jaxdd.data import sources, streaming, transforms
+from jaxdd.data import pictures, sources, transforms
 from jaxdd.errors import JaxddError
 from jaxdd.types import HostArray
 
@@ -117,8 +117,8 @@ def test_a_standard_deviation_in_blocks_is_numpys(monkeypatch):
 def test_never_more_than_a_block_is_read_at_once(tmp_path, monkeypatch):
     """Each image twice: by the scan, and by the fit of the transform."""
     sizes = []
-    read = streaming.FileSource.read
-    monkeypatch.setattr(streaming.FileSource, "read", lambda self, rows: sizes.append(len(rows)) or read(self, rows))
+    read = pictures.FileSource.read
+    monkeypatch.setattr(pictures.FileSource, "read", lambda self, rows: sizes.append(len(rows)) or read(self, rows))
     dataset = data.load(image_folder(tmp_path / "data"), stream=True)
     assert max(sizes) == 7 and sum(sizes) == 120
     data.fit_transform("standardize", dataset.train.pixels())

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import assert_same, blocks, run
+from toys import assert_same, blocks, part_by_hand, run
 
 from jaxdd import engine
 from jaxdd.engine.stages import How, provided
@@ -26,21 +26,9 @@ def data(rng):
 
 def by_hand(data):
     """Each part by itself, in a plain loop."""
-    method = bound(blocks(), data)
-
-    @jax.jit
-    def begun(part):
-        keys = jax.random.split(jax.random.key(0), 3)
-        return keys, method.init(jax.random.fold_in(keys[0], part), data, part)
-
-    @jax.jit
-    def step(keys, state, count):
-        key = jax.random.fold_in(keys[1], count)
-        batch = engine.draw(method._replace(sample=lambda same, labels: method.sample(key, labels)), data, key)
-        return method.update(jax.random.fold_in(keys[2], count), state, batch)[0]
-
+    begin, step = part_by_hand(bound(blocks(), data), data)
     for part in range(PARTS):
-        keys, state = begun(np.int32(part))
+        keys, state = begin(np.int32(part))
         for count in range(part * STEPS, (part + 1) * STEPS):
             state = step(keys, state, np.int32(count))
         yield np.asarray(state.images)

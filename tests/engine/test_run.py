@@ -174,7 +174,7 @@ def test_non_finite_step_keeps_the_last_good_state_and_names_the_leaf(data, tmp_
         JaxddError, match=r"step 9 gave values that are not finite in .*state\.params\.images"
     ) as caught:
         run(class_means(explode_at=9), data, workdir=tmp_path)
-    assert "step 8 is saved in" in str(caught.value)
+    assert "step 8 is saved in" in str(caught.value) and "--resume goes on and ends there again" in str(caught.value)
     good = run(class_means(), data, workdir=tmp_path, resume=True, steps=8)
     assert good.resumed_from == 8 and np.all(np.isfinite(good.distilled.images))
     assert_same(good.state, run(class_means(), data, steps=8).state)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import assert_same, class_means, run
+from toys import assert_same, class_means, part_by_hand, run
 
 from jaxdd import engine
 from jaxdd.data import epoch_sampler
@@ -100,21 +100,9 @@ def test_rows_are_the_states_of_every_part_and_the_product_is_the_last(cache, da
     result = run(after(stage), data, steps=5)
     rows = rows_of(cache)
     assert rows.shape == (PARTS * ROWS, 3, 4, 4, 1)
-    method = bound(stage.recipe, data)
-
-    @jax.jit
-    def begun(part):
-        keys = jax.random.split(jax.random.key(0), 3)
-        return keys, method.init(jax.random.fold_in(keys[0], part), data)
-
-    @jax.jit
-    def next_of(keys, state, count):
-        key = jax.random.fold_in(keys[1], count)
-        batch = engine.draw(method._replace(sample=lambda same, labels: method.sample(key, labels)), data, key)
-        return method.update(jax.random.fold_in(keys[2], count), state, batch)[0]
-
+    begin, next_of = part_by_hand(bound(stage.recipe, data), data)
     for part in range(PARTS):
-        keys, state = begun(np.int32(part))
+        keys, state = begin(np.int32(part))
         for step in range(STEPS + 1):
             if step % EVERY == 0:
                 np.testing.assert_allclose(
