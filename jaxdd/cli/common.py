@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from jaxdd.errors import JaxddError
+
+if TYPE_CHECKING:
+    from jaxdd.workflows import Outcome
 
 # The flags of a command are listed under the module that asked for them all, `jaxdd.cli.main`.
 flags.disclaim_key_flags()
@@ -50,11 +53,11 @@ def show(renderable: Any, *, to_stderr: bool = False) -> None:
     Console(stderr=to_stderr, soft_wrap=not sys.stdout.isatty()).print(renderable)
 
 
-def finish(values: flags.FlagValues, result: dict[str, Any], rows: list[dict[str, Any]], title: str) -> None:
-    """Show a comparison, and with --json the result."""
+def finish(values: flags.FlagValues, outcome: Outcome, title: str) -> None:
+    """Show a comparison, and with --json the result with its record."""
     from jaxdd.report import comparison_table
 
-    if rows:
-        show(comparison_table(rows, title), to_stderr=values.json)
+    if outcome.rows:
+        show(comparison_table(outcome.rows, title), to_stderr=values.json)
     if values.json:
-        print(json.dumps(result))
+        print(json.dumps({**outcome.result, "record": outcome.record}))

@@ -53,6 +53,6 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     )
     if not engine.is_first():
         return
-    finish(values, outcome.result, outcome.rows, f"{values.workdir}: {outcome.summary}")
+    finish(values, outcome, f"{values.workdir}: {outcome.summary}")
     if not values.json:
         print(f"{outcome.path}\n{outcome.path.parent / 'report.html'}")

@@ -67,5 +67,6 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
         target=values.transfer,
         fine_tuning=values.fine_tuning,
         labels_per_class=values.labels_per_class,
+        command=command,
     )
-    finish(values, outcome.result, outcome.rows, f"{path}: {outcome.summary}")
+    finish(values, outcome, f"{path}: {outcome.summary}")

@@ -2,6 +2,7 @@
 
 from jaxdd.report.curves import curves_svg
 from jaxdd.report.exports import to_npz, to_png_folder
+from jaxdd.report.facts import versions
 from jaxdd.report.pictures import grid_image
 from jaxdd.report.terminal import comparison_table, describe, stages_table
 from jaxdd.report.write import write_report
@@ -14,5 +15,6 @@ __all__ = [
     "stages_table",
     "to_npz",
     "to_png_folder",
+    "versions",
     "write_report",
 ]

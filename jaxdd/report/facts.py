@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jaxdd
+from jaxdd._system import in_words
 from jaxdd.data import Chain, Standardize, Transform
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.training import protocols
@@ -177,6 +178,19 @@ def versions() -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return rows
+
+
+def ran_on(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """When and on what machine."""
+    hardware = record.get("hardware") or {}
+    cores, memory = hardware.get("cores"), hardware.get("memory")
+    machine = [hardware.get("processor"), f"{cores} cores" if cores else None, in_words(memory) if memory else None]
+    rows = {
+        "date": record.get("date"),
+        "devices of JAX": hardware.get("devices"),
+        "machine": ", ".join(part for part in machine if part),
+    }
+    return [(name, value) for name, value in rows.items() if value]
 
 
 class Comparison(NamedTuple):

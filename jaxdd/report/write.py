@@ -27,6 +27,7 @@ from jaxdd.report.facts import (
     percent,
     pixel_range,
     provenance,
+    ran_on,
     selection,
     source,
     storage,
@@ -58,7 +59,7 @@ def write_report(
     history: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
     result: Mapping[str, Any],
-    command: str,
+    record: Mapping[str, Any],
 ) -> list[pathlib.Path]:
     """Write `report.html`, `images.png` and `README.md`, and return their paths.
 
@@ -73,13 +74,14 @@ def write_report(
         `protocol`, `learning_rate`, `note`; of pretrained networks `data`, `probe_mean`, `probe_std`,
         `fine_tuned_mean`, `fine_tuned_std`, each of which may be absent or None.
       result: flat and JSON-able: `steps`, `seconds`, `devices`, `full_bits`, `best_step`, ...
-      command: what was typed.
+      record: where the figures come from: `command`, `date` (ISO 8601), `hardware` (`devices`, `processor`, ..), each
+        of which may be absent.
 
     Raises:
       JaxddError: if a file cannot be written.
     """
     directory = expanded(directory)
-    content = _content(dataset, history=history, rows=rows, result=result, command=command)
+    content = _content(dataset, history=history, rows=rows, result=result, record=record)
     png = io.BytesIO()
     grid_image(dataset).save(png, format="PNG", optimize=True)
     files = {
@@ -126,7 +128,7 @@ def _content(
     history: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
     result: Mapping[str, Any],
-    command: str,
+    record: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything the templates say."""
     header, data = dataset.header, source(dataset)
@@ -144,10 +146,10 @@ def _content(
         "bits": _bits(header.get("num_bits"), result.get("full_bits")),
         "about": about_set(dataset),
         "provenance": provenance(dataset),
-        "run": _run(result, rows),
+        "run": _run(result, rows) + ran_on(record),
         "config": flattened(header.get("config") or {}),
         "versions": versions(),
-        "command": command,
+        "command": record.get("command"),
         "license": license,
         "license_id": _license_id(license),
         "source_name": data.get("name"),

@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import signal
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from jaxdd.workflows import products, transfer
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
+from jaxdd.workflows.record import record
 
 _LOG = logging.getLogger("jaxdd")
 _VALIDATION_STREAM = 0x76616C69  # "vali": neither the run's networks nor those that are measured at its end
@@ -100,11 +102,13 @@ def distill(
     done = _run(task, loaded, resume=resume, tensorboard=tensorboard)
     dataset, result = _write(task, loaded, done)
     scores, rows = _measure(task, loaded.real, dataset)
-    result |= scores
+    outcome = Outcome(
+        task.workdir / FILE, result | scores, rows, summary(dataset), record(task.config, command=command)
+    )
     if engine.is_first():
-        write_atomically(task.workdir / RESULTS, json.dumps({"result": result, "rows": rows}, indent=2) + "\n")
-        report.write_report(task.workdir, dataset, history=done.history, rows=rows, result=result, command=command)
-    return Outcome(task.workdir / FILE, result, rows, summary(dataset))
+        write_atomically(task.workdir / RESULTS, json.dumps(outcome.as_dict(), indent=2) + "\n")
+        report.write_report(task.workdir, dataset, history=done.history, **outcome.as_dict())
+    return outcome
 
 
 def _check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full_data: bool) -> _Task:
@@ -295,8 +299,9 @@ def _measure(task: _Task, real: Real, dataset: DistilledDataset) -> tuple[dict[s
     """Scores and rows at the task's level; the set is on disk by now, and an interruption says so."""
     if task.level == "none":
         return {}, []
+    began = time.perf_counter()
     try:
-        return measure(
+        scores, rows = measure(
             dataset,
             real,
             model=task.model,
@@ -305,6 +310,7 @@ def _measure(task: _Task, real: Real, dataset: DistilledDataset) -> tuple[dict[s
             seed=task.config["seed"],
             full_data=task.full_data,
         )
+        return scores | {"evaluation_seconds": time.perf_counter() - began}, rows
     except (KeyboardInterrupt, RunInterrupted) as stopped:
         message = f"{task.workdir / FILE} is written; the same command with --resume evaluates it."
         signum = getattr(stopped, "signum", signal.SIGINT)

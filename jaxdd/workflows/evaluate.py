@@ -17,6 +17,7 @@ from jaxdd.synthetic import DistilledDataset
 from jaxdd.workflows.config import check_seed
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import FILE, Outcome, measure, summary
+from jaxdd.workflows.record import record
 from jaxdd.workflows.transfer import check
 
 
@@ -34,6 +35,7 @@ def evaluate(
     target: str | None = None,
     fine_tuning: str | None = None,
     labels_per_class: int | None = None,
+    command: str = "",
 ) -> Outcome:
     """Train fresh networks on a distilled file, beside random real images.
 
@@ -50,6 +52,8 @@ def evaluate(
         measured, its images resized where they have to be. `data_name` is still the one it was distilled from.
       fine_tuning: likewise, the protocol of fine-tuning; None for linear probes alone.
       labels_per_class: likewise, labelled images of each class that these are trained on; None for all.
+
+      command: what was typed, for the record.
 
     Raises:
       JaxddError: if the file is not whole, or the data it was distilled from is not to be had or is not the same.
@@ -97,6 +101,14 @@ def evaluate(
         fine_tuning=fine_tuning,
         labels_per_class=labels_per_class,
     )
+    evaluated = {
+        "model": model,
+        "protocol": chosen.name,
+        "learning_rate": learning_rate,
+        "networks": networks,
+        "full_data": full_data,
+        **({"transfer": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class} if features else {}),
+    }
     result = {
         "method": dataset.header.get("method"),
         "data": real.dataset.name,
@@ -108,7 +120,8 @@ def evaluate(
         "devices": 1,
         "resumed_from": 0,
     }
-    return Outcome(path, result, rows, summary(dataset))
+    settings = {"seed": seed, "data": {"name": real.dataset.name, "stream": stream}, "evaluation": evaluated}
+    return Outcome(path, result, rows, summary(dataset), record(settings, command=command))
 
 
 def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, *, stream: bool) -> Real:

@@ -34,12 +34,18 @@ class Outcome:
       result: flat and JSON-able.
       rows: of the comparison table, see `evaluation.Row.as_dict`.
       summary: a line about the set.
+      record: seed, config, machine, versions and date, see `record`.
     """
 
     path: pathlib.Path
     result: dict[str, Any]
     rows: list[dict[str, Any]]
     summary: str
+    record: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `results.json` holds."""
+        return {"result": self.result, "rows": self.rows, "record": self.record}
 
 
 def measure(

@@ -32,7 +32,7 @@ COMMAND = "jaxdd distill --config=kip --config.data.name='a & b'"
 
 
 def write(directory, dataset, history=HISTORY, rows=ROWS, result=RESULT, command=COMMAND):
-    paths = write_report(directory, dataset, history=history, rows=rows, result=result, command=command)
+    paths = write_report(directory, dataset, history=history, rows=rows, result=result, record={"command": command})
     assert [path.name for path in paths] == ["images.png", "report.html", "README.md"]
     assert sorted(paths) == sorted(directory.iterdir())
     return paths[0].read_bytes(), paths[1].read_text(), paths[2].read_text()
@@ -216,7 +216,7 @@ def test_equal_reports_are_equal_bytes(make, provenance, tmp_path):
 def test_a_directory_that_is_a_file(make, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(JaxddError, match="a file stands where a directory should be"):
-        write_report(tmp_path / "file", make(1), history=[], rows=[], result={}, command="")
+        write_report(tmp_path / "file", make(1), history=[], rows=[], result={}, record={})
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """What a run leaves, goes on from, and leaves alone."""
 
+import datetime
+import html
 import json
 
+import jax
 import numpy as np
 import pytest
 import toys
@@ -17,9 +20,17 @@ def test_plain_dicts_in_and_out(config, tmp_path):
     outcome = workflows.distill(given, tmp_path / "run", evaluate="kernel", command="as typed")
     assert json.dumps(given) == before
     stored = json.loads((tmp_path / "run" / workflows.RESULTS).read_text())
-    assert stored == {"result": outcome.result, "rows": outcome.rows}
+    report = html.unescape((tmp_path / "run" / "report.html").read_text())
+    assert stored == {"result": outcome.result, "rows": outcome.rows, "record": outcome.record}
+    assert outcome.record["config"] == workflows.complete(outcome.record["config"])  # goes in again as it is
+    assert outcome.record["config"]["method"].items() >= given["method"].items()
+    assert outcome.record["seed"] == 0 and outcome.record["command"] == "as typed"
+    assert outcome.record["hardware"]["devices"] == f"{jax.device_count()} × cpu"
+    assert outcome.record["versions"]["jax"] == jax.__version__
+    assert datetime.datetime.fromisoformat(outcome.record["date"]).tzinfo is not None
+    assert outcome.record["date"][:16] in report and outcome.record["hardware"]["processor"] in report
     assert outcome.path == tmp_path / "run" / workflows.FILE and outcome.summary == "kip on tiny, 10 images"
-    assert "as typed" in (tmp_path / "run" / "report.html").read_text()
+    assert "as typed" in report
     assert "path" not in DistilledDataset.read(outcome.path).header["data"]  # it was found by its name
     assert outcome.result["kernel_accuracy"] == outcome.rows[0]["kernel_accuracy"] > 0.2
     assert outcome.result["best_validation_kernel_accuracy"] > 0.2
