@@ -31,6 +31,14 @@ def seed(value: Any, what: str = "seed") -> int:
     return int(value)
 
 
+def positive(value: Any, what: str) -> float:
+    """A number above zero, as Python's; JaxddError for another, by the name it is given."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
+        raise JaxddError(f"{what} must be a number above 0, got {_shown(value)}.")
+    return float(value)
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 

@@ -107,6 +107,19 @@ class MeanState(NamedTuple):
     key: jax.Array  # a typed key in the state must survive a checkpoint
 
 
+NOTED: list[tuple] = []
+
+
+def note(step, metrics, state):
+    """A callback by name."""
+    NOTED.append((step, dict(metrics), state))
+
+
+def stumble(step, metrics, state):
+    """One that fails."""
+    raise ValueError(f"at step {step}")
+
+
 @functools.cache  # equal methods share compiled programs
 def class_means(rate: float = 0.1, explode_at: float = np.inf, sampler=None) -> Method:
     """Follows the class means of noisy batches, and counts in `size` so that a test can make it explode."""

@@ -13,6 +13,8 @@ from jaxdd.errors import JaxddError
 if TYPE_CHECKING:
     from jaxdd.workflows import Outcome
 
+_AS_WIDE_AS_IT_IS = 10_000  # a file has no edge at which a table would have to be folded
+
 # The flags of a command are listed under the module that asked for them all, `jaxdd.cli.main`.
 flags.disclaim_key_flags()
 
@@ -39,7 +41,7 @@ def evaluation_flags(values: flags.FlagValues) -> None:
     """Of the commands that measure."""
     flags.DEFINE_bool(
         "full_data",
-        False,
+        None,
         "also measure networks trained on all real data (slow once, then cached)",
         flag_values=values,
     )
@@ -47,10 +49,11 @@ def evaluation_flags(values: flags.FlagValues) -> None:
 
 
 def show(renderable: Any, *, to_stderr: bool = False) -> None:
-    """Print what rich can."""
+    """Print what rich can; where nobody looks at it, as wide as it is."""
     from rich.console import Console
 
-    Console(stderr=to_stderr, soft_wrap=not sys.stdout.isatty()).print(renderable)
+    stream = sys.stderr if to_stderr else sys.stdout
+    Console(file=stream, width=None if stream.isatty() else _AS_WIDE_AS_IT_IS).print(renderable)
 
 
 def finish(values: flags.FlagValues, outcome: Outcome, title: str) -> None:

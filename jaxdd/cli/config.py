@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import pathlib
 import re
 import sys
@@ -184,12 +185,15 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
 
 
 def load(name: str) -> ConfigDict:
-    """What `get_config` of a config file returns, or of a shipped one by its name; either with `:PRESET`.
+    """What `get_config` of a config file returns, or of a shipped one by its name; either with `:PRESET`. Or what a run
+    has left of its config, in its `command.json` or `results.json`.
 
     Raises:
       JaxddError: if there is none, or it fails: which file, and which line.
     """
     path, chosen = find(name)
+    if path.suffix == ".json":
+        return _of_a_run(path)
     try:
         config = module_of(path).get_config(*([] if chosen is None else [chosen]))
     except JaxddError:
@@ -201,6 +205,19 @@ def load(name: str) -> ConfigDict:
     if not isinstance(config, ConfigDict | Mapping):
         raise JaxddError(f"{path}: get_config must return a ConfigDict, got {type(config).__name__}")
     return config if isinstance(config, ConfigDict) else ConfigDict(dict(config))
+
+
+def _of_a_run(path: pathlib.Path) -> ConfigDict:
+    """The config that a run has left in its `command.json` or `results.json`."""
+    try:
+        found = json.loads(path.read_bytes())
+        config = dict(found["record"]["config"] if "record" in found else found["config"])
+        name, seed, _ = config["method"]["name"], config.pop("seed"), config["data"]["name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise JaxddError(
+            f"{path} holds no config; a config is a Python file, or the command.json or results.json of a run"
+        ) from None
+    return template(name, seed=seed, **config)
 
 
 def _place(path: pathlib.Path, error: Exception) -> str:

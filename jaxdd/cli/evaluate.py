@@ -5,8 +5,10 @@ from __future__ import annotations
 from absl import flags
 
 from jaxdd.cli.common import evaluation_flags, finish, one_argument
+from jaxdd.cli.speaking import awake
 
 flags.disclaim_key_flags()
+SPEAKS = True
 
 
 def define(values: flags.FlagValues) -> None:
@@ -51,9 +53,8 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
 
     jaxdd evaluate DIR_OR_FILE [--model='convnet(width=32)' --seeds=5 --data=NAME]
     """
-    from jaxdd import workflows
-
     path = one_argument(positional, "directory or distilled file")
+    _, workflows = awake()
     outcome = workflows.evaluate(
         path,
         model=values.model,
@@ -63,7 +64,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
         protocol=values.protocol,
         learning_rate=values.learning_rate,
         seed=values.seed,
-        full_data=values.full_data,
+        full_data=bool(values.full_data),
         target=values.transfer,
         fine_tuning=values.fine_tuning,
         labels_per_class=values.labels_per_class,

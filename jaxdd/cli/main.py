@@ -13,15 +13,19 @@ from typing import Any
 
 from absl import flags
 
+from jaxdd import _progress
 from jaxdd.cli import config as configs
-from jaxdd.cli import distill, evaluate, export, plan, show, stages
+from jaxdd.cli import distill, evaluate, export, plan, resume, show, stages
 from jaxdd.cli import list as list_
 from jaxdd.cli.printing import printing
+from jaxdd.cli.speaking import speaking
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 
-# Each has `define(flags)` and `run(flags, positional, command)`, whose docstring is its help.
+# Each has `define(flags)` and `run(flags, positional, command)`, whose docstring is its help; one that computes has
+# `SPEAKS = True` and says what goes on; one that knows its config by other words has `prepare(arguments)`.
 _COMMANDS: dict[str, ModuleType] = {
     "distill": distill,
+    "resume": resume,
     "plan": plan,
     "evaluate": evaluate,
     "show": show,
@@ -71,10 +75,22 @@ def _missing_platform() -> str | None:
     return missing_platform()
 
 
+class _ToStderr(logging.StreamHandler):
+    """To what standard error is when something is said: what moves on a terminal must know of it."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        del value
+
+
 def _warn_in_our_name() -> None:
     log = logging.getLogger("jaxdd")
     if not log.handlers:
-        handler = logging.StreamHandler()
+        handler = _ToStderr()
         handler.setFormatter(logging.Formatter("jaxdd: %(message)s"))
         log.addHandler(handler)
 
@@ -101,7 +117,11 @@ def _dispatch(arguments: list[str]) -> int:
     if any(arg in ("-h", "--help") for arg in rest):
         print(f"{chosen.run.__doc__}\n\n{values.get_help()}")
         return 0
-    chosen.run(values, configs.parse(values, name, rest), shlex.join(["jaxdd", *arguments]))
+    with speaking() if getattr(chosen, "SPEAKS", False) else contextlib.nullcontext():
+        with _progress.phase("starting"):
+            prepare = getattr(chosen, "prepare", lambda arguments: arguments)
+            positional = configs.parse(values, name, prepare(rest))
+        chosen.run(values, positional, shlex.join(["jaxdd", *arguments]))
     _advise()
     return 0
 

@@ -13,6 +13,7 @@ from absl import flags
 
 from jaxdd.cli import config as configs
 from jaxdd.cli.common import no_arguments, show
+from jaxdd.cli.speaking import awake
 from jaxdd.errors import JaxddError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from jaxdd import engine, workflows
 
 flags.disclaim_key_flags()
+SPEAKS = True
 _UNITS = {"": 0, "B": 0, "KIB": 1, "MIB": 2, "GIB": 3, "TIB": 4, "KB": 1, "MB": 2, "GB": 3, "TB": 4}
 
 
@@ -43,8 +45,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     if not values.config:
         raise JaxddError("--config is missing: jaxdd plan --config=kip.")
     budget = None if values.budget is None else parse_bytes(values.budget)
-    from jaxdd import workflows
-
+    _, workflows = awake()
     planned = workflows.plan(values.config.to_dict(), budget=budget)
     show(_tables(planned), to_stderr=values.json)
     print(planned.advice(), file=sys.stderr if values.json else sys.stdout)

@@ -1,7 +1,7 @@
 """The run: compile, shard, checkpoint, resume, log. Knows the `Method` contract and no method."""
 
 from jaxdd.engine.chunk import decoding
-from jaxdd.engine.execute import one_blas_thread
+from jaxdd.engine.execute import Callback, one_blas_thread
 from jaxdd.engine.execution import memory
 from jaxdd.engine.feed import draw
 from jaxdd.engine.parts import first_state
@@ -11,6 +11,7 @@ from jaxdd.engine.run import RunResult, run
 from jaxdd.engine.stages import foretold, provide, shape_of_product
 
 __all__ = [
+    "Callback",
     "Fit",
     "Plan",
     "RunResult",

@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd import _progress
 from jaxdd.engine.chunk import CHUNK_SECONDS, Program
 from jaxdd.engine.log import MetricsLog, progress_bar
 from jaxdd.engine.placement import replicated
-from jaxdd.engine.processes import gather, is_first, local, together
+from jaxdd.engine.processes import gather, is_first, local, on_first, together
 from jaxdd.engine.store import Best, Validate, opened
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.types import Metrics, State
@@ -52,6 +53,8 @@ class Executed(NamedTuple):
     resumed_from: int
     seconds: float
     best: tuple[Any, int, float] | None
+    step: int
+    """The last one."""
 
 
 def execute(
@@ -69,6 +72,8 @@ def execute(
     progress: bool,
     validate: Validate | None = None,
     callback: Callback | None = None,
+    on_begin: Callable[[], None] | None = None,
+    seconds: float | None = None,
     tensorboard: bool = False,
     recorders: Sequence[Recorder] = (),
 ) -> Executed:
@@ -78,6 +83,8 @@ def execute(
       steps: updates, of each part if the program has parts; they are counted through all groups of these.
       name: what the bar calls it.
       execution: how it is carried out, for the run's directory to remember.
+      on_begin: called in the first process once the directory is this run's.
+      seconds: after so many the next chunk is the last.
       recorders: where the states of some steps go.
 
     Raises:
@@ -94,10 +101,14 @@ def execute(
                 directory, identity, execution, resume=resume, every=checkpoint_seconds, keep_best=validate is not None
             )
         )
+        if on_begin is not None:
+            on_first(on_begin)
         everywhere = replicated(mesh)
         state, resumed_from = store.restore(supply.state, everywhere) or (None, 0)
         if resumed_from > total:
             raise JaxddError(f"{directory} is already at step {resumed_from}; ask for at least so many, not {total}.")
+        if resumed_from:
+            _progress.say(f"{name}{': ' if name else ''}resuming from step {resumed_from:,} of {total:,}")
         log = MetricsLog(directory, resumed_from=resumed_from, tensorboard=tensorboard)
         stack.callback(log.close)
         watch = _Watch(
@@ -111,7 +122,8 @@ def execute(
             best=Best(method, store.best, validate) if validate else None,
             recorders=recorders,
         )
-        began = time.perf_counter()
+        stack.enter_context(_progress.listening(None))  # the bar has the line
+        started = time.perf_counter()
         step, length = resumed_from, 1
         failure, begun = None, -1
 
@@ -136,7 +148,8 @@ def execute(
                 except Exception as error:
                     failure = error
             ready = supplied is not None or step == total
-            notice = _consult(_Notice(length, store.due(), stop[0] if stop else 0, failure is not None, ready))
+            over = seconds is not None and time.perf_counter() - started > seconds
+            notice = _consult(_Notice(length, store.due(), stop[0] if stop else 0, failure is not None, ready, over))
             if step == total or notice.due or notice.stop or notice.failed:
                 save()
             what = f"{name}: " if name else ""
@@ -151,6 +164,9 @@ def execute(
                 continue
             source, until = supplied
             last = min(step + notice.length, watch.next_event(step), until)
+            if notice.over:
+                total = last
+                watch = dataclasses.replace(watch, total=total)
             tick = time.perf_counter()
             with together():
                 state, reached, metrics, finite = chunk(state, np.int32(step), np.int32(last), keys, source)
@@ -169,12 +185,12 @@ def execute(
                 watch(step, state, metrics)
             except JaxddError as error:
                 failure = error
-        seconds = time.perf_counter() - began
+        spent = time.perf_counter() - started
         store.settle()
         best = watch.best.result(supply.state, everywhere) if watch.best else None
         if state is None:
             raise JaxddError(f"{directory} has no state of its last step.")  # not reached: it was restored
-        return Executed(local(state), log.rows, resumed_from, seconds, best)
+        return Executed(local(state), log.rows, resumed_from, spent, best, step)
 
 
 class _Notice(NamedTuple):
@@ -190,12 +206,19 @@ class _Notice(NamedTuple):
     """Whether any of them cannot go on."""
     ready: bool
     """Whether all of them have the next examples."""
+    over: bool
+    """Whether the time is; the first process says."""
 
 
 def _consult(mine: _Notice) -> _Notice:
     said = gather(mine)
     return _Notice(
-        int(said[0, 0]), bool(said[0, 1]), int(said[:, 2].max()), bool(said[:, 3].any()), bool(said[:, 4].all())
+        int(said[0, 0]),
+        bool(said[0, 1]),
+        int(said[:, 2].max()),
+        bool(said[:, 3].any()),
+        bool(said[:, 4].all()),
+        bool(said[0, 5]),
     )
 
 
@@ -222,16 +245,19 @@ class _Watch:
         return min(events)
 
     def __call__(self, step: int, state: State, metrics: Metrics) -> None:
+        told: dict[str, float] = {}
         if step % self.log_every == 0 or step == self.total:
-            values = {name: float(value) for name, value in metrics.items()}
+            told = values = {name: float(value) for name, value in metrics.items()}
             self.log.write(step, "train", values)
             if "gradient_norm" in values:
                 self._warn_where_nothing_is_learned(step)
             self.bar.set_postfix({"loss": f"{values['loss']:.4g}"} if "loss" in values else {})
-            if self.callback is not None:
-                self.callback(step, values, jax.tree.map(jnp.copy, local(state)))
         if self.best is not None and (step % self.validate_every == 0 or step == self.total):
-            self.log.write(step, "validation", self.best(step, state))
+            scores = self.best(step, state)
+            self.log.write(step, "validation", scores)
+            told = {**told, **{f"validation_{name}": value for name, value in scores.items()}}
+        if self.callback is not None and told:
+            self.callback(step, told, jax.tree.map(jnp.copy, local(state)))
         group, within = divmod(step - 1, self.steps)
         for recorder in self.recorders:
             recorder(group, within + 1, state)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from jaxdd import _progress
 from jaxdd._files import disk_errors, write_atomically
 from jaxdd.engine.processes import is_first, on_first
 from jaxdd.errors import JaxddError
@@ -74,10 +76,44 @@ def require_tensorboard() -> None:
         raise JaxddError("TensorBoard logs need tensorboardX: pip install 'jaxdd[tensorboard]'.")
 
 
-def progress_bar(steps: int, done: int, enabled: bool, name: str = ""):
-    """A bar that is quiet where the output is not a terminal, and a widget in a notebook."""
+def progress_bar(steps: int, done: int, enabled: bool, name: str = "") -> Any:
+    """A bar, which stays, and is a widget in a notebook; where there is no terminal lines for whoever listens."""
     from tqdm.auto import tqdm
 
+    listener = _progress.listener()
+    if enabled and listener is not None and not listener.draws:
+        return _Lines(steps, done, name, listener)
     return tqdm(
-        total=steps, initial=done, unit="step", desc=name or None, disable=None if enabled else True, leave=False
+        total=steps,
+        initial=done,
+        unit="step",
+        desc=name or None,
+        disable=None if enabled else True,
+        dynamic_ncols=True,
     )
+
+
+class _Lines:
+    """A line for every tenth of a run, as a bar is told of it."""
+
+    def __init__(self, steps: int, done: int, name: str, listener: _progress.Listener):
+        self._steps, self._first, self._done = steps, done, done
+        self._name, self._listener = f"{name}: " if name else "", listener
+        self._began, self._loss = time.perf_counter(), ""
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def set_postfix(self, values: Mapping[str, str]) -> None:
+        self._loss = "".join(f", {name} {value}" for name, value in values.items())
+
+    def update(self, done: int) -> None:
+        before, self._done = self._done, self._done + done
+        if self._done * 10 // self._steps > before * 10 // self._steps:
+            seconds = time.perf_counter() - self._began
+            left = seconds * (self._steps - self._done) / (self._done - self._first)
+            ends = f", {left:.0f} s left" if self._done < self._steps else f", {seconds:.1f} s"
+            self._listener.say(f"{self._name}step {self._done:,} of {self._steps:,}{self._loss}{ends}")

@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from jaxdd import _numbers
+from jaxdd import _numbers, _progress
 from jaxdd._files import expanded
 from jaxdd._jax import told_to_jax
 from jaxdd._numbers import jsonable, whole
@@ -74,6 +74,8 @@ def run(
     config: Mapping[str, Any] | None = None,
     validate: Validate | None = None,
     callback: Callback | None = None,
+    on_begin: Callable[[], None] | None = None,
+    seconds: float | None = None,
     log_every: int | None = None,
     validate_every: int | None = None,
     checkpoint_seconds: float = 30.0,
@@ -99,8 +101,11 @@ def run(
       validate: scores a synthetic set on held-out data, in the first process; the first entry decides which iterate is
         kept as the best. What it measures may differ from that of the run that is resumed if it says so, as a string
         `validate.measure`: the best is looked for anew from there.
-      callback: called as `callback(step, metrics, state)` at every logged step, in every process; its state outlives
-        the run.
+      callback: called as `callback(step, metrics, state)` at every logged or validated step, in every process; names of
+        validation begin with `validation_`. Its state outlives the run.
+      on_begin: called in the first process when `workdir` is this run's, before its first step.
+      seconds: a budget beside the steps: when so many have passed since the first step of this call, without
+        compilation, the run ends within about a second, whole, as if it had been asked for the steps that are done.
       log_every, validate_every: steps between; by default a hundredth and a tenth of all.
       checkpoint_seconds: at most so much work is lost by a kill.
       execution: how the machine goes about it; no part of what the run is. What is "auto" is, where a run is gone on
@@ -125,6 +130,8 @@ def run(
     settings = jsonable(config or {})
     if not checkpoint_seconds >= 0:
         raise JaxddError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}.")
+    if seconds is not None:
+        seconds = _numbers.positive(seconds, "seconds")
     if tensorboard:
         require_tensorboard()
     execution = with_precision(execution, precision)
@@ -146,6 +153,8 @@ def run(
     if contents:
         identity["stages"] = contents
     if groups_of(parts, steps, devices, directory) is not None:
+        if seconds is not None:
+            raise JaxddError("a run that is made of parts is whole when all are done: leave seconds out.")
         identity["parts"] = {"count": parts.count, "steps": steps}
     if directory is not None:
         on_first(lambda: check(directory, identity, resume=resume))
@@ -153,7 +162,8 @@ def run(
     execution = taken(job, execution)
     with _sparing(job, execution):
         # Whatever cannot be traced fails before a file is made.
-        program = job.compile(execution)
+        with _progress.phase("compiling"):
+            program = job.compile(execution)
         kept = products(program, parts, None if directory is None else directory / "parts")
         total = steps if program.groups is None else program.groups.total
         done: Executed = execute(
@@ -169,13 +179,15 @@ def run(
             progress=progress,
             validate=validate,
             callback=callback,
+            on_begin=on_begin,
+            seconds=seconds,
             tensorboard=tensorboard,
             recorders=[] if kept is None else [kept],
         )
     return RunResult(
         product=product_of(program, parts, done, kept, data),
         state=done.state,
-        step=steps,
+        step=done.step if program.groups is None else steps,
         history=done.history,
         resumed_from=done.resumed_from,
         seconds=done.seconds,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxdd import _progress
 from jaxdd._files import digest_of_facts, set_aside
 from jaxdd._jax import told_to_jax
 from jaxdd.engine import cache
@@ -206,7 +207,8 @@ def _make(
     parts = stage.parts_for(Spec.of(data))
     job = Job(stage.recipe, data, parts, stage.steps, how.seed, how.devices, directory)
     execution = taken(job, Execution(precision=how.precision))
-    program = job.compile(execution)
+    with _progress.phase(f"{stage.name}: compiling"):
+        program = job.compile(execution)
     groups = program.groups
     kept = products(program, parts, directory / cache.PARTS)
     recorders = [rows for rows in (_recorder(stage, program, directory), kept) if rows is not None]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd import inner
+from jaxdd import _progress, inner
 from jaxdd._files import cache_folder, digest_of_facts, expanded, write_atomically
 from jaxdd._jax import key_of
 from jaxdd._version import __version__
@@ -173,15 +173,16 @@ def teach(
     """
     check_in_memory(train.images, "a teacher's labels")
     protocol = protocols.get(protocol)
-    trained = fit(
-        network,
-        train.images[None],
-        train.labels.values[None],
-        protocol,
-        np.array(protocol.learning_rates[:1]),
-        key[None],
-        label_convention="hard",
-    )
+    with _progress.phase("its teacher"):
+        trained = fit(
+            network,
+            train.images[None],
+            train.labels.values[None],
+            protocol,
+            np.array(protocol.learning_rates[:1]),
+            key[None],
+            label_convention="hard",
+        )
     theta, stats, _ = jax.tree.map(lambda leaf: leaf[0], trained)
     return jax.jit(lambda images: jax.nn.softmax(network.apply(theta, images, stats)[0]))
 
@@ -246,7 +247,8 @@ def full_data_reference(
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(path.read_text())["score"]
         return Score(**{**stored, "accuracies": tuple(stored["accuracies"]), "selection": (), "kernel_accuracies": ()})
-    score = compute()
+    with _progress.phase("training on all real data, once"):
+        score = compute()
     with contextlib.suppress(JaxddError):
         write_atomically(path, json.dumps({"score": dataclasses.asdict(score), "of": facts}, indent=2) + "\n")
     return score

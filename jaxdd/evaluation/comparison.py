@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdd import _progress
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.baselines import herded, in_regime, own_teacher, random_real, teach
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
@@ -138,11 +139,13 @@ def compare(
             teacher = own_teacher(distilled) or teach(network, train, key=key_teacher)
         return [random_real(k, train, per_class, like=like, predictor=predictor, teacher=teacher) for k in keys]
 
-    rows = [row("distilled", [distilled])]
+    with _progress.phase("evaluating distilled"):
+        rows = [row("distilled", [distilled])]
     for name, regime, obstacle in possible.baselines:
         if obstacle is None:
             try:
-                rows.append(row(name, sets_of(name, regime)))
+                with _progress.phase(f"evaluating {name}"):
+                    rows.append(row(name, sets_of(name, regime)))
                 continue
             except JaxddError as error:  # what no shape tells: a solve that fails
                 obstacle = str(error).rstrip(".")

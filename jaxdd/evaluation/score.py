@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd import _progress
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import accuracy, feature_regression
 from jaxdd.evaluation.arrays import check_has_classes, every
@@ -106,7 +107,8 @@ def evaluate(
         """Accuracies `(len(keys),)`, a batch of networks after the other."""
         per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
         accuracies = []
-        for start in range(0, len(keys), per_batch):
+        starts = range(0, len(keys), per_batch)
+        for start in _progress.counted("network" if per_batch == 1 else "batch of networks", starts):
             # A last incomplete batch is filled up, so that every batch runs the same program.
             members = np.minimum(np.arange(start, start + per_batch), len(keys) - 1)
             rates, chosen = np.full(per_batch, rate), members % len(sets)
@@ -138,7 +140,10 @@ def evaluate(
     if len(rates) > 1 and held_out is not None:
         some = every(math.ceil(len(held_out.labels) / SELECTION_EXAMPLES), held_out)
         keys = jax.random.split(key_selection, protocol.selection_networks)
-        means = [float(measure(rate, keys, some).mean()) for rate in rates]
+        means = []
+        for rate in rates:
+            with _progress.phase(f"choosing the rate, {rate:g}"):
+                means.append(float(measure(rate, keys, some).mean()))
         best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))
     accuracies = measure(best, jax.random.split(key_measured, num_networks), test, predictor)
     return Score(

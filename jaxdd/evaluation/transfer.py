@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd import _progress
 from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import accuracy, few_at_a_time
@@ -139,16 +140,19 @@ def pretrain(
                 label_convention="features",
                 sets=members[rows],
             )
-            for rows in _side_by_side(num_networks)
+            for rows in _progress.counted("network", _side_by_side(num_networks))
         ]
         return _joined([NetworkState(each.theta, each.stats) for each in found])
 
     bits = 32 * (distilled.images.size + distilled.labels.size)
     facts = {"num_images": count, "protocol": protocol.name}
-    ours = trained([(jnp.asarray(distilled.images), jnp.asarray(distilled.labels))])
+    with _progress.phase("pretraining on distilled"):
+        ours = trained([(jnp.asarray(distilled.images), jnp.asarray(distilled.labels))])
+    with _progress.phase("pretraining on random real"):
+        theirs = trained(random)
     rows = [
         Pretrained("distilled", network, ours, num_bits=distilled.num_bits or bits, **facts),
-        Pretrained("random real", network, trained(random), num_bits=bits, **facts),
+        Pretrained("random real", network, theirs, num_bits=bits, **facts),
         Pretrained("random initialisation", network, NetworkState(*jax.lax.map(network.init, keys))),
     ]
     if encoder is not None:
@@ -229,14 +233,15 @@ def transfer(
     for group in pretrained:
         count = len(jax.tree.leaves(group.states)[0])
         states = [jax.tree.map(lambda leaf, i=i: leaf[i], group.states) for i in range(count)]
-        probes = []
-        for state in states:
-            seen = features(group.network, state, Examples(train.images, train.labels.values))
-            found = linear_probe(seen, labels, features(group.network, state, test), np.asarray(test.labels), classes)
-            probes.append(found)
-        tuned: tuple[float, ...] = ()
-        if protocol is not None:
-            tuned = tuple(float(a) for a in _fine_tuned(group, train, test, protocol, key))
+        probes, tuned = [], ()
+        with _progress.phase(f"evaluating {group.name}"):
+            for state in _progress.counted("probe", states):
+                seen = features(group.network, state, Examples(train.images, train.labels.values))
+                test_seen = features(group.network, state, test)
+                probes.append(linear_probe(seen, labels, test_seen, np.asarray(test.labels), classes))
+            if protocol is not None:
+                with _progress.phase("fine-tuning"):
+                    tuned = tuple(float(a) for a in _fine_tuned(group, train, test, protocol, key))
         rows.append(
             TransferRow(
                 group.name,

@@ -28,6 +28,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "method": {},
     "run": {
         "steps": 1000,
+        "seconds": None,
         "log_every": None,
         "validate": "auto",
         "validate_every": None,
@@ -50,6 +51,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       config: sections `seed`, `data`, `method`, `run`, `execution`, `evaluation`, each of which but `method` may be
         absent. `execution` has the fields of `types.Execution`: how this machine goes about it, no part of what a run
         is. What it once was in `method` and `run` is taken from there with a DeprecationWarning.
+        `run.steps` are all updates; `run.seconds`, if it is not None, ends the run after so many seconds of them.
         `run.validate` says how iterates are scored on held-out data: "auto" (by the kernel in closed form, where the
         method has one), "network" (by one network trained on the iterate) or "none".
 
@@ -75,6 +77,8 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(full["data"]["stream"], bool):
         raise JaxddError(f"config.data.stream must be True or False, got {full['data']['stream']!r}.")
     Execution.of(full["execution"])
+    if full["run"]["seconds"] is not None:
+        _numbers.positive(full["run"]["seconds"], "config.run.seconds")
     if full["run"]["validate"] not in VALIDATIONS:
         raise unknown("config.run.validate", full["run"]["validate"], VALIDATIONS)
     if "name" not in full["method"]:

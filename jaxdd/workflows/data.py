@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxdd import data, engine, methods
+from jaxdd import _progress, data, engine, methods
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, HostArray, Method, RealData, Recipe
 
@@ -40,15 +40,16 @@ class Real:
         cls, name: str, transform: data.Transform | Mapping[str, Any], *, validation: float, seed: int, stream: bool
     ) -> Real:
         """Load a data set, and fit its transform if it is given as the section `data` of a config."""
-        dataset = data.load(name, validation=validation, seed=seed, stream=stream)
-        with _fitting(name):
-            if isinstance(transform, Mapping):
-                transform = _fitted(transform, dataset)
-            stored, decode = data.compact_data(dataset.train, transform, dataset.num_classes)
-            held_out, test = (
-                data.real_data(split, transform, dataset.num_classes) if len(split) else None
-                for split in (dataset.validation, dataset.test)
-            )
+        with _progress.phase(f"reading {name}"):
+            dataset = data.load(name, validation=validation, seed=seed, stream=stream)
+            with _fitting(name):
+                if isinstance(transform, Mapping):
+                    transform = _fitted(transform, dataset)
+                stored, decode = data.compact_data(dataset.train, transform, dataset.num_classes)
+                held_out, test = (
+                    data.real_data(split, transform, dataset.num_classes) if len(split) else None
+                    for split in (dataset.validation, dataset.test)
+                )
         assert test is not None  # only the validation split may be empty
         return cls(dataset, transform, stored, decode, held_out, test)
 

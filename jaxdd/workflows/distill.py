@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 import jaxdd
-from jaxdd import engine, evaluation, methods, report
+from jaxdd import _progress, engine, evaluation, methods, report
 from jaxdd._files import expanded, write_atomically
 from jaxdd._jax import key_of
 from jaxdd._numbers import whole
@@ -24,7 +24,7 @@ from jaxdd.data.sources import located
 from jaxdd.errors import JaxddError, RunInterrupted, printable, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
-from jaxdd.workflows import products, transfer
+from jaxdd.workflows import again, hooks, products, transfer
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
@@ -76,6 +76,7 @@ def distill(
     evaluate: str = "quick",
     full_data: bool = False,
     tensorboard: bool = False,
+    callback: engine.Callback | str | None = None,
     command: str = "",
 ) -> Outcome:
     """Distil, evaluate and report, as a config says.
@@ -91,6 +92,7 @@ def distill(
         "full" (the config's model and protocol). The model is by default the one the method trains.
       full_data: also measure networks trained on all real data.
       tensorboard: also write TensorBoard files.
+      callback: as of `engine.run`, or where it is, `package.module:function`: for W&B and others.
       command: shown in the report.
 
     Raises:
@@ -98,8 +100,11 @@ def distill(
       RunInterrupted: after a signal; what was done is saved.
     """
     task = _check(config, expanded(workdir), level=evaluate, full_data=full_data)
+    hook = hooks.named(callback) if isinstance(callback, str) else callback
     loaded = _load(task)
-    done = _run(task, loaded, resume=resume, tensorboard=tensorboard)
+    asked = {"evaluate": evaluate, "full_data": full_data, "tensorboard": tensorboard}
+    asked |= {"callback": callback} if isinstance(callback, str) else {}
+    done = _run(task, loaded, resume=resume, callback=hook, asked=asked)
     dataset, result = _write(task, loaded, done)
     scores, rows = _measure(task, loaded.real, dataset)
     outcome = Outcome(
@@ -107,7 +112,8 @@ def distill(
     )
     if engine.is_first():
         write_atomically(task.workdir / RESULTS, json.dumps(outcome.as_dict(), indent=2) + "\n")
-        report.write_report(task.workdir, dataset, history=done.history, **outcome.as_dict())
+        with _progress.phase("writing the report"):
+            report.write_report(task.workdir, dataset, history=done.history, **outcome.as_dict())
     return outcome
 
 
@@ -145,7 +151,7 @@ def _check_workdir(workdir: pathlib.Path, name: str) -> None:
       JaxddError: for files that are not of a run, or a run of another revision of this method.
     """
     if not (workdir / "run.json").exists():
-        for file in (FILE, RESULTS, "README.md", "report.html", "images.png"):
+        for file in (FILE, RESULTS, again.FILE, "README.md", "report.html", "images.png"):
             if (workdir / file).exists():
                 raise JaxddError(f"{workdir} holds {file} but no run of jaxdd; choose an empty directory.")
         return
@@ -167,6 +173,11 @@ def _load(task: _Task) -> _Loaded:
     """Data and method, once everything that is asked of the run is known to be possible."""
     real = Real.of_config(task.config["data"])
     real.check_full_data(task.full_data)
+    with _progress.phase("checking"):
+        return _checked(task, real)
+
+
+def _checked(task: _Task, real: Real) -> _Loaded:
     method = real.method(task.method, task.hyper)
     product = engine.shape_of_product(method, real.stored)
     predictor = products.predictor(product, real.dataset)
@@ -208,7 +219,9 @@ def _foretell(
             _LOG.warning("%s will not be measured: %s.", baseline.name, baseline.obstacle)
 
 
-def _run(task: _Task, loaded: _Loaded, *, resume: bool, tensorboard: bool) -> engine.RunResult:
+def _run(
+    task: _Task, loaded: _Loaded, *, resume: bool, callback: engine.Callback | None, asked: dict[str, Any]
+) -> engine.RunResult:
     settings = {field: value for field, value in task.config["run"].items() if field != "validate"}
     return engine.run(
         loaded.method,
@@ -220,7 +233,9 @@ def _run(task: _Task, loaded: _Loaded, *, resume: bool, tensorboard: bool) -> en
         # The data's content is part of every run's identity, wherever it lies; how a run is validated is none of it.
         config={"data": told(task.config["data"]), **_identity(task)},
         validate=loaded.curve,
-        tensorboard=tensorboard,
+        callback=callback,
+        on_begin=lambda: again.write(task.workdir, task.config, asked),
+        tensorboard=asked["tensorboard"],
         **settings,
     )
 

@@ -68,6 +68,36 @@ def finished(tiny, tmp_path_factory):
     return workdir
 
 
+def test_a_run_goes_on_by_its_directory(tiny, tmp_path, capsys):
+    method = [f"--config={tiny / 'means.py'}", "--evaluate=none", "--json"]
+    assert main(["distill", *method, f"--workdir={tmp_path / 'whole'}", "--config.run.steps=30"]) == 0
+    run = tmp_path / "run"
+    assert main(["distill", *method, f"--workdir={run}"]) == 0
+    capsys.readouterr()
+    assert main(["resume", str(run), "--json", "--config.run.steps=30"]) == 0
+    result = result_of(capsys)
+    assert result["resumed_from"] == 20 and result["steps"] == 30 and "accuracy_mean" not in result
+    files = [folder / workflows.FILE for folder in (run, tmp_path / "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert main(["resume", str(run), "--evaluate=quick", "--config.evaluation.networks=1", "--json"]) == 0
+    assert result_of(capsys)["networks"] == 1
+    # What a run has left of its config is a config.
+    for name in ("command.json", "results.json"):
+        again = tmp_path / f"from {name}"
+        assert main(["distill", f"--config={run / name}", f"--workdir={again}", "--evaluate=none"]) == 0
+        assert (again / workflows.FILE).read_bytes() == files[0].read_bytes()
+    capsys.readouterr()
+    for line, sentence in (
+        (["resume"], "exactly one directory of a run"),
+        (["resume", str(tmp_path)], "no run of jaxdd has begun there"),
+        (["resume", str(run), "--config=kip"], "the run has its config and its directory"),
+        (["resume", str(run), "--config.method.rate=0.5"], "config.method.rate is"),
+        (["distill", f"--config={run / 'run.json'}", f"--workdir={tmp_path / 'x'}"], "holds no config"),
+    ):
+        assert main(line) == 2
+        assert sentence in capsys.readouterr().err
+
+
 def result_of(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
@@ -266,7 +296,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(case, finished, tiny, tmp_
         line = [argument.replace(word, str(place)) for argument in line]
     assert main(line) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("jaxdd: ") and captured.err.count("\n") == 1, captured.err
+    *told, said = captured.err.splitlines()  # before it at most what was done
+    assert said.startswith("jaxdd: ") and not any("jaxdd" in line for line in told), captured.err
     assert message in captured.err and "Traceback" not in captured.err
     assert captured.out == ""
     if case != "diverges":  # that one has saved its last good state

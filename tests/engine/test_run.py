@@ -133,6 +133,28 @@ def test_callback_sees_states_that_outlive_the_run(data):
     assert_same(seen[-1][2], result.state)
 
 
+def test_callback_sees_validation_too(data):
+    seen = []
+    options = {"validate": score, "validate_every": 10, "log_every": 25}
+    run(class_means(), data, callback=lambda step, metrics, state: seen.append((step, metrics)), **options)
+    assert [(step, sorted(metrics)) for step, metrics in seen] == [
+        (10, ["validation_score"]),
+        (20, ["validation_score"]),
+        (25, ["loss", "validation_score"]),
+    ]
+
+
+def test_a_budget_of_seconds_ends_a_run_whole(data, tmp_path):
+    begun = []
+    options = {"workdir": tmp_path / "part", "resume": True, "validate": score, "log_every": 5}
+    part = run(class_means(), data, seconds=1e-9, on_begin=lambda: begun.append(True), **options)
+    assert 0 < part.step < 25 and begun == [True]
+    assert [row["step"] for row in part.history] == [part.step] * 2  # logged and validated, as a last step is
+    assert_same(part.state, run(class_means(), data, steps=part.step).state)
+    assert run(class_means(), data, seconds=1e-9, **options).step > part.step
+    assert_same(run(class_means(), data, seconds=600, **options).state, run(class_means(), data).state)
+
+
 def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(data, tmp_path):
     run(class_means(), data, workdir=tmp_path / "whole", validate=score, validate_every=10)
     run(class_means(), data, workdir=tmp_path / "part", validate=score, validate_every=10, steps=12)

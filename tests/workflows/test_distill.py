@@ -12,6 +12,7 @@ import toys
 from jaxdd import workflows
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
+from jaxdd.workflows import again
 
 
 def test_plain_dicts_in_and_out(config, tmp_path):
@@ -88,6 +89,51 @@ def test_a_directory_of_another_config_is_refused_with_the_difference(config, tm
             workflows.distill(config(**changed), tmp_path, resume=resume, evaluate="none")
         assert sentence in str(caught.value)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_what_was_asked_for_lies_beside_the_run(config, tmp_path):
+    asked = {"evaluate": "none", "callback": "toys:note"}
+    given = config(run={"steps": 4})
+    toys.NOTED.clear()
+    workflows.distill(given, tmp_path / "run", **asked)
+    assert [step for step, *_ in toys.NOTED] == [1, 2, 3, 4] and "loss" in toys.NOTED[0][1]
+    found = again.read(tmp_path / "run")
+    assert found.options == {"full_data": False, "tensorboard": False, **asked}
+    assert found.config == workflows.complete(found.config) and found.config["run"]["steps"] == 4
+    with pytest.raises(JaxddError, match=r"seed is 0 there and 1 here"):
+        workflows.distill({**given, "seed": 1}, tmp_path / "run", resume=True, evaluate="none")
+    assert again.read(tmp_path / "run") == found  # what was refused is not asked for
+    (tmp_path / "run" / again.FILE).write_text("{")
+    with pytest.raises(JaxddError, match=r"command\.json is damaged; give the whole command"):
+        again.read(tmp_path / "run")
+    with pytest.raises(JaxddError, match=r"holds no command\.json"):
+        again.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("note", "must be package.module:function"),
+        ("toys:nothing", "has no 'nothing'"),
+        ("toys:NOTED", "is a list, not a function"),
+        (
+            "toys:stumble",
+            r"--callback=toys:stumble failed, .*toys\.py:\d+: ValueError: at step 1; stopped at step 1 of 6",
+        ),
+    ],
+)
+def test_a_callback_that_cannot_be_called_is_said(name, sentence, config, tmp_path):
+    with pytest.raises(JaxddError, match=sentence):
+        workflows.distill(config(), tmp_path / "run", evaluate="none", callback=name)
+
+
+def test_a_run_ends_with_its_seconds(config, tmp_path):
+    outcome = workflows.distill(config(run={"steps": 10**6, "seconds": 0.01}), tmp_path / "run", evaluate="none")
+    assert 0 < outcome.result["steps"] < 10**6
+    assert DistilledDataset.read(outcome.path).header["config"]["steps"] == outcome.result["steps"]
+    for seconds in (0, -1, "1", True):
+        with pytest.raises(JaxddError, match=r"config\.run\.seconds must be a number above 0"):
+            workflows.complete(config(run={"seconds": seconds}))
 
 
 def test_without_validation_data(config, tmp_path):
