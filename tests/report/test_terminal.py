@@ -23,6 +23,23 @@ def test_comparison_leaves_out_empty_columns():
     assert "network accuracy" not in text and "trained" not in text
 
 
+def test_a_narrow_terminal_has_the_rest_beneath():
+    rates = {"distilled": 0.01, "random real, hard labels": 0.03, "herding": 0.01}
+    rows = [
+        {"name": name, "accuracy_mean": 0.9, "accuracy_std": 0.01, "num_images": 10, "bits": 250_920, "label_regime": "hard",
+         "networks": 3, "model": "convnet(width=16)", "protocol": "dc", "learning_rate": rate}
+        for name, rate in rates.items()
+    ]  # fmt: skip
+    wide, usual, narrow = (printed(comparison_table(rows, "idc"), width) for width in (160, 80, 40))
+    assert "trained" in wide.splitlines()[2] and ":" not in wide
+    assert "trained of distilled, herding: 3 × convnet(width=16), dc, rate 0.01" in usual and "250,920" in usual
+    assert "labels: hard" in narrow and "bits: 250,920" in narrow
+    for text, width in ((wide, 160), (usual, 80), (narrow, 40)):
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= width
+        assert sum("90.0 ± 1.0 %" in line for line in lines) == 3  # no cell is folded
+
+
 def test_describe_tells_everything(make, provenance):
     text = printed(describe(make(2, **provenance)))
     for expected in ("20, each 28 × 28 × 1", "float32 (20, 28, 28, 1)", "float32 (20, 10)", "centred", "standardize",
