@@ -22,7 +22,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Compariso
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonTable:
-    """A comparison that rich prints at any width: what a narrow terminal has no columns for stands beneath, in words."""
+    """A comparison that rich prints at any width: what a narrow terminal has no room for stands beneath, in words."""
 
     content: Comparison
     title: str

@@ -26,8 +26,8 @@ def test_comparison_leaves_out_empty_columns():
 def test_a_narrow_terminal_has_the_rest_beneath():
     rates = {"distilled": 0.01, "random real, hard labels": 0.03, "herding": 0.01}
     rows = [
-        {"name": name, "accuracy_mean": 0.9, "accuracy_std": 0.01, "num_images": 10, "bits": 250_920, "label_regime": "hard",
-         "networks": 3, "model": "convnet(width=16)", "protocol": "dc", "learning_rate": rate}
+        {"name": name, "accuracy_mean": 0.9, "accuracy_std": 0.01, "num_images": 10, "bits": 250_920, "networks": 3,
+         "label_regime": "hard", "model": "convnet(width=16)", "protocol": "dc", "learning_rate": rate}
         for name, rate in rates.items()
     ]  # fmt: skip
     wide, usual, narrow = (printed(comparison_table(rows, "idc"), width) for width in (160, 80, 40))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toys
 
-from jaxdd import workflows
+from jaxdd import _progress, workflows
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.workflows import again
@@ -35,6 +35,47 @@ def test_plain_dicts_in_and_out(config, tmp_path):
     assert "path" not in DistilledDataset.read(outcome.path).header["data"]  # it was found by its name
     assert outcome.result["kernel_accuracy"] == outcome.rows[0]["kernel_accuracy"] > 0.2
     assert outcome.result["best_validation_kernel_accuracy"] > 0.2
+
+
+class Told:
+    """A listener that remembers."""
+
+    draws = False
+
+    def __init__(self):
+        self.lines, self.open = [], []
+
+    def begin(self, what):
+        self.open.append(what)
+        self.lines.append(": ".join(self.open))
+
+    def end(self, done):
+        assert done
+        self.open.pop()
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def test_what_goes_on_is_said(config, tmp_path):
+    for steps in (4, 6):
+        told = Told()
+        with _progress.listening(told):
+            workflows.distill(
+                config(run={"steps": steps}), tmp_path, resume=True, evaluate="none" if steps == 4 else "quick"
+            )
+        assert not told.open
+    resumed, *of_steps = [line for line in told.lines if " of 6" in line]
+    assert resumed == "resuming from step 4 of 6"
+    assert [line.partition(",")[0] for line in of_steps] == ["step 5 of 6", "step 6 of 6"] and "loss" in of_steps[-1]
+    rest = [line for line in told.lines if " of 6" not in line]
+    assert rest[:3] == ["reading floats", "checking", "compiling"] and rest[-1] == "writing the report"
+    assert rest[3:6] == [
+        "evaluating distilled",
+        "evaluating distilled: choosing the rate, 0.0003",
+        "evaluating distilled: choosing the rate, 0.0003: network 1 of 2",
+    ]
+    assert {"evaluating random real, hard labels", "evaluating herding: network 1 of 1"} < set(rest)
 
 
 def test_resume_may_ask_for_more_steps_and_starts_fresh_in_an_empty_directory(config, tmp_path):
