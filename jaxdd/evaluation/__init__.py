@@ -5,7 +5,7 @@ from jaxdd.evaluation.comparison import Row, compare
 from jaxdd.evaluation.confusion import Confusion
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.measurable import Baseline, Measurable, measurable
-from jaxdd.evaluation.score import Score, evaluate
+from jaxdd.evaluation.score import Score, evaluate, selection_examples
 from jaxdd.evaluation.transfer import (
     Pretrained,
     TransferRow,
@@ -40,6 +40,7 @@ __all__ = [
     "pretrain",
     "protocols",
     "random_real",
+    "selection_examples",
     "transfer",
     "verify",
 ]

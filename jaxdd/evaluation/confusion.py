@@ -56,10 +56,15 @@ class Confusion:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: `accuracy`, None where there are no test images, and `confusion`, the matrix; of more than
-        `MATRIX_CLASSES` classes instead of that `confused`, as many pairs, the commonest first."""
+        `MATRIX_CLASSES` classes instead of that `confused`, as many pairs, the commonest first: a class, what it was
+        taken for, and the share of its images."""
         shares = [None if np.isnan(share) else float(share) for share in self.accuracy]
         if len(shares) <= MATRIX_CLASSES:
             return {"accuracy": shares, "confusion": self.matrix.tolist()}
         wrong = self.pairs[self.pairs[:, 0] != self.pairs[:, 1]]
         commonest = np.argsort(-wrong[:, 2], kind="stable")[:MATRIX_CLASSES]
-        return {"accuracy": shares, "confused": wrong[commonest].tolist()}
+        told = [
+            [true, taken, count / (self.networks * int(self.test_images[true]))]
+            for true, taken, count in wrong[commonest].tolist()
+        ]
+        return {"accuracy": shares, "confused": told}

@@ -141,7 +141,7 @@ def evaluate(
     rates = protocol.learning_rates
     best, selection = rates[0], ()
     if len(rates) > 1 and held_out is not None:
-        some = every(math.ceil(len(held_out.labels) / SELECTION_EXAMPLES), held_out)
+        some = selection_examples(held_out)
         keys = jax.random.split(key_selection, protocol.selection_networks)
         means = [float(share_right(measure(rate, keys, some), some).mean()) for rate in rates]
         best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))
@@ -158,6 +158,11 @@ def evaluate(
         confusion=Confusion.of(test.labels, predicted, num_classes),
         kernel_confusion=None if by_kernel is None else Confusion.of(test.labels, by_kernel, num_classes),
     )
+
+
+def selection_examples(held_out: Examples) -> Examples:
+    """Evenly spaced ones of held-out data, at most 2,000: what a choice is made on."""
+    return every(math.ceil(len(held_out.labels) / SELECTION_EXAMPLES), held_out)
 
 
 def _check(sets: list[Distilled], validation: Examples | None, test: Examples, num_networks: int) -> None:

@@ -23,8 +23,8 @@ from jaxdd._numbers import whole
 from jaxdd.data.sources import located
 from jaxdd.errors import JaxddError, RunInterrupted, printable, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
-from jaxdd.workflows import products, transfer
+from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe, Spec, parts_of
+from jaxdd.workflows import beside, products, transfer
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
@@ -107,7 +107,14 @@ def distill(
     )
     if engine.is_first():
         write_atomically(task.workdir / RESULTS, json.dumps(outcome.as_dict(), indent=2) + "\n")
-        report.write_report(task.workdir, dataset, history=done.history, **outcome.as_dict())
+        report.write_report(
+            task.workdir,
+            dataset,
+            history=done.history,
+            **outcome.as_dict(),
+            real=beside.real_images(loaded.real),
+            growth=beside.growth(dataset, done.snapshots),
+        )
     return outcome
 
 
@@ -145,7 +152,7 @@ def _check_workdir(workdir: pathlib.Path, name: str) -> None:
       JaxddError: for files that are not of a run, or a run of another revision of this method.
     """
     if not (workdir / "run.json").exists():
-        for file in (FILE, RESULTS, "README.md", "report.html", "images.png"):
+        for file in (FILE, RESULTS, *report.FILES):
             if (workdir / file).exists():
                 raise JaxddError(f"{workdir} holds {file} but no run of jaxdd; choose an empty directory.")
         return
@@ -186,6 +193,7 @@ def _load(task: _Task) -> _Loaded:
         model=task.config["evaluation"]["model"],
         dataset=real.dataset,
         key=jax.random.fold_in(key_of(task.config["seed"]), _VALIDATION_STREAM),
+        networks=task.model is not None and parts_of(method, Spec.of(real.stored)).join is None,
     )
     return _Loaded(real, method, curve)
 
@@ -210,6 +218,8 @@ def _foretell(
 
 def _run(task: _Task, loaded: _Loaded, *, resume: bool, tensorboard: bool) -> engine.RunResult:
     settings = {field: value for field, value in task.config["run"].items() if field != "validate"}
+    if settings["validate_every"] is None and loaded.curve is not None:
+        settings["validate_every"] = loaded.curve.every(whole(settings["steps"], "steps"))
     return engine.run(
         loaded.method,
         loaded.real.stored,
@@ -220,6 +230,7 @@ def _run(task: _Task, loaded: _Loaded, *, resume: bool, tensorboard: bool) -> en
         # The data's content is part of every run's identity, wherever it lies; how a run is validated is none of it.
         config={"data": told(task.config["data"]), **_identity(task)},
         validate=loaded.curve,
+        snapshots=beside.snapshot(loaded.real),
         tensorboard=tensorboard,
         **settings,
     )
