@@ -33,12 +33,14 @@ Callback = Callable[[int, Mapping[str, float], State], None]
 
 
 class Recorder(Protocol):
-    """Where a stage's rows go."""
+    """Where rows of a stage, or snapshots of a run, go."""
 
-    every: int
+    def after(self, step: int) -> int:
+        """The next step of a part, after `step`, of which there is something to write down."""
+        ...
 
     def __call__(self, group: int, step: int, state: State) -> None:
-        """Write down the rows of a step of a group of parts, if there are any."""
+        """Write down what there is of a step of a group of parts, if there is anything."""
 
     def flush(self) -> None:
         """Until what was written is on disk."""
@@ -241,7 +243,7 @@ class _Watch:
         looked_at = (self.log_every, self.steps, *(() if self.best is None else (self.validate_every,)))
         events = [(step // every + 1) * every for every in looked_at]
         group, within = divmod(step, self.steps)
-        events += [group * self.steps + (within // recorder.every + 1) * recorder.every for recorder in self.recorders]
+        events += [group * self.steps + recorder.after(within) for recorder in self.recorders]
         return min(events)
 
     def __call__(self, step: int, state: State, metrics: Metrics) -> None:

@@ -47,7 +47,7 @@ class Rows:
         mesh: jax.sharding.Mesh,
         block: int | None = None,
     ):
-        self.every, self._first = every, first
+        self._every, self._first = every, first
         self._groups, self._of_part = groups, groups.steps // every + first
         self._write = (lambda function: function()) if folder is None else on_first
         together = jax.vmap(of) if stacked else lambda state: jax.tree.map(lambda leaf: leaf[None], of(state))
@@ -63,12 +63,16 @@ class Rows:
         self._folder = folder
         self._arrays: Sequence[np.ndarray] | None = None
 
+    def after(self, step: int) -> int:
+        """The next step of a part that is a multiple of `every`."""
+        return (step // self._every + 1) * self._every
+
     def __call__(self, group: int, step: int, state: State) -> None:
         """Write down the rows of a group's state after so many steps, if there is one of this step."""
-        if step % self.every or (step == 0 and not self._first):
+        if step % self._every or (step == 0 and not self._first):
             return
         rows = list(leaves_by_path(local(self._rows(state))).values())
-        index = step // self.every - (not self._first)
+        index = step // self._every - (not self._first)
 
         def write() -> None:
             for array, leaf in zip(self._opened(), rows, strict=True):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxdd import _numbers, _progress
 from jaxdd._files import expanded
@@ -23,6 +25,7 @@ from jaxdd.engine.feed import fingerprint
 from jaxdd.engine.joined import execution_of, groups_of, product_of, products
 from jaxdd.engine.log import require_tensorboard
 from jaxdd.engine.processes import OutOfMemory, on_first
+from jaxdd.engine.snapshots import Snapshots
 from jaxdd.engine.stages import How, provided
 from jaxdd.engine.store import Validate
 from jaxdd.errors import JaxddError
@@ -44,6 +47,7 @@ class RunResult:
       devices: how many devices shared the work.
       best: the synthetic set that was best on validation, its step and score; None without `validate`.
       execution: what that of the run came to.
+      snapshots: what `run(snapshots=)` took, by step; in the first process.
     """
 
     product: Any
@@ -56,6 +60,7 @@ class RunResult:
     devices: int
     best: tuple[Any, int, float] | None = None
     execution: Execution = UNNAMED
+    snapshots: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def distilled(self) -> Any:
@@ -76,6 +81,7 @@ def run(
     callback: Callback | None = None,
     on_begin: Callable[[], None] | None = None,
     seconds: float | None = None,
+    snapshots: Callable[[Any], ArrayLike] | None = None,
     log_every: int | None = None,
     validate_every: int | None = None,
     checkpoint_seconds: float = 30.0,
@@ -106,6 +112,8 @@ def run(
       on_begin: called in the first process when `workdir` is this run's, before its first step.
       seconds: a budget beside the steps: when so many have passed since the first step of this call, without
         compilation, the run ends within about a second, whole, as if it had been asked for the steps that are done.
+      snapshots: an array from the product, taken at a few steps, see `snapshot_steps`, in the first process; of the
+        first part where the run has parts. They are in `workdir/snapshots.safetensors`, and cost no copy of the state.
       log_every, validate_every: steps between; by default a hundredth and a tenth of all.
       checkpoint_seconds: at most so much work is lost by a kill.
       execution: how the machine goes about it; no part of what the run is. What is "auto" is, where a run is gone on
@@ -166,6 +174,7 @@ def run(
             program = job.compile(execution)
         kept = products(program, parts, None if directory is None else directory / "parts")
         total = steps if program.groups is None else program.groups.total
+        seen = None if snapshots is None else Snapshots(directory, snapshots, program.method, steps, program.groups)
         done: Executed = execute(
             program,
             steps=steps,
@@ -182,7 +191,7 @@ def run(
             on_begin=on_begin,
             seconds=seconds,
             tensorboard=tensorboard,
-            recorders=[] if kept is None else [kept],
+            recorders=[recorder for recorder in (kept, seen) if recorder is not None],
         )
     return RunResult(
         product=product_of(program, parts, done, kept, data),
@@ -195,6 +204,7 @@ def run(
         devices=program.mesh.size,
         best=done.best,
         execution=execution,
+        snapshots={} if seen is None else seen.all(),
     )
 
 

@@ -2,9 +2,10 @@
 
 from jaxdd.evaluation.baselines import full_data_reference, random_real
 from jaxdd.evaluation.comparison import Row, compare
+from jaxdd.evaluation.confusion import Confusion
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
 from jaxdd.evaluation.measurable import Baseline, Measurable, measurable
-from jaxdd.evaluation.score import Score, evaluate
+from jaxdd.evaluation.score import Score, evaluate, selection_examples
 from jaxdd.evaluation.transfer import (
     Pretrained,
     TransferRow,
@@ -18,6 +19,7 @@ from jaxdd.training import Protocol, check_trainable, protocols
 
 __all__ = [
     "Baseline",
+    "Confusion",
     "Measurable",
     "Predictor",
     "Pretrained",
@@ -38,6 +40,7 @@ __all__ = [
     "pretrain",
     "protocols",
     "random_real",
+    "selection_examples",
     "transfer",
     "verify",
 ]

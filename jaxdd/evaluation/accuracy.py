@@ -16,15 +16,23 @@ from jaxdd.training import Fitted
 from jaxdd.types import Array, Examples, Network, NetworkState
 
 
-def accuracy(network: Network, trained: Fitted | NetworkState, test: Examples) -> np.ndarray:
-    """The share of test images whose largest logit is their label, float64 `(k,)`, one for each trained network.
+def predictions(network: Network, trained: Fitted | NetworkState, test: Examples) -> np.ndarray:
+    """The class of the largest logit for each test image, int32 `(k, n)`, a row for each trained network.
 
     The test set may lie on the host; it is sent to the device in blocks of at most 500 images.
     """
-    correct = np.zeros(len(jax.tree.leaves(trained)[0]), np.int64)
-    for images, labels in blocks(test):
-        correct += np.asarray(count_correct(trained, images, labels, network=network), np.int64)
-    return correct / len(test.labels)
+    found = [np.asarray(predict(trained, images, network=network)) for images, _ in blocks(test)]
+    return np.concatenate(found, axis=1)[:, : len(test.labels)]
+
+
+def accuracy(network: Network, trained: Fitted | NetworkState, test: Examples) -> np.ndarray:
+    """The share of test images whose largest logit is their label, float64 `(k,)`, one for each trained network."""
+    return share_right(predictions(network, trained, test), test)
+
+
+def share_right(predicted: np.ndarray, test: Examples) -> np.ndarray:
+    """The share of test images that were taken for what they are, float64 `(..)`, from classes `(.., n)`."""
+    return (predicted == np.broadcast_to(np.asarray(test.labels), predicted.shape)).mean(-1)
 
 
 def feature_regression(
@@ -37,7 +45,7 @@ def feature_regression(
     ridge: float,
     float64: bool = False,
 ) -> np.ndarray:
-    """Accuracy of kernel ridge regression on the features of trained networks (Zhou, Nezhadarya & Ba 2022).
+    """Classes by kernel ridge regression on the features of trained networks (Zhou, Nezhadarya & Ba 2022).
 
     Args:
       trained: `k` networks.
@@ -46,7 +54,7 @@ def feature_regression(
       float64: solve in float64.
 
     Returns:
-      float64 `(k,)`.
+      int32 `(k, n)`.
 
     Raises:
       JaxddError: if the solve fails: a kernel is not positive definite in that precision.
@@ -58,10 +66,11 @@ def feature_regression(
             "kernel ridge regression on trained features failed: their kernel is not positive definite in "
             f"{precision} a larger ridge."
         )
-    correct = np.zeros(len(images), np.int64)
-    for block in blocks(test):
-        correct += np.asarray(_count_regressed(trained, support, coefficients, *block, network=network), np.int64)
-    return correct / len(test.labels)
+    found = [
+        np.asarray(_predict_regressed(trained, support, coefficients, images, network=network))
+        for images, _ in blocks(test)
+    ]
+    return np.concatenate(found, axis=1)[:, : len(test.labels)]
 
 
 def few_at_a_time(function: Callable[[Array], Array], images: Array) -> Array:
@@ -71,12 +80,11 @@ def few_at_a_time(function: Callable[[Array], Array], images: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def count_correct(trained, images, labels, *, network):
-    def count(one):
-        predicted = few_at_a_time(lambda rows: network.apply(one.theta, rows, one.stats)[0].argmax(-1), images)
-        return (predicted == labels).sum()
+def predict(trained, images, *, network):
+    def of_network(one):
+        return few_at_a_time(lambda rows: network.apply(one.theta, rows, one.stats)[0].argmax(-1), images)
 
-    return inner.each_network(count, trained)
+    return inner.each_network(of_network, trained)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "float64"))
@@ -92,11 +100,10 @@ def _regress(trained, images, labels, ridge, *, network, float64):
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def _count_regressed(trained, support, coefficients, images, labels, *, network):
-    def count(arguments):
+def _predict_regressed(trained, support, coefficients, images, *, network):
+    def of_network(arguments):
         one, support, coefficients = arguments
         targets = few_at_a_time(lambda rows: network.features(one.theta, rows, one.stats)[0], images)
-        predictions = jnp.matmul(kernels.feature_kernel(targets, support), coefficients, precision="highest")
-        return (predictions.argmax(-1) == labels).sum()
+        return jnp.matmul(kernels.feature_kernel(targets, support), coefficients, precision="highest").argmax(-1)
 
-    return inner.each_network(count, (trained, support, coefficients))
+    return inner.each_network(of_network, (trained, support, coefficients))

@@ -250,5 +250,6 @@ def full_data_reference(
     with _progress.phase("training on all real data, once"):
         score = compute()
     with contextlib.suppress(JaxddError):
-        write_atomically(path, json.dumps({"score": dataclasses.asdict(score), "of": facts}, indent=2) + "\n")
+        bare = dataclasses.replace(score, confusion=None, kernel_confusion=None)
+        write_atomically(path, json.dumps({"score": dataclasses.asdict(bare), "of": facts}, indent=2) + "\n")
     return score

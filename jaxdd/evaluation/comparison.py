@@ -10,8 +10,10 @@ import numpy as np
 
 from jaxdd import _progress
 from jaxdd.errors import JaxddError
+from jaxdd.evaluation.accuracy import share_right
 from jaxdd.evaluation.baselines import herded, in_regime, own_teacher, random_real, teach
-from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
+from jaxdd.evaluation.confusion import Confusion
+from jaxdd.evaluation.kernel import Predictor, kernel_predictions
 from jaxdd.evaluation.measurable import measurable
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.training import Protocol
@@ -32,6 +34,8 @@ class Row:
       score: of trained networks, if any were trained.
       kernel_accuracy: fraction, for kernel methods; the mean over the sets behind the row.
       obstacle: why nothing was measured, if it could not be.
+      kernel_confusion: which classes kernel regression took for which, over the sets behind the row; that of networks
+        is their score's.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Row:
     score: Score | None = None
     kernel_accuracy: float | None = None
     obstacle: str | None = None
+    kernel_confusion: Confusion | None = dataclasses.field(default=None, compare=False)
 
     @property
     def note(self) -> str | None:
@@ -111,7 +116,7 @@ def compare(
     solver = predictor if predictor and predictor.kernel else None
 
     def row(name: str, sets: list[Distilled]) -> Row:
-        score = kernel_mean = None
+        score = kernel_mean = confusion = None
         if network is not None:
             score = evaluate(
                 network,
@@ -125,10 +130,13 @@ def compare(
                 predictor=predictor,
             )
             if score.kernel_accuracies:
-                kernel_mean = float(np.mean(score.kernel_accuracies))
+                kernel_mean, confusion = float(np.mean(score.kernel_accuracies)), score.kernel_confusion
         if solver:
-            kernel_mean = float(np.mean([kernel_accuracy(solver, one, test) for one in sets]))
-        return Row(name, len(sets[0].images), sets[0].num_bits, sets[0].label_regime, score, kernel_mean)
+            predicted = np.stack([kernel_predictions(solver, one, test) for one in sets])
+            kernel_mean = float(share_right(predicted, test).mean())
+            confusion = Confusion.of(test.labels, predicted, train.labels.num_classes)
+        facts = (len(sets[0].images), sets[0].num_bits, sets[0].label_regime)
+        return Row(name, *facts, score, kernel_mean, kernel_confusion=confusion)
 
     def sets_of(name: str, regime: str) -> list[Distilled]:
         like, per_class = in_regime(distilled, regime), possible.per_class

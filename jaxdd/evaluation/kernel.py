@@ -13,6 +13,7 @@ import numpy as np
 from jaxdd import inner, kernels, models
 from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError
+from jaxdd.evaluation.accuracy import share_right
 from jaxdd.evaluation.arrays import blocks, check_has_classes
 from jaxdd.kernels import kernel_ridge_solve
 from jaxdd.losses import centred_labels
@@ -60,7 +61,15 @@ class Predictor(NamedTuple):
 
 
 def kernel_accuracy(predictor: Predictor, distilled: Distilled, test: Examples) -> float:
-    """The share of test images that kernel ridge regression from the distilled set classifies rightly.
+    """The share of test images that kernel ridge regression from the distilled set classifies rightly, a fraction.
+
+    Arguments and errors are those of `kernel_predictions`.
+    """
+    return float(share_right(kernel_predictions(predictor, distilled, test), test))
+
+
+def kernel_predictions(predictor: Predictor, distilled: Distilled, test: Examples) -> np.ndarray:
+    """The classes of test images by kernel ridge regression from the distilled set.
 
     Args:
       predictor: one with a kernel.
@@ -68,7 +77,7 @@ def kernel_accuracy(predictor: Predictor, distilled: Distilled, test: Examples) 
       test: real images in the same space, on host or device; kernels are evaluated in blocks of at most 500.
 
     Returns:
-      A fraction.
+      int32 `(n,)`.
 
     Raises:
       JaxddError: if the solve fails: the kernel is not positive definite at this precision, or the set not finite;
@@ -87,8 +96,8 @@ def kernel_accuracy(predictor: Predictor, distilled: Distilled, test: Examples) 
             "kernel ridge regression failed: the support's kernel is not positive definite at "
             f"{precision}; use a larger ridge{remedy}."
         )
-    correct = sum(int(_count_correct(support, coefficients, *block, kernel=kernel)) for block in blocks(test))
-    return correct / len(test.labels)
+    found = [np.asarray(_predict(support, coefficients, images, kernel=kernel)) for images, _ in blocks(test)]
+    return np.concatenate(found)[: len(test.labels)]
 
 
 @functools.partial(jax.jit, static_argnames=("kernel", "float64"))
@@ -97,6 +106,5 @@ def _solve(support, labels, ridge, *, kernel, float64):
 
 
 @functools.partial(jax.jit, static_argnames="kernel")
-def _count_correct(support, coefficients, images, labels, *, kernel):
-    predictions = jnp.matmul(kernel(images, support), coefficients, precision="highest")
-    return (predictions.argmax(-1) == labels).sum()
+def _predict(support, coefficients, images, *, kernel):
+    return jnp.matmul(kernel(images, support), coefficients, precision="highest").argmax(-1)

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxdd import _progress
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.accuracy import accuracy, feature_regression
+from jaxdd.evaluation.accuracy import feature_regression, predictions, share_right
 from jaxdd.evaluation.arrays import check_has_classes, every
+from jaxdd.evaluation.confusion import Confusion
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.losses import centred_labels
 from jaxdd.training import Protocol, fit, fit_as_distilled, protocols
@@ -35,6 +36,8 @@ class Score:
       selection: `(learning rate, mean validation accuracy)` of each candidate.
       kernel_accuracies: of kernel ridge regression on the features of the same networks, if it was asked for.
       fell_back: whether the protocol would have chosen, and took its `fallback`, as there were no validation data.
+      confusion: which classes were taken for which, by all networks together; None of a score from a cache.
+      kernel_confusion: likewise, by regression on their features, if it was asked for.
     """
 
     accuracies: tuple[float, ...]
@@ -44,6 +47,8 @@ class Score:
     selection: tuple[tuple[float, float], ...] = ()
     kernel_accuracies: tuple[float, ...] = ()
     fell_back: bool = False
+    confusion: Confusion | None = dataclasses.field(default=None, compare=False)
+    kernel_confusion: Confusion | None = dataclasses.field(default=None, compare=False)
 
     @property
     def mean(self) -> float:
@@ -104,9 +109,9 @@ def evaluate(
     regressed = []
 
     def measure(rate: float, keys: Key, data: Examples, predictor: Predictor | None = None) -> np.ndarray:
-        """Accuracies `(len(keys),)`, a batch of networks after the other."""
+        """Predicted classes `(len(keys), n)`, a batch of networks after the other."""
         per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
-        accuracies = []
+        predicted = []
         starts = range(0, len(keys), per_batch)
         for start in _progress.counted("network" if per_batch == 1 else "batch of networks", starts):
             # A last incomplete batch is filled up, so that every batch runs the same program.
@@ -126,35 +131,43 @@ def evaluate(
                     labelling=sets[0].labelling,
                     sets=chosen,
                 )
-            accuracies.append(accuracy(network, trained, data))
+            predicted.append(predictions(network, trained, data))
             if predictor is not None and predictor.kernel is None:
                 fitted = centred_labels(labels[chosen], sets[0].label_convention, num_classes)
                 solver = {"ridge": predictor.ridge, "float64": predictor.float64}
                 found = feature_regression(network, trained, images[chosen], fitted, data, **solver)
                 regressed.append(found)
-        return np.concatenate(accuracies)[: len(keys)]
+        return np.concatenate(predicted)[: len(keys)]
 
     key_selection, key_measured = jax.random.split(key)
     rates = protocol.learning_rates
     best, selection = rates[0], ()
     if len(rates) > 1 and held_out is not None:
-        some = every(math.ceil(len(held_out.labels) / SELECTION_EXAMPLES), held_out)
+        some = selection_examples(held_out)
         keys = jax.random.split(key_selection, protocol.selection_networks)
         means = []
         for rate in rates:
             with _progress.phase(f"choosing the rate, {rate:g}"):
-                means.append(float(measure(rate, keys, some).mean()))
+                means.append(float(share_right(measure(rate, keys, some), some).mean()))
         best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))
-    accuracies = measure(best, jax.random.split(key_measured, num_networks), test, predictor)
+    predicted = measure(best, jax.random.split(key_measured, num_networks), test, predictor)
+    by_kernel = np.concatenate(regressed)[:num_networks] if regressed else None
     return Score(
-        accuracies=tuple(float(a) for a in accuracies),
+        accuracies=tuple(share_right(predicted, test).tolist()),
         learning_rate=best,
         protocol=protocol.name,
         selected_on="validation" if selection else "none",
         selection=selection,
-        kernel_accuracies=tuple(float(a) for a in np.concatenate(regressed)[:num_networks]) if regressed else (),
+        kernel_accuracies=() if by_kernel is None else tuple(share_right(by_kernel, test).tolist()),
         fell_back=protocol is not given,
+        confusion=Confusion.of(test.labels, predicted, num_classes),
+        kernel_confusion=None if by_kernel is None else Confusion.of(test.labels, by_kernel, num_classes),
     )
+
+
+def selection_examples(held_out: Examples) -> Examples:
+    """Evenly spaced ones of held-out data, at most 2,000: what a choice is made on."""
+    return every(math.ceil(len(held_out.labels) / SELECTION_EXAMPLES), held_out)
 
 
 def _check(sets: list[Distilled], validation: Examples | None, test: Examples, num_networks: int) -> None:

@@ -95,6 +95,24 @@ def build(model: str | Network, image_shape: tuple[int, ...], num_classes: int, 
     return network
 
 
+def options_of(model: str) -> tuple[str, dict[str, Any]]:
+    """A network's name without its options, and all of these, the defaults too.
+
+        options_of("mlp(width=32)")  # ("mlp", {"width": 32, "depth": 2})
+
+    Args:
+      model: as `build` takes it by name; of a dotted path only the options that are given are known.
+
+    Raises:
+      JaxddError: if it is not written as one.
+    """
+    name, given = _parse(model)
+    if name not in _ZOO:
+        return name, given
+    fields = [field for field in dataclasses.fields(_ZOO[name]) if field.name not in _LINEN_FIELDS]
+    return name, {**{field.name: field.default for field in fields}, **given}
+
+
 def identity(model: str | Network, image_shape: tuple[int, ...]) -> str:
     """What tells a network from others, the same in every process: its name, or a digest of what a `Network` computes.
 

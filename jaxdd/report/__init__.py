@@ -1,13 +1,17 @@
 """What people look at: pictures, curves, the report, the data card, tables for the terminal, and exports."""
 
 from jaxdd.report.curves import curves_svg
+from jaxdd.report.embedded import Growth
 from jaxdd.report.exports import to_npz, to_png_folder
 from jaxdd.report.facts import versions
 from jaxdd.report.pictures import grid_image
-from jaxdd.report.terminal import comparison_table, describe, stages_table
-from jaxdd.report.write import write_report
+from jaxdd.report.terminal import classes_table, comparison_table, describe, stages_table
+from jaxdd.report.write import FILES, write_report
 
 __all__ = [
+    "FILES",
+    "Growth",
+    "classes_table",
     "comparison_table",
     "curves_svg",
     "describe",

@@ -40,7 +40,8 @@ def curves_svg(history: Sequence[Mapping[str, Any]]) -> str | None:
     losses = _curves(history, [name for name in names if name == "loss"])
     accuracies = _curves(history, [name for name in names if "accuracy" in name])
     panels = [_panel("loss", losses, unit=1)] if losses else []
-    panels += [_panel("accuracy (%)", accuracies, unit=100)] if accuracies else []
+    whose = f", {accuracies[0][0].partition(':')[0]} data" if len(accuracies) == 1 else ""  # more have a legend
+    panels += [_panel(f"accuracy (%){whose}", accuracies, unit=100)] if accuracies else []
     return "\n".join(panels)
 
 

@@ -79,7 +79,7 @@ def to_png_folder(dataset: DistilledDataset, directory: str | os.PathLike) -> fl
 
 def _write_folder(dataset: DistilledDataset, directory: pathlib.Path) -> None:
     names, labels = class_names(dataset), hard_labels(dataset)
-    pixels = to_8_bit(dataset, pixel_range(dataset))
+    pixels = to_8_bit(dataset.pixels(), pixel_range(dataset))
     digits = len(str(max(len(names) - 1, 10)))
     soft = dataset.labels if dataset.labels.ndim == 2 else np.empty((len(labels), 0))
     table = io.StringIO()

@@ -268,6 +268,10 @@ def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], resu
         how = f", by {averaged} with the moving average of their weights" if averaged else ""
         sentences.append(f"Networks are measured at their last step, too{how}.")
     sentences += [f"Protocol {protocol.name!r}: {protocol.description}." for protocol in known]
+    meant = dataset.header.get("protocol")
+    if meant in protocols.available() and meant not in named:
+        said = protocols.get(meant).description
+        sentences.append(f"Protocol {meant!r}: {said}; the file names it, and jaxdd evaluate trains by it.")
     if any(_measured(row) or percent(row.get("kernel_accuracy")) for row in rows):
         sentences.append("All accuracies in the table are on test data, on which nothing was selected.")
     return sentences

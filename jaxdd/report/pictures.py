@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # More images of a class than this make a picture that nobody reads.
 SHOWN_PER_CLASS = 20
 _CELL = 72  # pixels that an image should roughly take
-_GAP, _MARGIN, _FONT, _NAME_WIDTH = 4, 16, 16, 150
+_GAP, _BETWEEN, _MARGIN = 4, 12, 16
+_FONT, _NAME, _NAME_WIDTH, _LONGEST = 16, 22, 150, 200  # the height of names, their width, and letters that are read
 _PAPER, _INK = "white", "#1f2328"
 
 
@@ -26,11 +27,13 @@ class ClassImages:
     """The images of one class that are shown.
 
     Attributes:
+      label: number of the class.
       name: of the class.
       indices: their places in the set, int `(k,)`.
       hidden: how many more there are.
     """
 
+    label: int
     name: str
     indices: np.ndarray
     hidden: int
@@ -42,7 +45,8 @@ def by_class(dataset: DistilledDataset) -> list[ClassImages]:
     groups = []
     for label in np.unique(labels):
         indices = np.flatnonzero(labels == label)
-        groups.append(ClassImages(names[label], indices[:SHOWN_PER_CLASS], max(0, len(indices) - SHOWN_PER_CLASS)))
+        hidden = max(0, len(indices) - SHOWN_PER_CLASS)
+        groups.append(ClassImages(int(label), names[label], indices[:SHOWN_PER_CLASS], hidden))
     return groups
 
 
@@ -58,10 +62,10 @@ def shown_range(dataset: DistilledDataset) -> tuple[float, float]:
     return (darkest, brightest) if 0.01 < (brightest - darkest) / (high - low) < 0.75 else (low, high)
 
 
-def to_8_bit(dataset: DistilledDataset, black_white: tuple[float, float]) -> np.ndarray:
-    """All images as uint8 `(m, h, w, c)`: black and white become 0 and 255, what lies outside is clipped."""
+def to_8_bit(pixels: np.ndarray, black_white: tuple[float, float]) -> np.ndarray:
+    """Pixels as uint8 of the same shape: black and white become 0 and 255, what lies outside is clipped."""
     low, high = black_white
-    scaled = (np.nan_to_num(dataset.pixels(), nan=low) - low) / (high - low)
+    scaled = (np.nan_to_num(pixels, nan=low) - low) / (high - low)
     return np.rint(255 * scaled.clip(0, 1)).astype(np.uint8)
 
 
@@ -90,7 +94,7 @@ def to_image(pixels: np.ndarray) -> Image.Image:
 
 
 def grid_image(dataset: DistilledDataset, *, columns_per_class: int = 10, scale: int | None = None) -> Image.Image:
-    """The distilled images by class, each class with its name at the left and its images in rows.
+    """The distilled images by class, the name of each class above its images, which lie in rows.
 
     Pixels are clipped to the pixel range of the source data, so a picture shows the brightness that the file holds;
     only of a set that uses little of that range the contrast is raised, for all images alike. Where a class has few
@@ -112,37 +116,38 @@ def grid_image(dataset: DistilledDataset, *, columns_per_class: int = 10, scale:
     if not groups:
         raise JaxddError("this distilled set holds no images to show.")
     height, width = (scale * size for size in dataset.images.shape[1:3])
-    across = min(columns_per_class, max(len(group.indices) for group in groups))
-    blocks = min(len(groups), max(1, columns_per_class // (across + 1)))  # classes side by side
     font = ImageFont.load_default(size=_FONT)
-    names = [_shortened(group.name, font) for group in groups]
-    label = int(np.ceil(max(font.getlength(name) for name in names))) + 12
-    block = label + across * (width + _GAP) + 12
+    across = min(columns_per_class, max(len(group.indices) for group in groups))
+    names = [_shortened(group.name, font, max(_NAME_WIDTH, across * width)) for group in groups]
+    widest = max(int(np.ceil(font.getlength(name))) for name in names)
+    # Classes side by side: as many as make a line of about that many images, names and gaps between them included.
+    blocks = min(len(groups), max(1, columns_per_class // (across + 1)))
+    block = max(across * (width + _GAP) - _GAP, widest) + _BETWEEN
     lines = [groups[start : start + blocks] for start in range(0, len(groups), blocks)]
-    heights = [(height + _GAP) * max(-(-len(g.indices) // across) for g in line) + _GAP for line in lines]
+    heights = [_NAME + (height + _GAP) * max(-(-len(g.indices) // across) for g in line) + _BETWEEN for line in lines]
 
-    size = (blocks * block - 12 - _GAP + 2 * _MARGIN, sum(heights) - 2 * _GAP + 2 * _MARGIN)
+    size = (blocks * block - _BETWEEN + 2 * _MARGIN, sum(heights) - _BETWEEN - _GAP + 2 * _MARGIN)
     picture = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(picture)
-    pixels = to_8_bit(dataset, shown_range(dataset))
+    pixels = to_8_bit(dataset.pixels(), shown_range(dataset))
     top = _MARGIN
     for number, line in enumerate(lines):
         for place, group in enumerate(line):
             left = _MARGIN + place * block
-            draw.text((left, top + height / 2), names[number * blocks + place], _INK, font, anchor="lm")
+            draw.text((left, top), names[number * blocks + place], _INK, font)
             for position, index in enumerate(group.indices):
                 row, column = divmod(position, across)
                 tile = to_image(pixels[index]).resize((width, height), Image.Resampling.NEAREST)
-                picture.paste(tile, (left + label + column * (width + _GAP), top + row * (height + _GAP)))
+                picture.paste(tile, (left + column * (width + _GAP), top + _NAME + row * (height + _GAP)))
         top += heights[number]
     return picture
 
 
-def _shortened(name: str, font) -> str:
-    """A name that fits beside the images, on one line."""
-    name = " ".join(name[:_NAME_WIDTH].split())
-    if font.getlength(name) <= _NAME_WIDTH:
+def _shortened(name: str, font, room: int) -> str:
+    """A name that fits above the images, on one line."""
+    name = " ".join(name[:_LONGEST].split())
+    if font.getlength(name) <= room:
         return name
-    while name and font.getlength(f"{name}...") > _NAME_WIDTH:
+    while name and font.getlength(f"{name}...") > room:
         name = name[:-1]
     return f"{name.rstrip()}..."

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxdd.report.classes import by_class
 from jaxdd.report.facts import Comparison, about_set, comparison, flattened, provenance
 from jaxdd.synthetic import DistilledDataset
 
@@ -75,6 +76,24 @@ class ComparisonTable:
 
 
 _BENEATH = ("note", "trained", "labels", "bits", "images", "on")  # what leaves a narrow table, in this order
+
+
+def classes_table(rows: Sequence[Mapping[str, Any]]) -> Group:
+    """What `jaxdd evaluate` prints of classes: of each way of predicting a table, of all or of the worst ones."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    tables = []
+    for known in by_class(rows):
+        table = Table(title=Text(f"By class, {known.title}"), box=box.SIMPLE_HEAD, title_justify="left")
+        for name, justify in (("class", "left"), ("accuracy", "right"), ("taken for", "left")):
+            table.add_column(name, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
+        for row in known.rows:
+            table.add_row(*map(Text, (row.name, row.accuracy, row.taken_for)))
+        tables.append(table)
+    return Group(*tables)
 
 
 def describe(dataset: DistilledDataset) -> Group:

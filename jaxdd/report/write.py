@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import os
 import pathlib
 import re
@@ -14,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxdd._files import expanded, write_atomically
+from jaxdd.report.classes import by_class
 from jaxdd.report.curves import curves_svg
+from jaxdd.report.embedded import Growth, class_pictures, growth_pictures, pictures_note
 from jaxdd.report.facts import (
     about_set,
     class_names,
@@ -25,7 +25,6 @@ from jaxdd.report.facts import (
     has_no_classes,
     one_line,
     percent,
-    pixel_range,
     provenance,
     ran_on,
     selection,
@@ -33,8 +32,11 @@ from jaxdd.report.facts import (
     storage,
     versions,
 )
-from jaxdd.report.pictures import by_class, clipped_share, enlargement, grid_image, shown_range, to_8_bit, to_image
+from jaxdd.report.pictures import enlargement, grid_image
+from jaxdd.report.rendering import render
+from jaxdd.report.scripts import training_scripts
 from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Examples
 
 # What the report says elsewhere: in its sentence, its table, or as what was selected.
 _SHOWN_ELSEWHERE = (
@@ -48,6 +50,20 @@ _SHOWN_ELSEWHERE = (
     "best_validation_by",
     "notes",
 )
+# What is written here.
+FILES = ("images.png", "load.py", "train_torch.py", "report.html", "README.md")
+# What a report links to, where it is there.
+_LINKS = {
+    "distilled.safetensors": "the set: images, labels, transform and where they come from",
+    "best_on_validation.safetensors": "the iterate that was best on validation data",
+    "train_torch.py": "trains networks on the set in PyTorch and tests them",
+    "load.py": "loads the set with NumPy and safetensors alone",
+    "results.json": "every figure, with the configuration, seed, machine and versions",
+    "metrics.jsonl": "loss and scores by step",
+    "snapshots.safetensors": "a few images of the set on the way",
+    "images.png": "the images by class",
+    "README.md": "the data card",
+}
 _SCORES = re.compile(r"accuracy|_(mean|std)$")
 _SECONDS = re.compile(r"(^|_)seconds$")
 
@@ -60,8 +76,10 @@ def write_report(
     rows: Sequence[Mapping[str, Any]],
     result: Mapping[str, Any],
     record: Mapping[str, Any],
+    real: Examples | None = None,
+    growth: Growth | None = None,
 ) -> list[pathlib.Path]:
-    """Write `report.html`, `images.png` and `README.md`, and return their paths.
+    """Write `report.html`, `images.png`, the data card `README.md`, and the programs `load.py` and `train_torch.py`.
 
     The report is one file that loads nothing, and says only what it is told: absent header keys, columns and results
     are left out.
@@ -72,54 +90,39 @@ def write_report(
       rows: the comparison, one dict for the set (named "distilled") and each baseline, of `name`, `num_images`,
         `label_regime`, `bits`, `kernel_accuracy`, `accuracy_mean`, `accuracy_std` (fractions), `networks`, `model`,
         `protocol`, `learning_rate`, `note`; of pretrained networks `data`, `probe_mean`, `probe_std`,
-        `fine_tuned_mean`, `fine_tuned_std`, each of which may be absent or None.
+        `fine_tuned_mean`, `fine_tuned_std`; and `by_class`: `class_names`, `test_images` and, for "networks" and
+        "kernel", what `evaluation.Confusion.as_dict` says. Each may be absent or None.
       result: flat and JSON-able: `steps`, `seconds`, `devices`, `full_bits`, `best_step`, ...
       record: where the figures come from: `command`, `date` (ISO 8601), `hardware` (`devices`, `processor`, ..), each
         of which may be absent.
+      real: a few real images of each class in pixel space, to stand beside the distilled ones.
+      growth: what a few images of the set were on the way.
+
+    Returns:
+      The paths of `FILES`.
 
     Raises:
       JaxddError: if a file cannot be written.
     """
     directory = expanded(directory)
     content = _content(dataset, history=history, rows=rows, result=result, record=record)
+    content["files"] = [(name, what) for name, what in _LINKS.items() if name in FILES or (directory / name).exists()]
+    content |= {
+        "classes": class_pictures(dataset, real),
+        "pictures_note": pictures_note(dataset, real),
+        "growth": growth_pictures(dataset, growth),
+    }
     png = io.BytesIO()
     grid_image(dataset).save(png, format="PNG", optimize=True)
     files = {
         "images.png": png.getvalue(),
-        "report.html": _render("report.html", content),
-        "README.md": _render("card.md", content),
+        **training_scripts(dataset, rows),
+        "report.html": render("report.html", content),
+        "README.md": render("card.md", content),
     }
-    for name, text in files.items():
-        write_atomically(directory / name, text)
-    return [directory / name for name in files]
-
-
-def _render(template: str, content: Mapping[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxdd.report"),
-        autoescape=jinja2.select_autoescape(("html",)),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=False)  # JSON is YAML
-    environment.filters["md"] = _markdown
-    environment.filters["fenced"] = _fenced
-    return environment.get_template(template).render(content)
-
-
-def _markdown(text: str) -> str:
-    """Foreign text as it is: no markup, one line, no end of a table's cell."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", " ".join(text.split()))
-
-
-def _fenced(command: str) -> str:
-    """A block of code that its content cannot leave."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
-    return f"{fence}sh\n{command}\n{fence}"
+    for name in FILES:
+        write_atomically(directory / name, files[name])
+    return [directory / name for name in FILES]
 
 
 def _content(
@@ -137,11 +140,10 @@ def _content(
     return {
         "title": f"{data['name']} in {_counted(count, 'image')}" if data.get("name") else _counted(count, "image"),
         "summary": _summary(dataset, rows),
-        "classes": _pictures(dataset),
         "image_width": enlargement(dataset) * dataset.images.shape[2],
-        "pictures_note": _pictures_note(dataset),
         "curves": curves_svg(history),
         "table": comparison(rows),
+        "by_class": by_class(rows),
         "selection": selection(dataset, rows, result),
         "bits": _bits(header.get("num_bits"), result.get("full_bits")),
         "about": about_set(dataset),
@@ -182,47 +184,6 @@ def _summary(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]]) -> st
         of = f" ({row['networks']} × {row['model']})" if row.get("networks") and row.get("model") else ""
         findings.append(f"{'networks' if kernel else 'fresh networks'} trained on them{of} reach {networks}")
     return f"{text}: {' and '.join(findings)} on test data." if findings else f"{text}."
-
-
-def _pictures(dataset: DistilledDataset) -> list[dict[str, Any]]:
-    """For each class its name and its images as data URIs, with their labels in words."""
-    names, pixels = class_names(dataset), to_8_bit(dataset, shown_range(dataset))
-    classes, bare = [], has_no_classes(dataset)
-    for group in by_class(dataset):
-        images = []
-        for index in group.indices:
-            file = io.BytesIO()
-            to_image(pixels[index]).save(file, format="PNG")
-            uri = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-            images.append({"uri": uri, "label": "" if bare else _label_in_words(dataset.labels[index], names)})
-        classes.append({"name": group.name, "images": images, "hidden": group.hidden})
-    return classes
-
-
-def _label_in_words(label: np.ndarray, names: Sequence[str]) -> str:
-    """The largest entries of a soft label, the name of a hard one."""
-    if label.ndim == 0:
-        return names[int(label)]
-    return ", ".join(f"{names[k]} {label[k]:.2f}" for k in np.argsort(-label, kind="stable")[:3])
-
-
-def _pictures_note(dataset: DistilledDataset) -> str:
-    shown, real, channels = shown_range(dataset), pixel_range(dataset), dataset.images.shape[-1]
-    share = clipped_share(dataset, shown)
-    sentences = [f"Black is {shown[0]:.3g} and white is {shown[1]:.3g}, as in the real images."]
-    if shown != real:
-        sentences = [
-            f"Contrast is raised: black is {shown[0]:.3g} and white is {shown[1]:.3g} in these pictures, "
-            f"{real[0]:.3g} and {real[1]:.3g} in the real images."
-        ]
-    if share:
-        amount = "less than 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
-        sentences.append(f"Of the values {amount} lie outside and are clipped, here only.")
-    if channels not in (1, 3):
-        sentences.append(f"Shown in grey: the mean of {channels} channels.")
-    if dataset.labels.ndim == 2 and not has_no_classes(dataset):
-        sentences.append("An image stands with the class of its largest label entry.")
-    return " ".join(sentences)
 
 
 def _bits(bits: int | None, full: int | None) -> str:

@@ -53,7 +53,9 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         is. What it once was in `method` and `run` is taken from there with a DeprecationWarning.
         `run.steps` are all updates; `run.seconds`, if it is not None, ends the run after so many seconds of them.
         `run.validate` says how iterates are scored on held-out data: "auto" (by the kernel in closed form, where the
-        method has one), "network" (by one network trained on the iterate) or "none".
+        method has one, else by networks at five points of the run where networks are measured at its end, too),
+        "network" (by one network trained on the iterate, at a tenth of the steps each) or "none". `run.validate_every`
+        sets the steps between; None leaves them to that.
 
     Raises:
       JaxddError: for an unknown section or field (the nearest one is named), a seed that JAX does not take, or no

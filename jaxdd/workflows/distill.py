@@ -23,8 +23,8 @@ from jaxdd._numbers import whole
 from jaxdd.data.sources import located
 from jaxdd.errors import JaxddError, RunInterrupted, printable, unknown
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
-from jaxdd.workflows import again, hooks, products, transfer
+from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe, Spec, parts_of
+from jaxdd.workflows import again, beside, hooks, products, transfer
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
@@ -113,7 +113,14 @@ def distill(
     if engine.is_first():
         write_atomically(task.workdir / RESULTS, json.dumps(outcome.as_dict(), indent=2) + "\n")
         with _progress.phase("writing the report"):
-            report.write_report(task.workdir, dataset, history=done.history, **outcome.as_dict())
+            report.write_report(
+                task.workdir,
+                dataset,
+                history=done.history,
+                **outcome.as_dict(),
+                real=beside.real_images(loaded.real),
+                growth=beside.growth(dataset, done.snapshots),
+            )
     return outcome
 
 
@@ -151,7 +158,7 @@ def _check_workdir(workdir: pathlib.Path, name: str) -> None:
       JaxddError: for files that are not of a run, or a run of another revision of this method.
     """
     if not (workdir / "run.json").exists():
-        for file in (FILE, RESULTS, again.FILE, "README.md", "report.html", "images.png"):
+        for file in (FILE, RESULTS, again.FILE, *report.FILES):
             if (workdir / file).exists():
                 raise JaxddError(f"{workdir} holds {file} but no run of jaxdd; choose an empty directory.")
         return
@@ -197,6 +204,7 @@ def _checked(task: _Task, real: Real) -> _Loaded:
         model=task.config["evaluation"]["model"],
         dataset=real.dataset,
         key=jax.random.fold_in(key_of(task.config["seed"]), _VALIDATION_STREAM),
+        networks=task.model is not None and parts_of(method, Spec.of(real.stored)).join is None,
     )
     return _Loaded(real, method, curve)
 
@@ -223,6 +231,8 @@ def _run(
     task: _Task, loaded: _Loaded, *, resume: bool, callback: engine.Callback | None, asked: dict[str, Any]
 ) -> engine.RunResult:
     settings = {field: value for field, value in task.config["run"].items() if field != "validate"}
+    if settings["validate_every"] is None and loaded.curve is not None:
+        settings["validate_every"] = loaded.curve.every(whole(settings["steps"], "steps"))
     return engine.run(
         loaded.method,
         loaded.real.stored,
@@ -235,6 +245,7 @@ def _run(
         validate=loaded.curve,
         callback=callback,
         on_begin=lambda: again.write(task.workdir, task.config, asked),
+        snapshots=beside.snapshot(loaded.real),
         tensorboard=asked["tensorboard"],
         **settings,
     )

@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdd import data, evaluation
 from jaxdd._dotted import is_dotted
@@ -32,7 +33,8 @@ class Outcome:
     Attributes:
       path: of the distilled file.
       result: flat and JSON-able.
-      rows: of the comparison table, see `evaluation.Row.as_dict`.
+      rows: of the comparison table, see `evaluation.Row.as_dict`; that of the set has `by_class`, too: `class_names`,
+        `test_images` of each and, for "networks" and "kernel", what `evaluation.Confusion.as_dict` says.
       summary: a line about the set.
       record: seed, config, machine, versions and date, see `record`.
     """
@@ -93,7 +95,19 @@ def measure(
         full_bits=full_bits(real.dataset),
     )
     rows = [{**row.as_dict(), "model": model if row.score else None} for row in compared]
+    rows[0]["by_class"] = _by_class(compared[0], real)
     return _scores(rows, model), rows
+
+
+def _by_class(row: evaluation.Row, real: Real) -> dict[str, Any]:
+    """How well networks and the kernel know each class, and what they take for what; JSON-able."""
+    found = {"networks": row.score and row.score.confusion, "kernel": row.kernel_confusion}
+    told = {how: confusion for how, confusion in found.items() if confusion is not None}
+    return {
+        "class_names": list(real.dataset.class_names),
+        "test_images": np.bincount(real.dataset.test.labels, minlength=real.dataset.num_classes).tolist(),
+        **{how: confusion.as_dict() for how, confusion in told.items()},
+    }
 
 
 def _full_data(network: Network, model: str, dataset: DistilledDataset, real: Real, *, seed: int) -> evaluation.Score:

@@ -6,11 +6,20 @@ Everything here asks the product, a set or its shapes, and never the method's na
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxdd import data, evaluation, kernels, models
 from jaxdd.errors import JaxddError
 from jaxdd.types import Distilled, Examples, Key, Network
+
+_LOG = logging.getLogger("jaxdd")
+_POINTS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +31,20 @@ class Curve:
       score: of a set.
       measure: what the score is, in words; "" for the kernel's accuracy in closed form. Iterates are compared by one
         measure only, see `engine.run`.
+      points: how many of the run are scored unless the config says; None for as many as the engine does.
     """
 
     name: str
     score: Callable[[Distilled], float]
     measure: str = ""
+    points: int | None = None
 
     def __call__(self, distilled: Distilled) -> dict[str, float]:
         return {self.name: self.score(distilled)}
+
+    def every(self, steps: int) -> int | None:
+        """Steps between two points of a run of so many; None leaves it to the engine."""
+        return None if self.points is None else math.ceil(steps / self.points)
 
 
 def predictor(product: Distilled, dataset: data.Dataset) -> evaluation.Predictor | None:
@@ -60,46 +75,57 @@ def curve(
     model: str,
     dataset: data.Dataset,
     key: Key,
+    networks: bool = True,
 ) -> Curve | None:
     """How iterates are validated; None if they are not.
 
     Args:
-      how: "auto", by the kernel of a product that predicts with one in closed form, else not at all; "network", by one
-        network trained on the iterate, as the set is meant to be trained on ("as-distilled") or else by "quick" at its
-        single rate; "none".
+      how: "auto", by the kernel of a product that predicts with one in closed form, else as "network" at five points of
+        the run, or not at all where that cannot be; "network", by one network trained on the iterate, as the set is
+        meant to be trained on ("as-distilled") or else by "quick" at its single rate; "none".
       product: a set of the run, or its shapes.
-      held_out: training data that the run does not see, if there are any.
+      held_out: training data that the run does not see, if there are any. Networks are scored on at most 2,000.
       model: of the network.
       key: of the network, the same at every step.
+      networks: whether "auto" may train any.
 
     Raises:
       JaxddError: for "network" where nothing is held out, or where that network cannot be trained on the set.
     """
     if how == "network":
-        return _by_network(product, held_out, model=model, dataset=dataset, key=key)
-    name = None if product.kernel is None else dict(product.kernel)["name"]
-    if how == "none" or predictor is None or held_out is None or name not in kernels.NAMES:
+        try:
+            return _by_network(product, held_out, model=model, dataset=dataset, key=key)
+        except JaxddError as error:
+            raise JaxddError(f"config.run.validate is 'network', but {error}") from error
+    if how == "none" or held_out is None:
         return None
-    return Curve("kernel_accuracy", lambda distilled: evaluation.kernel_accuracy(predictor, distilled, held_out))
+    name = None if product.kernel is None else dict(product.kernel)["name"]
+    if predictor is not None and name in kernels.NAMES:
+        return Curve("kernel_accuracy", lambda distilled: evaluation.kernel_accuracy(predictor, distilled, held_out))
+    if not networks or product.label_convention == "features":
+        return None
+    try:
+        found = _by_network(product, held_out, model=model, dataset=dataset, key=key)
+    except JaxddError as error:
+        _LOG.warning("no validation curve: %s", error)
+        return None
+    return dataclasses.replace(found, points=_POINTS)
 
 
 def _by_network(product: Distilled, held_out: Examples | None, *, model: str, dataset: data.Dataset, key: Key) -> Curve:
     if held_out is None:
-        raise JaxddError(
-            "config.run.validate is 'network', but no data are held out: hold some out (data.validation=0.1), or leave "
-            "it at 'auto'."
-        )
+        raise JaxddError("no data are held out: hold some out (data.validation=0.1), or leave it at 'auto'.")
     if product.label_convention == "features":
-        raise JaxddError("config.run.validate is 'network', but this method's labels know no classes: take 'none'.")
+        raise JaxddError("this method's labels know no classes: take 'none'.")
     network = models.build(model, dataset.image_shape, dataset.num_classes)
     own = product.plan is not None and product.learning_rates is not None
     protocol = evaluation.protocols.get("as-distilled" if own else "quick").without_validation()
-    try:
-        evaluation.check_trainable(network, product, protocol)
-    except JaxddError as error:
-        raise JaxddError(f"config.run.validate is 'network', but {error}") from error
+    evaluation.check_trainable(network, product, protocol)
+    some = evaluation.selection_examples(held_out)
 
     def score(distilled: Distilled) -> float:
-        return evaluation.evaluate(network, distilled, None, held_out, protocol, num_networks=1, key=key).mean
+        # Off the run's mesh: one program on one device then serves here and at the end.
+        distilled = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), distilled)
+        return evaluation.evaluate(network, distilled, None, some, protocol, num_networks=1, key=key).mean
 
     return Curve("accuracy", score, f"one network: {model}, protocol {protocol.name}")

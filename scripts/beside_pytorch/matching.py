@@ -14,7 +14,7 @@ from measuring import Row, Suite, convolution_of, peak_bytes, real_images, timed
 from beside_pytorch.network import CLASSES, IMAGE, real_batch, synthetic
 from beside_pytorch.peer import compared, peer
 from jaxdd import engine, evaluation, inner, losses, methods, models
-from jaxdd.evaluation.accuracy import accuracy, count_correct
+from jaxdd.evaluation.accuracy import accuracy, predict
 from jaxdd.evaluation.arrays import blocks
 from jaxdd.training import Fitted, fit
 from jaxdd.types import Array, Examples, Key, Network, PyTree, bound
@@ -132,7 +132,7 @@ def test_pass(repeats: int, *, width: int = 128, count: int = 10_000) -> Row:
     trained = Fitted(*jax.tree.map(lambda leaf: leaf[None], (theta, stats)))
     test = Examples(*map(np.asarray, real_batch(count)))
     seconds, cpu = timed(accuracy, network, trained, test, repeats=repeats)
-    program = count_correct.lower(trained, *next(blocks(test)), network=network).compile()
+    program = predict.lower(trained, next(blocks(test))[0], network=network).compile()
     took, theirs = peer("test_pass", theta, {"real_images": test.images, "real_labels": test.labels}, repeats)
     row = {"name": "test_pass", "images": len(test.labels), "seconds": seconds, "cpu_seconds": cpu, **took}
     row |= {"peak_bytes": peak_bytes(program), "convolution": convolution_of(program)}

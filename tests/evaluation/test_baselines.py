@@ -113,6 +113,11 @@ def test_comparison_by_regime(mnist, mlp, key):
     assert rows[1].kernel_accuracy > rows[2].kernel_accuracy
     assert rows[0].num_bits == rows[1].num_bits > rows[2].num_bits
     assert all(len(row.score.accuracies) == 2 for row in rows[:3])
+    for row in rows[:3]:  # what is counted class by class is what is measured
+        seen = row.score.confusion.test_images
+        assert row.score.mean == pytest.approx(np.average(row.score.confusion.accuracy, weights=seen))
+        assert row.kernel_accuracy == pytest.approx(np.average(row.kernel_confusion.accuracy, weights=seen))
+    assert [row.kernel_confusion.networks for row in rows[:3]] == [1, 2, 2]
     # The distilled set of this test is itself such a draw, so it stands where its baseline stands.
     assert abs(rows[0].kernel_accuracy - rows[1].kernel_accuracy) < 0.15
 
@@ -131,7 +136,12 @@ def test_comparison_by_regime(mnist, mlp, key):
 def test_comparison_solves_as_it_is_told(mnist, key, monkeypatch):
     train, _, test = mnist
     asked = []
-    monkeypatch.setattr(comparison, "kernel_accuracy", lambda predictor, *a: asked.append(predictor) or 0.5)
+
+    def predictions(predictor, distilled, test):
+        asked.append(predictor)
+        return np.zeros(len(test.labels), np.int32)
+
+    monkeypatch.setattr(comparison, "kernel_predictions", predictions)
     compare(None, like(), train, None, test, key=key, num_networks=2, predictor=Predictor(ntk, 0.1, True))
     assert asked == [Predictor(ntk, 0.1, True)] * 3
 

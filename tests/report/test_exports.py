@@ -48,7 +48,7 @@ def test_png_folder_round_trip(make, provenance, tmp_path, channels, soft):
     assert share == clipped_share(dataset, (0, 1)) > 0.1
     with (tmp_path / "png" / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    pixels = to_8_bit(dataset, (0, 1))
+    pixels = to_8_bit(dataset.pixels(), (0, 1))
     for index, row in enumerate(rows):
         image = np.asarray(Image.open(tmp_path / "png" / row["file"]))
         np.testing.assert_array_equal(image.reshape(28, 28, channels), pixels[index])
@@ -118,7 +118,7 @@ def test_uint8_pixels_are_exported_as_they_are(make, tmp_path):
     dataset = make(1)
     whole = np.rint(255 * dataset.images).astype(np.uint8)
     stored = dataclasses.replace(dataset, images=whole)
-    np.testing.assert_array_equal(to_8_bit(stored, (0.0, 1.0)), whole)
+    np.testing.assert_array_equal(to_8_bit(stored.pixels(), (0.0, 1.0)), whole)
     assert clipped_share(stored, (0.0, 1.0)) == 0
     to_npz(stored, tmp_path / "set.npz")
     with np.load(tmp_path / "set.npz") as file:

@@ -83,7 +83,7 @@ def test_pixels_are_clipped_to_the_range_of_the_source(make):
     dataset.images[2] = 7.0
     dataset.images[3] = 3.001  # within half a grey level
     black_white = shown_range(dataset)
-    pixels = to_8_bit(dataset, black_white)
+    pixels = to_8_bit(dataset.pixels(), black_white)
     assert black_white == (-1, 3) and [int(pixels[k].max()) for k in range(5)] == [0, 0, 255, 255, 128]
     assert clipped_share(dataset, black_white) == pytest.approx(0.3)
 
@@ -104,7 +104,7 @@ def test_a_dark_set_is_shown_brighter_and_others_as_they_are(make):
 def test_real_8_bit_images_survive_unchanged(make, mnist):
     dataset = make(3)
     chosen = np.concatenate([np.flatnonzero(mnist.train.labels == k)[:3] for k in range(10)])
-    np.testing.assert_array_equal(to_8_bit(dataset, (0, 1)), mnist.train.images[chosen])
+    np.testing.assert_array_equal(to_8_bit(dataset.pixels(), (0, 1)), mnist.train.images[chosen])
     assert clipped_share(dataset, (0, 1)) == 0
 
 

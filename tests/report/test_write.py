@@ -87,7 +87,7 @@ def test_the_report_holds_the_images_themselves(make, provenance, tmp_path):
     picture, report, _ = write(tmp_path, dataset)
     sources = [attributes["src"] for tag, attributes in Page(report).tags if tag == "img"]
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2])))) for src in sources]
-    np.testing.assert_array_equal(np.stack(shown), to_8_bit(dataset, (0, 1))[..., 0])
+    np.testing.assert_array_equal(np.stack(shown), to_8_bit(dataset.pixels(), (0, 1))[..., 0])
     assert re.search(r"Of the values [1-9]\d\.\d % lie outside and are clipped", report)
     assert "Black is 0 and white is 1, as in the real images" in report
     assert Image.open(io.BytesIO(picture)).width > 500
