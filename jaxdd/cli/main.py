@@ -14,16 +14,19 @@ from typing import Any
 from absl import flags
 
 from jaxdd.cli import config as configs
-from jaxdd.cli import distill, evaluate, export, plan, show, stages
+from jaxdd.cli import distill, evaluate, export, plan, show, stages, sweep, table
 from jaxdd.cli import list as list_
 from jaxdd.cli.printing import printing
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 
-# Each has `define(flags)` and `run(flags, positional, command)`, whose docstring is its help.
+# Each has `define(flags)` and `run(flags, positional, command)`, whose docstring is its help; one with flags of another
+# kind also `parse(flags, name, arguments)`.
 _COMMANDS: dict[str, ModuleType] = {
     "distill": distill,
+    "sweep": sweep,
     "plan": plan,
     "evaluate": evaluate,
+    "table": table,
     "show": show,
     "export": export,
     "stages": stages,
@@ -101,7 +104,8 @@ def _dispatch(arguments: list[str]) -> int:
     if any(arg in ("-h", "--help") for arg in rest):
         print(f"{chosen.run.__doc__}\n\n{values.get_help()}")
         return 0
-    chosen.run(values, configs.parse(values, name, rest), shlex.join(["jaxdd", *arguments]))
+    parse = getattr(chosen, "parse", configs.parse)
+    chosen.run(values, parse(values, name, rest), shlex.join(["jaxdd", *arguments]))
     _advise()
     return 0
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdd import _stopping
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.baselines import herded, in_regime, own_teacher, random_real, teach
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
@@ -111,6 +112,7 @@ def compare(
 
     def row(name: str, sets: list[Distilled]) -> Row:
         score = kernel_mean = None
+        _stopping.check()
         if network is not None:
             score = evaluate(
                 network,

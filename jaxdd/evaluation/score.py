@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd import _stopping
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import accuracy, feature_regression
 from jaxdd.evaluation.arrays import check_has_classes, every
@@ -107,6 +108,7 @@ def evaluate(
         per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
         accuracies = []
         for start in range(0, len(keys), per_batch):
+            _stopping.check()
             # A last incomplete batch is filled up, so that every batch runs the same program.
             members = np.minimum(np.arange(start, start + per_batch), len(keys) - 1)
             rates, chosen = np.full(per_batch, rate), members % len(sets)

@@ -1,5 +1,6 @@
 """What people look at: pictures, curves, the report, the data card, tables for the terminal, and exports."""
 
+from jaxdd.report import architectures, runs, tables
 from jaxdd.report.curves import curves_svg
 from jaxdd.report.exports import to_npz, to_png_folder
 from jaxdd.report.facts import versions
@@ -8,11 +9,14 @@ from jaxdd.report.terminal import comparison_table, describe, stages_table
 from jaxdd.report.write import write_report
 
 __all__ = [
+    "architectures",
     "comparison_table",
     "curves_svg",
     "describe",
     "grid_image",
+    "runs",
     "stages_table",
+    "tables",
     "to_npz",
     "to_png_folder",
     "versions",

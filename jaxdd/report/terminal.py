@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxdd.report import tables
 from jaxdd.report.facts import about_set, comparison, flattened, provenance
 from jaxdd.synthetic import DistilledDataset
 
@@ -16,18 +17,7 @@ if TYPE_CHECKING:
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """The distilled set beside its baselines; `rows` as `write_report` takes them."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    content = comparison(rows)
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
-    for name, numeric in zip(content.columns, content.numeric, strict=True):
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for cells, ours in zip(content.cells, content.ours, strict=True):
-        # Text, not markup: a name in square brackets is a name.
-        table.add_row(*map(Text, cells), style="bold" if ours else None)
-    return table
+    return tables.terminal(comparison(rows), title)
 
 
 def describe(dataset: DistilledDataset) -> Group:

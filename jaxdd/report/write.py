@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdd._files import expanded, write_atomically
+from jaxdd.report.architectures import matrix, notes
 from jaxdd.report.curves import curves_svg
 from jaxdd.report.facts import (
     about_set,
@@ -34,6 +35,7 @@ from jaxdd.report.facts import (
     versions,
 )
 from jaxdd.report.pictures import by_class, clipped_share, enlargement, grid_image, shown_range, to_8_bit, to_image
+from jaxdd.report.tables import escaped
 from jaxdd.synthetic import DistilledDataset
 
 # What the report says elsewhere: in its sentence, its table, or as what was selected.
@@ -60,6 +62,7 @@ def write_report(
     rows: Sequence[Mapping[str, Any]],
     result: Mapping[str, Any],
     record: Mapping[str, Any],
+    architectures: Mapping[str, Any] | None = None,
 ) -> list[pathlib.Path]:
     """Write `report.html`, `images.png` and `README.md`, and return their paths.
 
@@ -76,12 +79,14 @@ def write_report(
       result: flat and JSON-able: `steps`, `seconds`, `devices`, `full_bits`, `best_step`, ...
       record: where the figures come from: `command`, `date` (ISO 8601), `hardware` (`devices`, `processor`, ..), each
         of which may be absent.
+      architectures: what networks of several kinds made of the set, see `workflows.architectures`.
 
     Raises:
       JaxddError: if a file cannot be written.
     """
     directory = expanded(directory)
     content = _content(dataset, history=history, rows=rows, result=result, record=record)
+    content |= {"other_architectures": matrix(architectures), "about_architectures": notes(architectures)}
     png = io.BytesIO()
     grid_image(dataset).save(png, format="PNG", optimize=True)
     files = {
@@ -106,14 +111,9 @@ def _render(template: str, content: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=False)  # JSON is YAML
-    environment.filters["md"] = _markdown
+    environment.filters["md"] = escaped
     environment.filters["fenced"] = _fenced
     return environment.get_template(template).render(content)
-
-
-def _markdown(text: str) -> str:
-    """Foreign text as it is: no markup, one line, no end of a table's cell."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", " ".join(text.split()))
 
 
 def _fenced(command: str) -> str:

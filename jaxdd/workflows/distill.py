@@ -10,7 +10,7 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from jaxdd.errors import JaxddError, RunInterrupted, printable, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe
 from jaxdd.workflows import products, transfer
+from jaxdd.workflows.architectures import of_file
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
@@ -77,6 +78,9 @@ def distill(
     full_data: bool = False,
     tensorboard: bool = False,
     command: str = "",
+    real: Real | None = None,
+    devices: Sequence[Any] | None = None,
+    progress: bool = True,
 ) -> Outcome:
     """Distil, evaluate and report, as a config says.
 
@@ -92,18 +96,26 @@ def distill(
       full_data: also measure networks trained on all real data.
       tensorboard: also write TensorBoard files.
       command: shown in the report.
+      real: what the section `data` of the config says, where it is loaded already.
+      devices: that share the run; by default all.
+      progress: show a progress bar where there is somebody to see it.
 
     Raises:
       JaxddError: for anything wrong in the config, the data or the directory.
       RunInterrupted: after a signal; what was done is saved.
     """
-    task = _check(config, expanded(workdir), level=evaluate, full_data=full_data)
-    loaded = _load(task)
-    done = _run(task, loaded, resume=resume, tensorboard=tensorboard)
+    task = check(config, expanded(workdir), level=evaluate, full_data=full_data)
+    loaded = _load(task, Real.of_config(task.config["data"]) if real is None else real)
+    done = _run(task, loaded, resume=resume, tensorboard=tensorboard, devices=devices, progress=progress)
     dataset, result = _write(task, loaded, done)
     scores, rows = _measure(task, loaded.real, dataset)
     outcome = Outcome(
-        task.workdir / FILE, result | scores, rows, summary(dataset), record(task.config, command=command)
+        task.workdir / FILE,
+        result | scores,
+        rows,
+        summary(dataset),
+        record(task.config, command=command),
+        of_file(task.workdir),
     )
     if engine.is_first():
         write_atomically(task.workdir / RESULTS, json.dumps(outcome.as_dict(), indent=2) + "\n")
@@ -111,7 +123,7 @@ def distill(
     return outcome
 
 
-def _check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full_data: bool) -> _Task:
+def check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full_data: bool) -> _Task:
     """Everything that can be said of a config and a directory before the data are there."""
     if level not in EVALUATIONS:
         raise unknown("level of evaluation", level, EVALUATIONS)
@@ -163,9 +175,8 @@ def _check_workdir(workdir: pathlib.Path, name: str) -> None:
         )
 
 
-def _load(task: _Task) -> _Loaded:
+def _load(task: _Task, real: Real) -> _Loaded:
     """Data and method, once everything that is asked of the run is known to be possible."""
-    real = Real.of_config(task.config["data"])
     real.check_full_data(task.full_data)
     method = real.method(task.method, task.hyper)
     product = engine.shape_of_product(method, real.stored)
@@ -208,7 +219,7 @@ def _foretell(
             _LOG.warning("%s will not be measured: %s.", baseline.name, baseline.obstacle)
 
 
-def _run(task: _Task, loaded: _Loaded, *, resume: bool, tensorboard: bool) -> engine.RunResult:
+def _run(task: _Task, loaded: _Loaded, **how: Any) -> engine.RunResult:
     settings = {field: value for field, value in task.config["run"].items() if field != "validate"}
     return engine.run(
         loaded.method,
@@ -216,11 +227,10 @@ def _run(task: _Task, loaded: _Loaded, *, resume: bool, tensorboard: bool) -> en
         seed=task.config["seed"],
         execution=Execution.of(task.config["execution"]),
         workdir=task.workdir,
-        resume=resume,
         # The data's content is part of every run's identity, wherever it lies; how a run is validated is none of it.
         config={"data": told(task.config["data"]), **_identity(task)},
         validate=loaded.curve,
-        tensorboard=tensorboard,
+        **how,
         **settings,
     )
 

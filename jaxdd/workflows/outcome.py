@@ -35,6 +35,7 @@ class Outcome:
       rows: of the comparison table, see `evaluation.Row.as_dict`.
       summary: a line about the set.
       record: seed, config, machine, versions and date, see `record`.
+      architectures: what networks of other kinds made of the set, see `architectures`; None if nobody asked.
     """
 
     path: pathlib.Path
@@ -42,10 +43,12 @@ class Outcome:
     rows: list[dict[str, Any]]
     summary: str
     record: dict[str, Any]
+    architectures: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What `results.json` holds."""
-        return {"result": self.result, "rows": self.rows, "record": self.record}
+        other = {} if self.architectures is None else {"architectures": self.architectures}
+        return {"result": self.result, "rows": self.rows, "record": self.record, **other}
 
 
 def measure(
