@@ -44,8 +44,6 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     for name in ("config", "workdir"):
         if not getattr(values, name):
             raise JaxddError(f"--{name} is missing: jaxdd sweep --config=kip --seeds=5 --workdir=DIR.")
-    if isinstance(values.sweep, str):
-        raise JaxddError("--sweep needs a field: --sweep.method.learning_rate=0.01,0.04.")
     seeds = _seeds(values.seeds)
     import jax
 
@@ -68,12 +66,9 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     under(report.runs.sentences(table), to_stderr=values.json)
     taken = sum(point["taken"] for point in found["points"])
     before = f", {taken} of them before" if taken else ""
+    took = f"{found['seconds']:.1f} s, of which compiling {found['compile_seconds']:.1f} s"
     under(
-        [
-            f"{len(found['points'])} points{before}: {found['seconds']:.1f} s, of which compiling "
-            f"{found['compile_seconds']:.1f} s; {values.workdir}/{workflows.SWEEP}"
-        ],
-        to_stderr=values.json,
+        [f"Points: {len(found['points'])}{before}; {took}. {values.workdir}/{workflows.SWEEP}"], to_stderr=values.json
     )
     if values.json:
         print(json.dumps(found))

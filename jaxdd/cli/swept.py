@@ -35,6 +35,8 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
     """
     rest, swept = _taken_out(arguments)
     positional = configs.parse(values, command, rest)
+    if values.sweep is not None:
+        raise JaxddError("--sweep needs a field: --sweep.method.learning_rate=0.01,0.04.")
     if isinstance(values.config, ConfigDict):
         for field in swept:
             configs.check_field(f"--config.{field}", values.config)

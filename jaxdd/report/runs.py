@@ -45,9 +45,9 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
     """What stands under the table."""
     several = any(row["n"] > 1 for row in table["rows"])
     found = [
-        "n runs in a row, one for each seed; mean ± sample standard deviation over runs of each run's mean accuracy."
+        "n is the number of runs, a seed each; mean ± sample standard deviation over runs of each run's mean accuracy."
         if several
-        else "One run in each row: no standard deviation."
+        else "One run in each row, so there is no standard deviation over runs."
     ]
     figures = dict.fromkeys(place for place, _ in _figures(table))
     if "validation" in figures:
@@ -58,12 +58,12 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
     elif "test" in figures:
         found.append("Without validation figures: choosing a row by its test accuracy is selection on test data.")
     if table["best_on_validation"] is not None:
-        settings = table["rows"][table["best_on_validation"]]["settings"]
-        short = short_names(settings)
-        found.append(f"Best on validation: {', '.join(f'{short[name]}={settings[name]}' for name in settings)}.")
+        found.append(f"Best on validation: {_named(table, table['rows'][table['best_on_validation']])}.")
     found.append(_budget(table["budget"]))
     for row in table["rows"]:
-        found += [f"Failed, {_where(row['settings'], one['seed'])}: {one['sentence']}" for one in row["failed"]]
+        for one in row["failed"]:
+            where = ", ".join(part for part in (_named(table, row), f"seed={one['seed']}") if part)
+            found.append(f"Failed, {where}: {one['sentence'].rstrip('.')}.")
     return found + [f"{note.rstrip('.')}." for note in table["notes"]]
 
 
@@ -89,7 +89,7 @@ def as_csv(table: Mapping[str, Any]) -> str:
     return tables.comma_separated(list(names), rows)
 
 
-def short_names(names: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
+def short_names(names: Sequence[str]) -> dict[str, str]:
     """The last part of each dotted name, or all of it where two share that."""
     last = [name.rpartition(".")[2] for name in names]
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
@@ -124,9 +124,10 @@ def _numeric(table: Mapping[str, Any], name: str) -> bool:
     return all(isinstance(row["settings"].get(name), int | float | None) for row in table["rows"])
 
 
-def _where(settings: Mapping[str, Any], seed: Any) -> str:
-    short = short_names(settings)
-    return ", ".join([*(f"{short[name]}={value}" for name, value in settings.items()), f"seed={seed}"])
+def _named(table: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """A row by its settings."""
+    short = short_names(table["columns"])
+    return ", ".join(f"{short[name]}={value}" for name, value in row["settings"].items())
 
 
 def _budget(budget: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from jaxdd.report.facts import Comparison
 if TYPE_CHECKING:
     from rich.table import Table
 
+_WORD = 16  # letters of a heading's word that are not folded
+
 
 def terminal(content: Comparison, title: str = "") -> Table:
     """What rich prints; rows of ours are bold."""
@@ -22,7 +24,8 @@ def terminal(content: Comparison, title: str = "") -> Table:
 
     table = Table(title=Text(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left")
     for name, numeric in zip(content.columns, content.numeric, strict=True):
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+        word = min(_WORD, max(map(len, name.split()), default=1))
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", min_width=word)
     for cells, ours in zip(content.cells, content.ours, strict=True):
         # Text, not markup: a name in square brackets is a name.
         table.add_row(*map(Text, cells), style="bold" if ours else None)
@@ -40,7 +43,7 @@ def markdown(content: Comparison) -> str:
 
 
 def escaped(text: str) -> str:
-    """Foreign text as it is: no markup, one line, no end of a table's cell."""
+    """Foreign text as it is in Markdown: no markup, one line, no end of a table's cell."""
     return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", " ".join(text.split()))
 
 

@@ -35,7 +35,6 @@ from jaxdd.report.facts import (
     versions,
 )
 from jaxdd.report.pictures import by_class, clipped_share, enlargement, grid_image, shown_range, to_8_bit, to_image
-from jaxdd.report.tables import escaped
 from jaxdd.synthetic import DistilledDataset
 
 # What the report says elsewhere: in its sentence, its table, or as what was selected.
@@ -111,9 +110,14 @@ def _render(template: str, content: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=False)  # JSON is YAML
-    environment.filters["md"] = escaped
+    environment.filters["md"] = _markdown
     environment.filters["fenced"] = _fenced
     return environment.get_template(template).render(content)
+
+
+def _markdown(text: str) -> str:
+    """Foreign text as it is: no markup, one line, no end of a table's cell."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", " ".join(text.split()))
 
 
 def _fenced(command: str) -> str:

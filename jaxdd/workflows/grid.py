@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxdd._numbers import jsonable, whole
 from jaxdd.errors import JaxddError
+from jaxdd.report.runs import short_names
 from jaxdd.workflows.config import check_seed
 
 _LONGEST = 120  # letters of a directory's name
@@ -64,7 +65,7 @@ def points_of(config: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], seed
     config = jsonable(config)
     grid = {field: _values(field, values) for field, values in grid.items()}
     numbers = seeds_of(config.get("seed", 0), seeds)
-    names = _names(list(grid))
+    names = short_names(list(grid))
     found = []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
@@ -114,12 +115,6 @@ def _values(field: str, values: Sequence[Any]) -> list[Any]:
         if texts.count(text) > 1:
             raise JaxddError(f"{field} of the grid has {text} {texts.count(text)} times: name it once.")
     return found
-
-
-def _names(fields: Sequence[str]) -> dict[str, str]:
-    """What fields are called in directories: their last part, or all of it where two share that."""
-    last = [field.rpartition(".")[2] for field in fields]
-    return {field: name if last.count(name) == 1 else field for field, name in zip(fields, last, strict=True)}
 
 
 def _folder(name: str, value: Any) -> str:
