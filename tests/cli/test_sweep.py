@@ -3,6 +3,12 @@
 import csv
 import io
 import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -154,3 +160,48 @@ def test_a_sweep_with_a_point_that_fails_and_its_table(folder, tmp_path, capsys)
     assert json.loads(printed["json"]) == found["table"]
     assert float(list(csv.DictReader(io.StringIO(printed["csv"])))[1]["test/kernel_accuracy/mean"]) == mean
     assert all(f"{100 * mean:.1f} ±" in printed[kind].replace("\xa0", " ") for kind in ("text", "markdown"))
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("devices", [1, 2])
+def test_stopped_in_the_middle_and_gone_on_with_gives_the_same_bytes(devices, folder, tmp_path):
+    """Also on two devices side by side, whose files are those of one."""
+    tests = pathlib.Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])}
+    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    line = [sys.executable, "-m", "jaxdd", "sweep", f"--config={folder / 'means.py'}", "--evaluate=none"]
+    line += ["--sweep.method.rate=0.1,0.2", "--seeds=2", "--config.run.steps=500", "--config.run.log_every=5"]
+
+    def begun(workdir, *more, forced=environment):
+        return subprocess.Popen(
+            [*line, f"--workdir={workdir}", *more],
+            env=forced,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    one = {**environment, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    whole = begun(tmp_path / "whole", forced=one)
+    assert whole.communicate(timeout=300) and whole.returncode == 0
+    interruptions, resume = 0, []
+    while True:
+        process = begun(tmp_path / "part", *resume)
+        known = len(list((tmp_path / "part").glob("rate=*/seed=*/metrics.jsonl")))
+        until = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < until:
+            if len(list((tmp_path / "part").glob("rate=*/seed=*/metrics.jsonl"))) > known + 1:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == 128 + signal.SIGTERM, errors
+        assert "of 4 points are done; the same command with --resume goes on." in errors and "Traceback" not in errors
+        interruptions, resume = interruptions + 1, ["--resume"]
+    assert interruptions >= 2
+    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("distilled.safetensors"))
+    assert len(files) == 4
+    for file in files:
+        assert (tmp_path / "part" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
