@@ -9,12 +9,15 @@ import json
 import os
 import pathlib
 import tempfile
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from jaxdd.errors import JaxddError
+
+_UMASK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -102,8 +105,9 @@ def _sync_directory(directory: pathlib.Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _UMASK:  # another thread would take the 0 for it
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

@@ -1,4 +1,4 @@
-"""The command line: `jaxdd distill | plan | evaluate | show | export | stages | list`."""
+"""The command line: `jaxdd distill | sweep | plan | evaluate | table | show | export | stages | list`."""
 
 from jaxdd.cli.config import preset, smoke, template
 from jaxdd.cli.main import main

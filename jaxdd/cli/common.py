@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -56,6 +57,12 @@ def show(renderable: Any, *, to_stderr: bool = False) -> None:
     Console(file=stream, width=None if stream.isatty() else _AS_WIDE_AS_IT_IS).print(renderable)
 
 
+def under(sentences: Sequence[str], *, to_stderr: bool = False) -> None:
+    """What stands under a table, a line each."""
+    for sentence in sentences:
+        print(sentence, file=sys.stderr if to_stderr else sys.stdout)
+
+
 def finish(values: flags.FlagValues, outcome: Outcome, title: str) -> None:
     """Show a comparison, and with --json the result with its record."""
     from jaxdd.report import comparison_table
@@ -63,4 +70,5 @@ def finish(values: flags.FlagValues, outcome: Outcome, title: str) -> None:
     if outcome.rows:
         show(comparison_table(outcome.rows, title), to_stderr=values.json)
     if values.json:
-        print(json.dumps({**outcome.result, "record": outcome.record}))
+        other = {} if outcome.architectures is None else {"architectures": outcome.architectures}
+        print(json.dumps({**outcome.result, "record": outcome.record, **other}))

@@ -139,8 +139,8 @@ def smoke(steps: int, /, **method: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _argv(arguments: list[str]) -> Iterator[None]:
-    # config_flags reads the overrides from sys.argv, whatever arguments the flags are given.
+def argv(arguments: list[str]) -> Iterator[None]:
+    """config_flags reads the overrides from sys.argv, whatever arguments the flags are given."""
     before, sys.argv = sys.argv, arguments
     try:
         yield
@@ -167,10 +167,10 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
         config = load(given[0].removeprefix("--config="))
         line = [_moved(argument, config) for argument in line if argument not in given]
         for argument in line:
-            _check_field(argument, config)
+            check_field(argument, config)
     line = [f"jaxdd {command}", *line]
     try:
-        with _argv(line):
+        with argv(line):
             if config is not None:
                 delattr(values, "config")
                 config_flags.DEFINE_config_dict("config", config, flag_values=values)
@@ -181,7 +181,7 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
             raise JaxddError(f"unknown option '--{error.flagname}'; did you mean {called[0]}?") from error
         raise unknown("option", f"--{error.flagname}", [f"--{name}" for name in values]) from error
     except Exception as error:  # both raise what comes
-        raise JaxddError(f"{_said_of_value(str(error))} (jaxdd {command} --help lists the options)") from error
+        raise JaxddError(f"{said_of_value(str(error))} (jaxdd {command} --help lists the options)") from error
 
 
 def load(name: str) -> ConfigDict:
@@ -261,7 +261,7 @@ def _moved(argument: str, config: ConfigDict) -> str:
     return f"{newer}{equals}{value}"
 
 
-def _check_field(argument: str, config: ConfigDict) -> None:
+def check_field(argument: str, config: ConfigDict) -> None:
     """Raises JaxddError for `--config.a.b` that the config has not, with the nearest field that it has."""
     found = re.match(r"--(?:no)?config\.([\w.]+)", argument)
     known = _fields(config)
@@ -282,7 +282,7 @@ _KINDS = {
 }
 
 
-def _said_of_value(text: str) -> str:
+def said_of_value(text: str) -> str:
     """What absl says of a flag's value, in people's words."""
     flag, _, reason = " ".join(text.split()).rstrip(".").removeprefix("flag ").partition(": ")
     kind = next((kind for start, kind in _KINDS.items() if start in reason), reason)

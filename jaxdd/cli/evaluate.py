@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from absl import flags
 
-from jaxdd.cli.common import evaluation_flags, finish, one_argument
+from jaxdd.cli.common import evaluation_flags, finish, one_argument, show, under
 from jaxdd.cli.speaking import awake
+from jaxdd.errors import JaxddError
 
 flags.disclaim_key_flags()
 SPEAKS = True
@@ -15,6 +18,12 @@ def define(values: flags.FlagValues) -> None:
     """The flags of this command."""
     flags.DEFINE_string(
         "model", None, "network to train, see jaxdd list; by default as the file says", flag_values=values
+    )
+    flags.DEFINE_string(
+        "models",
+        None,
+        "several networks, each measured by itself: 'convnet;mlp;lenet'; a run's directory keeps them",
+        flag_values=values,
     )
     flags.DEFINE_integer("seeds", 5, "networks to train", lower_bound=1, flag_values=values)
     flags.DEFINE_string(
@@ -51,23 +60,33 @@ def define(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     """Train fresh networks on a distilled set, beside random real images.
 
-    jaxdd evaluate DIR_OR_FILE [--model='convnet(width=32)' --seeds=5 --data=NAME]
+    jaxdd evaluate DIR_OR_FILE [--model='convnet(width=32)' | --models='convnet;mlp'] [--seeds=5 --data=NAME]
     """
     path = one_argument(positional, "directory or distilled file")
+    if values.models is not None and values.model is not None:
+        raise JaxddError("--model and --models are both there: give one of them.")
     _, workflows = awake()
-    outcome = workflows.evaluate(
-        path,
-        model=values.model,
-        networks=values.seeds,
-        data_name=values.data,
-        stream=values.stream,
-        protocol=values.protocol,
-        learning_rate=values.learning_rate,
-        seed=values.seed,
-        full_data=bool(values.full_data),
-        target=values.transfer,
-        fine_tuning=values.fine_tuning,
-        labels_per_class=values.labels_per_class,
-        command=command,
-    )
-    finish(values, outcome, f"{path}: {outcome.summary}")
+    from jaxdd import report
+
+    how = {
+        "networks": values.seeds,
+        "data_name": values.data,
+        "stream": values.stream,
+        "protocol": values.protocol,
+        "learning_rate": values.learning_rate,
+        "seed": values.seed,
+        "full_data": bool(values.full_data),
+        "target": values.transfer,
+        "fine_tuning": values.fine_tuning,
+        "labels_per_class": values.labels_per_class,
+        "command": command,
+    }
+    if values.models is None:
+        outcome = workflows.evaluate(path, model=values.model, **how)
+        finish(values, outcome, f"{path}: {outcome.summary}")
+        return
+    outcome = workflows.architectures(path, [name.strip() for name in values.models.split(";")], **how)
+    matrix = report.architectures.matrix(outcome.architectures)
+    show(report.tables.terminal(matrix, f"{path}: {outcome.summary}"), to_stderr=values.json)
+    under(report.architectures.notes(outcome.architectures), to_stderr=values.json)
+    finish(values, dataclasses.replace(outcome, rows=[]), "")

@@ -15,19 +15,22 @@ from absl import flags
 
 from jaxdd import _progress
 from jaxdd.cli import config as configs
-from jaxdd.cli import distill, evaluate, export, plan, resume, show, stages
+from jaxdd.cli import distill, evaluate, export, plan, resume, show, stages, sweep, table
 from jaxdd.cli import list as list_
 from jaxdd.cli.printing import printing
 from jaxdd.cli.speaking import speaking
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
 
-# Each has `define(flags)` and `run(flags, positional, command)`, whose docstring is its help; one that computes has
-# `SPEAKS = True` and says what goes on; one that knows its config by other words has `prepare(arguments)`.
+# Each has `define(flags)` and `run(flags, positional, command)`, whose docstring is its help. One that computes has
+# `SPEAKS = True` and says what goes on; one that knows its config by other words has `prepare(arguments)`, one with
+# flags of another kind `parse(flags, name, arguments)`.
 _COMMANDS: dict[str, ModuleType] = {
     "distill": distill,
     "resume": resume,
+    "sweep": sweep,
     "plan": plan,
     "evaluate": evaluate,
+    "table": table,
     "show": show,
     "export": export,
     "stages": stages,
@@ -120,7 +123,8 @@ def _dispatch(arguments: list[str]) -> int:
     with speaking() if getattr(chosen, "SPEAKS", False) else contextlib.nullcontext():
         with _progress.phase("starting"):
             prepare = getattr(chosen, "prepare", lambda arguments: arguments)
-            positional = configs.parse(values, name, prepare(rest))
+            parse = getattr(chosen, "parse", configs.parse)
+            positional = parse(values, name, prepare(rest))
         chosen.run(values, positional, shlex.join(["jaxdd", *arguments]))
     _advise()
     return 0

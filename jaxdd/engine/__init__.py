@@ -8,6 +8,7 @@ from jaxdd.engine.parts import first_state
 from jaxdd.engine.plan import Fit, Plan, StagePlan, fit_to, plan, plan_stages
 from jaxdd.engine.processes import connect, is_first, on_first
 from jaxdd.engine.run import RunResult, run
+from jaxdd.engine.snapshots import held_snapshots
 from jaxdd.engine.stages import foretold, provide, shape_of_product
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "first_state",
     "fit_to",
     "foretold",
+    "held_snapshots",
     "is_first",
     "memory",
     "on_first",

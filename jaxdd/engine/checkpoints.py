@@ -13,6 +13,7 @@ import logging
 import pathlib
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,6 +34,8 @@ OUTPUTS = ("checkpoints", "best", "metrics.jsonl")
 # What a machine says of itself, not of a file.
 _PASSING = ("Permission denied", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "Too many open files", "ut of memory")
 _LAST_WORDS = 0.1  # seconds until reads that were given up have ended
+_SAVING = threading.Lock()  # orbax numbers the saves of a process, and takes the newest number for that of each
+_HUSHING = threading.Lock()  # what is hushed is the process's, whichever thread reads
 _OVERHEAD = 256 * 2**10  # bytes of orbax's own files in a checkpoint, generously
 
 
@@ -192,7 +195,7 @@ class Checkpoints:
         if jax.process_count() == 1:  # of what every device holds orbax would cut a share for each of them
             state = jax.tree.map(lambda leaf: leaf.addressable_data(0) if leaf.is_fully_replicated else leaf, state)
         state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
-        with self._failures():
+        with self._failures(), _SAVING:
             saved = self._manager.save(
                 step,
                 args=args.Composite(
@@ -396,12 +399,13 @@ class Checkpoints:
 def _hushed() -> Iterator[None]:
     """orbax gives up at the first array it cannot read; what its reads beside it then cry helps nobody."""
     log = logging.getLogger("asyncio")
-    before = log.disabled, sys.unraisablehook
-    log.disabled, sys.unraisablehook = True, lambda unraisable: None
-    try:
-        yield
-    finally:
-        log.disabled, sys.unraisablehook = before
+    with _HUSHING:
+        before = log.disabled, sys.unraisablehook
+        log.disabled, sys.unraisablehook = True, lambda unraisable: None
+        try:
+            yield
+        finally:
+            log.disabled, sys.unraisablehook = before
 
 
 def _is_leaf(state: State) -> bool:

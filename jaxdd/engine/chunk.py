@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -176,9 +177,9 @@ def compile_program(
     precision = execution.precision
     mesh, spec = make_mesh(devices), dataclasses.replace(Spec.of(data), execution=in_part)
     keys = Keys(*jax.random.split(key_of(seed), 3))
-    name = (method, spec, mesh, precision, groups, *_flags())
+    name = (method, spec, precision, groups, *_flags())
     reusable = _hashable(name) and not any(isinstance(leaf, HostArray) for leaf in jax.tree.leaves(data.tables))
-    known = _COMPILED.pop(name, None) if reusable else None
+    known = _COMPILED.get(mesh, {}).get(name) if reusable else None
     if known is None:
         ready = bound(method, spec)
         inner = alone(ready) if groups is None else in_groups(ready, groups)
@@ -190,9 +191,7 @@ def compile_program(
         with matmul_precision(precision):
             known = ready, inner, _compile_chunk(inner, mesh, keys, supply, stacked=groups is not None)
     if reusable:
-        _COMPILED[name] = known
-        while len(_COMPILED) > _COMPILED_AT_MOST:
-            del _COMPILED[next(iter(_COMPILED))]
+        _remember(mesh, name, known)
     return Program(ready, mesh, keys, supply, known[2], groups, inner, time.perf_counter() - began)
 
 
@@ -220,9 +219,20 @@ def _hashable(name: Any) -> bool:
     return True
 
 
-# The newest last. A loop over seeds needs one; their number bounds the memory that programs keep.
-_COMPILED: dict[Any, tuple[Method, Compiled, jax.stages.Compiled | Interpreted]] = {}
+# Of a mesh, so that runs side by side, each on a device of its own, do not drop each other's; the newest last. A loop
+# over seeds needs one; their number bounds the memory that programs keep.
+_COMPILED: dict[Mesh, dict[Any, tuple[Method, Compiled, jax.stages.Compiled | Interpreted]]] = {}
 _COMPILED_AT_MOST = 4
+_COMPILED_LOCK = threading.Lock()
+
+
+def _remember(mesh: Mesh, name: Any, known: Any) -> None:
+    with _COMPILED_LOCK:
+        kept = _COMPILED.setdefault(mesh, {})
+        kept.pop(name, None)
+        kept[name] = known
+        while len(kept) > _COMPILED_AT_MOST:
+            del kept[next(iter(kept))]
 
 
 def _compile_chunk(

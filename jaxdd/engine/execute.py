@@ -7,17 +7,15 @@ import dataclasses
 import itertools
 import logging
 import pathlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd import _progress
+from jaxdd import _progress, _stopping
 from jaxdd.engine.chunk import CHUNK_SECONDS, Program
 from jaxdd.engine.log import MetricsLog, progress_bar
 from jaxdd.engine.placement import replicated
@@ -95,7 +93,7 @@ def execute(
     method, mesh, keys, supply, chunk = program[:5]
     total = steps if program.groups is None else program.groups.total
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(_signals())
+        stop = stack.enter_context(_stopping.signals())
         stack.enter_context(one_blas_thread())
         stack.callback(supply.close)
         store = stack.enter_context(
@@ -301,24 +299,3 @@ def one_blas_thread() -> contextlib.AbstractContextManager:
     import threadpoolctl
 
     return threadpoolctl.threadpool_limits(1, user_api="blas")
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that SIGINT or SIGTERM appends to; a second SIGINT interrupts at once. Only the main thread can listen."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(signum, frame):
-        if signum == signal.SIGINT and caught:
-            raise KeyboardInterrupt
-        caught.append(signum)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -77,7 +77,7 @@ def require_tensorboard() -> None:
 
 
 def progress_bar(steps: int, done: int, enabled: bool, name: str = "") -> Any:
-    """A bar, which stays, and is a widget in a notebook; where there is no terminal lines for whoever listens."""
+    """A bar, which stays for whoever listens, and is a widget in a notebook; where there is no terminal lines."""
     from tqdm.auto import tqdm
 
     listener = _progress.listener()
@@ -90,6 +90,7 @@ def progress_bar(steps: int, done: int, enabled: bool, name: str = "") -> Any:
         desc=name or None,
         disable=None if enabled else True,
         dynamic_ncols=True,
+        leave=listener is not None,
     )
 
 

@@ -85,6 +85,11 @@ class Snapshots:
         return {step: self._taken[step] for step in self._steps if step in self._taken}
 
 
+def held_snapshots(directory: pathlib.Path) -> dict[int, np.ndarray]:
+    """What a run has taken, by step, in order."""
+    return dict(sorted(_read(directory / FILE).items()))
+
+
 def _read(path: pathlib.Path) -> dict[int, np.ndarray]:
     """Snapshots of a run that goes on; none of a file that cannot be read, for which no run should fail."""
     with disk_errors(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import pathlib
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from jaxdd.engine.parts import Groups
 from jaxdd.engine.processes import on_first
 from jaxdd.engine.rows import Rows
 from jaxdd.types import Execution, HostArray, Parts, PyTree, RealData, Recipe, Spec, Stage, parts_of
+
+_MAKING: dict[pathlib.Path, threading.Lock] = {}
 
 
 class How(NamedTuple):
@@ -55,8 +58,9 @@ def provided(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
         key = key_of(stage, data, config, how)
         directory = _directory(stage, key)
         needed.append(directory)
-        if not on_first(lambda directory=directory: _is_whole(directory)):
-            _make(stage, data, key, directory, needed, how)
+        with _MAKING.setdefault(directory, threading.Lock()):  # runs of several threads may need the same stage
+            if not on_first(lambda directory=directory: _is_whole(directory)):
+                _make(stage, data, key, directory, needed, how)
         on_first(lambda directory=directory: cache.touch(directory))
         made = cache.read(directory, *_shapes(stage, data))
         contents[stage.name] = made.content

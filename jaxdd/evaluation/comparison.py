@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdd import _progress
+from jaxdd import _progress, _stopping
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import share_right
 from jaxdd.evaluation.baselines import herded, in_regime, own_teacher, random_real, teach
@@ -117,6 +117,7 @@ def compare(
 
     def row(name: str, sets: list[Distilled]) -> Row:
         score = kernel_mean = confusion = None
+        _stopping.check()
         if network is not None:
             score = evaluate(
                 network,

@@ -27,7 +27,7 @@ class Predictor(NamedTuple):
 
     Attributes:
       kernel: `kernel(x1, x2=None) -> (n, m)`; None if it is that of the features of networks trained on the set.
-        Programs are compiled once for each kernel object.
+        Programs are compiled once for each kernel object, see `kernels.build`.
       ridge: relative to the mean diagonal of the support's kernel.
       float64: solve in float64.
     """

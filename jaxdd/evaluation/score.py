@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd import _progress
+from jaxdd import _progress, _stopping
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import feature_regression, predictions, share_right
 from jaxdd.evaluation.arrays import check_has_classes, every
@@ -114,6 +114,7 @@ def evaluate(
         predicted = []
         starts = range(0, len(keys), per_batch)
         for start in _progress.counted("network" if per_batch == 1 else "batch of networks", starts):
+            _stopping.check()
             # A last incomplete batch is filled up, so that every batch runs the same program.
             members = np.minimum(np.arange(start, start + per_batch), len(keys) - 1)
             rates, chosen = np.full(per_batch, rate), members % len(sets)

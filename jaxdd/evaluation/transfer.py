@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd import _progress
+from jaxdd import _progress, _stopping
 from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import accuracy, few_at_a_time
@@ -231,6 +231,7 @@ def transfer(
         check_in_memory(train.images, "networks that are fine-tuned")
     rows = []
     for group in pretrained:
+        _stopping.check()
         count = len(jax.tree.leaves(group.states)[0])
         states = [jax.tree.map(lambda leaf, i=i: leaf[i], group.states) for i in range(count)]
         probes, tuned = [], ()

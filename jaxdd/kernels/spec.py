@@ -20,10 +20,12 @@ _KERNELS = {
     "ntk": (ntk, nngp_and_ntk),
 }
 NAMES = tuple(_KERNELS)
+# So that what is compiled for a kernel serves the next run with an equal one.
+_BUILT: dict[str, Callable[..., jax.Array]] = {}
 
 
 def build(name: str, **options) -> Callable[..., jax.Array]:
-    """`kernel(x1, x2=None) -> (n, m)` from its name and options.
+    """`kernel(x1, x2=None) -> (n, m)` from its name and options. Of equal ones it is the same object.
 
     Args:
       name: "nngp" or "ntk" with the options of `nngp_and_ntk`; "conv_nngp" or "conv_ntk", for images, with those of
@@ -41,4 +43,7 @@ def build(name: str, **options) -> Callable[..., jax.Array]:
     for option in options:
         if option not in known:
             raise unknown(f"option of the kernel {name!r}:", option, known)
-    return functools.partial(kernel, **options)
+    made = functools.partial(kernel, **options)
+    if not all(isinstance(value, int | float | str | None) for value in options.values()):
+        return made
+    return _BUILT.setdefault(repr((name, sorted(options.items()))), made)

@@ -1,5 +1,6 @@
 """What people look at: pictures, curves, the report, the data card, tables for the terminal, and exports."""
 
+from jaxdd.report import architectures, runs, tables
 from jaxdd.report.curves import curves_svg
 from jaxdd.report.embedded import Growth
 from jaxdd.report.exports import to_npz, to_png_folder
@@ -11,12 +12,15 @@ from jaxdd.report.write import FILES, write_report
 __all__ = [
     "FILES",
     "Growth",
+    "architectures",
     "classes_table",
     "comparison_table",
     "curves_svg",
     "describe",
     "grid_image",
+    "runs",
     "stages_table",
+    "tables",
     "to_npz",
     "to_png_folder",
     "versions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ _CSS = {
     _FIRST: "var(--first, #0969da)",
     _SECOND: "var(--second, #bc4c00)",
 }
+_DRAWING = threading.Lock()  # matplotlib is for one thread
 _SPLITS = {"train": "training", "validation": "validation"}
 
 Curve = tuple[str, list[int], list[float]]
@@ -39,9 +41,10 @@ def curves_svg(history: Sequence[Mapping[str, Any]]) -> str | None:
     names = list(dict.fromkeys(name for row in history for name in row))
     losses = _curves(history, [name for name in names if name == "loss"])
     accuracies = _curves(history, [name for name in names if "accuracy" in name])
-    panels = [_panel("loss", losses, unit=1)] if losses else []
-    whose = f", {accuracies[0][0].partition(':')[0]} data" if len(accuracies) == 1 else ""  # more have a legend
-    panels += [_panel(f"accuracy (%){whose}", accuracies, unit=100)] if accuracies else []
+    with _DRAWING:
+        panels = [_panel("loss", losses, unit=1)] if losses else []
+        whose = f", {accuracies[0][0].partition(':')[0]} data" if len(accuracies) == 1 else ""  # more have a legend
+        panels += [_panel(f"accuracy (%){whose}", accuracies, unit=100)] if accuracies else []
     return "\n".join(panels)
 
 

@@ -2,80 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxdd.report import tables
 from jaxdd.report.classes import by_class
-from jaxdd.report.facts import Comparison, about_set, comparison, flattened, provenance
+from jaxdd.report.facts import about_set, comparison, flattened, provenance
 from jaxdd.synthetic import DistilledDataset
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, Group, RenderableType
+    from rich.console import Group
     from rich.table import Table
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> ComparisonTable:
+def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> tables.TerminalTable:
     """The distilled set beside its baselines; `rows` as `write_report` takes them."""
-    return ComparisonTable(comparison(rows), title)
-
-
-@dataclasses.dataclass(frozen=True)
-class ComparisonTable:
-    """A comparison that rich prints at any width: what a narrow terminal has no room for stands beneath, in words."""
-
-    content: Comparison
-    title: str
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        shown = self._fitting(options.max_width)
-        table = Table(title=Text(self.title), box=box.SIMPLE_HEAD, title_justify="left")
-        for column in shown:
-            numeric = self.content.numeric[column]
-            table.add_column(self.content.columns[column], justify="right" if numeric else "left", overflow="fold")
-        for cells, ours in zip(self.content.cells, self.content.ours, strict=True):
-            # Text, not markup: a name in square brackets is a name.
-            table.add_row(*(Text(cells[column]) for column in shown), style="bold" if ours else None)
-        yield table
-        if beneath := [
-            line
-            for column in range(len(self.content.columns))
-            if column not in shown
-            for line in self._in_words(column)
-        ]:
-            yield Text("\n".join(beneath) + "\n")
-
-    def _fitting(self, width: int) -> list[int]:
-        """The columns that a table of so many characters has room for, by their numbers."""
-        names = self.content.columns
-        shown = list(range(len(names)))
-        for name in _BENEATH:
-            if sum(3 + self._least(column) for column in shown) <= width:
-                break
-            if name in names:
-                shown.remove(names.index(name))
-        return shown
-
-    def _least(self, column: int) -> int:
-        """Characters of a column in which no cell is folded; a heading is, between its words."""
-        cells = [cells[column] for cells in self.content.cells]
-        return max(len(text) for text in (*cells, *self.content.columns[column].split()))
-
-    def _in_words(self, column: int) -> Iterator[str]:
-        """A column as lines: a line for each value, and for whom it holds if that is not everyone."""
-        named = [(cells[0], cells[column]) for cells in self.content.cells if cells[column]]
-        for value in dict.fromkeys(value for _, value in named):
-            of = [name for name, its in named if its == value]
-            whom = "" if len(of) == len(self.content.cells) else f" of {', '.join(of)}"
-            yield f"{self.content.columns[column]}{whom}: {value}"
-
-
-_BENEATH = ("note", "trained", "labels", "bits", "images", "on")  # what leaves a narrow table, in this order
+    return tables.terminal(comparison(rows), title)
 
 
 def classes_table(rows: Sequence[Mapping[str, Any]]) -> Group:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxdd._files import expanded, write_atomically
+from jaxdd.report.architectures import matrix, notes
 from jaxdd.report.classes import by_class
 from jaxdd.report.curves import curves_svg
 from jaxdd.report.embedded import Growth, class_pictures, growth_pictures, pictures_note
@@ -78,6 +79,7 @@ def write_report(
     record: Mapping[str, Any],
     real: Examples | None = None,
     growth: Growth | None = None,
+    architectures: Mapping[str, Any] | None = None,
 ) -> list[pathlib.Path]:
     """Write `report.html`, `images.png`, the data card `README.md`, and the programs `load.py` and `train_torch.py`.
 
@@ -97,6 +99,7 @@ def write_report(
         of which may be absent.
       real: a few real images of each class in pixel space, to stand beside the distilled ones.
       growth: what a few images of the set were on the way.
+      architectures: what networks of several kinds made of the set, see `workflows.architectures`.
 
     Returns:
       The paths of `FILES`.
@@ -111,6 +114,8 @@ def write_report(
         "classes": class_pictures(dataset, real),
         "pictures_note": pictures_note(dataset, real),
         "growth": growth_pictures(dataset, growth),
+        "other_architectures": matrix(architectures),
+        "about_architectures": notes(architectures),
     }
     png = io.BytesIO()
     grid_image(dataset).save(png, format="PNG", optimize=True)

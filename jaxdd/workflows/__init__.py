@@ -1,4 +1,4 @@
-"""From a config to files: complete configs, real data, distil, evaluate, foretell costs. Plain dicts in and out.
+"""From a config to files: complete configs, real data, distil, sweep, evaluate, foretell costs. Plain dicts in and out.
 
 What the command line, scripts and notebooks call:
 
@@ -7,28 +7,35 @@ What the command line, scripts and notebooks call:
     print(outcome.result["kernel_accuracy"], outcome.path)
 """
 
+from jaxdd.workflows.architectures import architectures
 from jaxdd.workflows.config import EVALUATIONS, VALIDATIONS, check_seed, complete, told
 from jaxdd.workflows.cost import Planned, Setting, plan
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.distill import distill
 from jaxdd.workflows.evaluate import distilled_file, evaluate
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome
+from jaxdd.workflows.sweep import sweep
+from jaxdd.workflows.table import SWEEP, table
 
 __all__ = [
     "BEST",
     "EVALUATIONS",
     "FILE",
     "RESULTS",
+    "SWEEP",
     "VALIDATIONS",
     "Outcome",
     "Planned",
     "Real",
     "Setting",
+    "architectures",
     "check_seed",
     "complete",
     "distill",
     "distilled_file",
     "evaluate",
     "plan",
+    "sweep",
+    "table",
     "told",
 ]

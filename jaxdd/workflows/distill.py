@@ -10,7 +10,7 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from jaxdd.errors import JaxddError, RunInterrupted, printable, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe, Spec, parts_of
 from jaxdd.workflows import again, beside, hooks, products, transfer
+from jaxdd.workflows.architectures import of_file
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
@@ -78,6 +79,9 @@ def distill(
     tensorboard: bool = False,
     callback: engine.Callback | str | None = None,
     command: str = "",
+    real: Real | None = None,
+    devices: Sequence[Any] | None = None,
+    progress: bool = True,
 ) -> Outcome:
     """Distil, evaluate and report, as a config says.
 
@@ -94,21 +98,30 @@ def distill(
       tensorboard: also write TensorBoard files.
       callback: as of `engine.run`, or where it is, `package.module:function`: for W&B and others.
       command: shown in the report.
+      real: what the section `data` of the config says, where it is loaded already.
+      devices: that share the run; by default all.
+      progress: show a progress bar where there is somebody to see it.
 
     Raises:
       JaxddError: for anything wrong in the config, the data or the directory.
       RunInterrupted: after a signal; what was done is saved.
     """
-    task = _check(config, expanded(workdir), level=evaluate, full_data=full_data)
+    task = check(config, expanded(workdir), level=evaluate, full_data=full_data)
     hook = hooks.named(callback) if isinstance(callback, str) else callback
-    loaded = _load(task)
+    loaded = _load(task, Real.of_config(task.config["data"]) if real is None else real)
     asked = {"evaluate": evaluate, "full_data": full_data, "tensorboard": tensorboard}
     asked |= {"callback": callback} if isinstance(callback, str) else {}
-    done = _run(task, loaded, resume=resume, callback=hook, asked=asked)
+    how = {"callback": hook, "tensorboard": tensorboard, "devices": devices, "progress": progress}
+    done = _run(task, loaded, asked, resume=resume, **how)
     dataset, result = _write(task, loaded, done)
     scores, rows = _measure(task, loaded.real, dataset)
     outcome = Outcome(
-        task.workdir / FILE, result | scores, rows, summary(dataset), record(task.config, command=command)
+        task.workdir / FILE,
+        result | scores,
+        rows,
+        summary(dataset),
+        record(task.config, command=command),
+        of_file(task.workdir),
     )
     if engine.is_first():
         write_atomically(task.workdir / RESULTS, json.dumps(outcome.as_dict(), indent=2) + "\n")
@@ -124,7 +137,7 @@ def distill(
     return outcome
 
 
-def _check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full_data: bool) -> _Task:
+def check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full_data: bool) -> _Task:
     """Everything that can be said of a config and a directory before the data are there."""
     if level not in EVALUATIONS:
         raise unknown("level of evaluation", level, EVALUATIONS)
@@ -176,9 +189,8 @@ def _check_workdir(workdir: pathlib.Path, name: str) -> None:
         )
 
 
-def _load(task: _Task) -> _Loaded:
+def _load(task: _Task, real: Real) -> _Loaded:
     """Data and method, once everything that is asked of the run is known to be possible."""
-    real = Real.of_config(task.config["data"])
     real.check_full_data(task.full_data)
     with _progress.phase("checking"):
         return _checked(task, real)
@@ -227,9 +239,7 @@ def _foretell(
             _LOG.warning("%s will not be measured: %s.", baseline.name, baseline.obstacle)
 
 
-def _run(
-    task: _Task, loaded: _Loaded, *, resume: bool, callback: engine.Callback | None, asked: dict[str, Any]
-) -> engine.RunResult:
+def _run(task: _Task, loaded: _Loaded, asked: Mapping[str, Any], **how: Any) -> engine.RunResult:
     settings = {field: value for field, value in task.config["run"].items() if field != "validate"}
     if settings["validate_every"] is None and loaded.curve is not None:
         settings["validate_every"] = loaded.curve.every(whole(settings["steps"], "steps"))
@@ -239,14 +249,12 @@ def _run(
         seed=task.config["seed"],
         execution=Execution.of(task.config["execution"]),
         workdir=task.workdir,
-        resume=resume,
         # The data's content is part of every run's identity, wherever it lies; how a run is validated is none of it.
         config={"data": told(task.config["data"]), **_identity(task)},
         validate=loaded.curve,
-        callback=callback,
         on_begin=lambda: again.write(task.workdir, task.config, asked),
         snapshots=beside.snapshot(loaded.real),
-        tensorboard=asked["tensorboard"],
+        **how,
         **settings,
     )
 

@@ -6,7 +6,8 @@ import dataclasses
 import os
 import pathlib
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from jaxdd import evaluation
 from jaxdd._dotted import is_dotted
@@ -19,6 +20,55 @@ from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import FILE, Outcome, measure, summary
 from jaxdd.workflows.record import record
 from jaxdd.workflows.transfer import check
+
+
+class Opened(NamedTuple):
+    """A distilled file and the data to measure it on.
+
+    Attributes:
+      path: of the file.
+      dataset: what is in it.
+      real: the data.
+      same: whether it was distilled from these.
+    """
+
+    path: pathlib.Path
+    dataset: DistilledDataset
+    real: Real
+    same: bool
+
+    @property
+    def features(self) -> bool:
+        """Whether its labels are features, which know no classes."""
+        return self.dataset.header["label_convention"] == "features"
+
+    def model(self, named: str | None) -> str:
+        """The network that is named, or that the file is meant for; code is run only if it is named."""
+        meant = self.dataset.header.get("model") or "convnet"
+        if named is None and is_dotted(str(meant).partition("(")[0]):
+            raise JaxddError(
+                f"{self.path} names a network by its code, {meant}, which runs only if you name it: --model={meant}."
+            )
+        return named or meant
+
+    def protocol(self, named: str | None, learning_rate: float | None) -> evaluation.Protocol:
+        """The protocol that is named, or that the file is meant for, with a rate that may be fixed."""
+        chosen = evaluation.protocols.get(named or self.dataset.header.get("protocol") or "default")
+        return chosen if learning_rate is None else dataclasses.replace(chosen, learning_rates=(learning_rate,))
+
+    def result(self, scores: Mapping[str, Any], began: float) -> dict[str, Any]:
+        """The flat result of measuring it since `began`."""
+        return {
+            "method": self.dataset.header.get("method"),
+            "data": self.real.dataset.name,
+            "distilled_from_this_data": self.same,
+            "num_images": len(self.dataset.images),
+            "num_bits": self.dataset.header["num_bits"],
+            **scores,
+            "seconds": time.perf_counter() - began,
+            "devices": 1,
+            "resumed_from": 0,
+        }
 
 
 def evaluate(
@@ -52,76 +102,67 @@ def evaluate(
         measured, its images resized where they have to be. `data_name` is still the one it was distilled from.
       fine_tuning: likewise, the protocol of fine-tuning; None for linear probes alone.
       labels_per_class: likewise, labelled images of each class that these are trained on; None for all.
-
       command: what was typed, for the record.
 
     Raises:
       JaxddError: if the file is not whole, or the data it was distilled from is not to be had or is not the same.
     """
     began = time.perf_counter()
-    path = distilled_file(source)
-    dataset = DistilledDataset.read(path)
-    real = _real(dataset, path, data_name, stream=stream)
-    real.check_full_data(full_data)
-    features = dataset.header["label_convention"] == "features"
-    if not features:
-        evaluation.check_fits(dataset, real.dataset)
-        if target or fine_tuning or labels_per_class:
-            raise JaxddError(
-                f"{path} has classes: --transfer, --fine_tuning and --labels_per_class are for sets whose labels are "
-                "features."
-            )
-    about = dataset.header["data"]
-    same = about.get("source_hash") in (None, real.dataset.source_hash)
-    if data_name is None and not same:
-        raise JaxddError(
-            f"{about.get('name')!r} here is not the data {path} was distilled from (their hashes differ); "
-            "name the right one by --data, or the same name to test on this one all the same."
-        )
-    named = dataset.header.get("model") or "convnet"
-    if model is None and is_dotted(str(named).partition("(")[0]):
-        raise JaxddError(
-            f"{path} names a network by its code, {named}, which runs only if you name it: --model={named}."
-        )
-    model = model or named
-    chosen = evaluation.protocols.get(protocol or dataset.header.get("protocol") or "default")
-    if learning_rate is not None:
-        chosen = dataclasses.replace(chosen, learning_rates=(learning_rate,))
-    if features:
-        check(dataset.distilled(), real.dataset, model=model, protocol=chosen, full_data=full_data)
-    scores, rows = measure(
-        dataset,
-        real,
-        model=model,
-        protocol=chosen,
-        networks=networks,
-        seed=check_seed(seed),
-        full_data=full_data,
-        target=target,
-        fine_tuning=fine_tuning,
-        labels_per_class=labels_per_class,
-    )
+    transferred = {"target": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class}
+    file = opened(source, data_name, stream=stream, full_data=full_data, transferred=any(transferred.values()))
+    model, chosen = file.model(model), file.protocol(protocol, learning_rate)
+    if file.features:
+        check(file.dataset.distilled(), file.real.dataset, model=model, protocol=chosen, full_data=full_data)
+    how = {"protocol": chosen, "networks": networks, "full_data": full_data, **transferred}
+    scores, rows = measure(file.dataset, file.real, model=model, seed=check_seed(seed), **how)
     evaluated = {
         "model": model,
         "protocol": chosen.name,
         "learning_rate": learning_rate,
         "networks": networks,
         "full_data": full_data,
-        **({"transfer": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class} if features else {}),
+        **(of_transfer(**transferred) if file.features else {}),
     }
-    result = {
-        "method": dataset.header.get("method"),
-        "data": real.dataset.name,
-        "distilled_from_this_data": same,
-        "num_images": len(dataset.images),
-        "num_bits": dataset.header["num_bits"],
-        **scores,
-        "seconds": time.perf_counter() - began,
-        "devices": 1,
-        "resumed_from": 0,
-    }
-    settings = {"seed": seed, "data": {"name": real.dataset.name, "stream": stream}, "evaluation": evaluated}
-    return Outcome(path, result, rows, summary(dataset), record(settings, command=command))
+    settings = {"seed": seed, "data": {"name": file.real.dataset.name, "stream": stream}, "evaluation": evaluated}
+    result = file.result(scores, began)
+    return Outcome(file.path, result, rows, summary(file.dataset), record(settings, command=command))
+
+
+def of_transfer(target: str | None, fine_tuning: str | None, labels_per_class: int | None) -> dict[str, Any]:
+    """What a record says of how a set without classes was measured."""
+    return {"transfer": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class}
+
+
+def opened(
+    source: str | os.PathLike, data_name: str | None, *, stream: bool, full_data: bool, transferred: bool
+) -> Opened:
+    """A distilled file with its data, once all that is asked of them is known to be possible.
+
+    Args:
+      transferred: whether what is for sets whose labels are features was asked for.
+
+    Raises:
+      JaxddError: as `evaluate`.
+    """
+    path = distilled_file(source)
+    dataset = DistilledDataset.read(path)
+    real = _real(dataset, path, data_name, stream=stream)
+    real.check_full_data(full_data)
+    about = dataset.header["data"]
+    file = Opened(path, dataset, real, about.get("source_hash") in (None, real.dataset.source_hash))
+    if not file.features:
+        evaluation.check_fits(dataset, real.dataset)
+        if transferred:
+            raise JaxddError(
+                f"{path} has classes: --transfer, --fine_tuning and --labels_per_class are for sets whose labels are "
+                "features."
+            )
+    if data_name is None and not file.same:
+        raise JaxddError(
+            f"{about.get('name')!r} here is not the data {path} was distilled from (their hashes differ); "
+            "name the right one by --data, or the same name to test on this one all the same."
+        )
+    return file
 
 
 def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, *, stream: bool) -> Real:

@@ -37,6 +37,7 @@ class Outcome:
         `test_images` of each and, for "networks" and "kernel", what `evaluation.Confusion.as_dict` says.
       summary: a line about the set.
       record: seed, config, machine, versions and date, see `record`.
+      architectures: what networks of other kinds made of the set, see `architectures`; None if nobody asked.
     """
 
     path: pathlib.Path
@@ -44,10 +45,12 @@ class Outcome:
     rows: list[dict[str, Any]]
     summary: str
     record: dict[str, Any]
+    architectures: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What `results.json` holds."""
-        return {"result": self.result, "rows": self.rows, "record": self.record}
+        other = {} if self.architectures is None else {"architectures": self.architectures}
+        return {"result": self.result, "rows": self.rows, "record": self.record, **other}
 
 
 def measure(

@@ -136,6 +136,18 @@ def test_evaluate_by_directory_or_file(finished, capsys):
     assert result["accuracy_mean"] == pytest.approx(recorded["accuracy_mean"], abs=1e-6)
 
 
+def test_evaluate_by_several_models(finished, tmp_path, capsys):
+    """On a copy: what is measured is kept with the run."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    models = "--models=mlp(width=8, depth=1); mlp(width=4, depth=1)"
+    assert main(["evaluate", str(run), models, "--seeds=1", "--protocol=quick", "--learning_rate=0.001", "--json"]) == 0
+    captured = capsys.readouterr()
+    printed = json.loads(captured.out.splitlines()[-1])["architectures"]
+    assert json.loads((run / "results.json").read_text())["architectures"] == printed
+    assert [column["model"] for column in printed["columns"]] == ["mlp(width=8, depth=1)", "mlp(width=4, depth=1)"]
+    assert printed["rows"][0]["name"] == "distilled" and "mlp(width=4, depth=1)" in captured.err
+
+
 def test_show_export_and_list(finished, tmp_path, capsys):
     assert main(["show", str(finished)]) == 0
     assert "tiny" in capsys.readouterr().out
@@ -278,6 +290,12 @@ BAD = {
     "rate is no number": (["evaluate", "FINISHED", "--model=mlp", "--learning_rate=nan"], "learning rate"),
     "other classes": (["evaluate", "FINISHED", "--model=mlp", "--data=small"], "distilled"),
     "no such data": (["evaluate", "FINISHED", "--data=nowhere"], "nowhere"),
+    "models twice": (
+        ["evaluate", "FINISHED", "--models=mlp", "--models=lenet"],
+        "--models is there 2 times: give it once",
+    ),
+    "model and models": (["evaluate", "FINISHED", "--model=mlp", "--models=mlp;lenet"], "give one of them"),
+    "a model that is none": (["evaluate", "FINISHED", "--models=mlp;;lenet"], "models must be names of networks"),
     "no file": (["show", "DIR/none.safetensors"], "no such file"),
     "two files": (["show", "a", "b"], "exactly one"),
     "not a distilled file": (["show", __file__], "not a distilled set"),
@@ -289,7 +307,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_sentence_and_leaves_nothing(case, finished, tiny, tmp_path, capsys):
     line, message = BAD[case]
-    line = once(line)
+    line = line if "twice" in case else once(line)
     workdir = tmp_path / "run"
     places = {"DIR": workdir, "FINISHED": finished, "FOLDER": tiny}
     for word, place in places.items():
