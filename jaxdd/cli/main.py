@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 
 from jaxdd.cli import config as configs
-from jaxdd.cli import distill, evaluate, export, plan, show, stages
+from jaxdd.cli import distill, evaluate, export, plan, push, show, stages
 from jaxdd.cli import list as list_
 from jaxdd.cli.printing import printing
 from jaxdd.errors import JaxddError, RunInterrupted, unknown
@@ -26,6 +26,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "show": show,
     "export": export,
+    "push": push,
     "stages": stages,
     "list": list_,
 }

@@ -1,18 +1,21 @@
 """What people look at: pictures, curves, the report, the data card, tables for the terminal, and exports."""
 
+from jaxdd.report.croissant import croissant
 from jaxdd.report.curves import curves_svg
 from jaxdd.report.exports import to_npz, to_png_folder
 from jaxdd.report.facts import versions
 from jaxdd.report.pictures import grid_image
 from jaxdd.report.terminal import comparison_table, describe, stages_table
-from jaxdd.report.write import write_report
+from jaxdd.report.write import summary, write_report
 
 __all__ = [
     "comparison_table",
+    "croissant",
     "curves_svg",
     "describe",
     "grid_image",
     "stages_table",
+    "summary",
     "to_npz",
     "to_png_folder",
     "versions",

@@ -13,6 +13,7 @@ from jaxdd.workflows.data import Real
 from jaxdd.workflows.distill import distill
 from jaxdd.workflows.evaluate import distilled_file, evaluate
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome
+from jaxdd.workflows.push import Pushed, push
 
 __all__ = [
     "BEST",
@@ -22,6 +23,7 @@ __all__ = [
     "VALIDATIONS",
     "Outcome",
     "Planned",
+    "Pushed",
     "Real",
     "Setting",
     "check_seed",
@@ -30,5 +32,6 @@ __all__ = [
     "distilled_file",
     "evaluate",
     "plan",
+    "push",
     "told",
 ]

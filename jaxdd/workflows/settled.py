@@ -15,7 +15,7 @@ from jaxdd.errors import JaxddError, printable
 from jaxdd.synthetic import Continued, DistilledDataset, continued
 from jaxdd.synthetic.continued import INITS
 from jaxdd.workflows.data import Real
-from jaxdd.workflows.evaluate import distilled_file
+from jaxdd.workflows.evaluate import SETS, distilled_file
 
 BYTES = "bytes"
 """Of the section `method` in a config: what the stored set may take, in place of `ipc`."""
@@ -86,7 +86,7 @@ def _named(init: Any) -> tuple[str, str | None] | None:
     path, plus, rest = init.rpartition("+")
     if not plus or rest not in INITS:
         path, rest = init, None
-    is_set = path.endswith(".safetensors") or path.startswith("sets:") or located(path) is not None
+    is_set = path.endswith(".safetensors") or path.startswith(SETS) or located(path) is not None
     return (path, rest) if is_set else None
 
 
