@@ -84,11 +84,12 @@ def template(name: str, /, *, seed: int = 0, **sections: Mapping[str, Any]) -> C
       JaxddError: for an unknown method, section or field (the nearest one is named).
     """
     from jaxdd import methods
-    from jaxdd.workflows import complete
+    from jaxdd.workflows import complete, settled
 
     hyper = {"name": name, **methods.fields(name), **sections.get("method", {})}
     full = complete({"seed": seed, **sections, "method": hyper})
-    methods.build(**full["method"])  # what cannot be built is said where it is written
+    written = {key: value for key, value in full["method"].items() if key != "name"}
+    settled.check(name, written)  # what cannot be built is said where it is written
     full["method"] = methods.fields(name, **full["method"])
     kinds = methods.field_types(name)
     for title, section in full.items():
@@ -166,6 +167,7 @@ def parse(values: flags.FlagValues, command: str, arguments: Sequence[str]) -> l
     if given and "config" in values:
         config = load(given[0].removeprefix("--config="))
         line = [_moved(argument, config) for argument in line if argument not in given]
+        _open_budget(config, line)
         for argument in line:
             check_field(argument, config)
     line = [f"jaxdd {command}", *line]
@@ -259,6 +261,15 @@ def _moved(argument: str, config: ConfigDict) -> str:
     newer = f"--config.execution.{newer}"
     warnings.warn(f"{name} is now {newer}{equals}{value}.", DeprecationWarning, stacklevel=4)
     return f"{newer}{equals}{value}"
+
+
+def _open_budget(config: ConfigDict, arguments: Sequence[str]) -> None:
+    """A budget in bytes stands in place of `ipc` where it is given, and is no field of a config else."""
+    method = config.get("method")
+    given = any(argument.partition("=")[0] == "--config.method.bytes" for argument in arguments)
+    if given and isinstance(method, ConfigDict) and "ipc" in method and "bytes" not in method:
+        with config.unlocked():
+            method["bytes"] = config_dict.FieldReference(None, field_type=object)
 
 
 def check_field(argument: str, config: ConfigDict) -> None:

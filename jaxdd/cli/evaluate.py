@@ -60,7 +60,7 @@ def define(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     """Train fresh networks on a distilled set, beside random real images.
 
-    jaxdd evaluate DIR_OR_FILE [--model='convnet(width=32)' | --models='convnet;mlp'] [--seeds=5 --data=NAME]
+    jaxdd evaluate DIR_OR_FILE_OR_sets:NAME [--model='convnet(width=32)' | --models='convnet;mlp'] [--seeds=5]
     """
     path = one_argument(positional, "directory or distilled file")
     if values.models is not None and values.model is not None:

@@ -16,7 +16,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
-    """List methods, data sets, models, protocols and configs."""
+    """List methods, data sets, distilled sets, models, protocols and configs."""
     if values.methods:
         from jaxdd import methods
 
@@ -26,12 +26,13 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from jaxdd import data, evaluation, methods, models
+    from jaxdd import data, evaluation, methods, models, sets
 
     no_arguments(positional)
     known = {
         "methods": methods.available(),
         "data sets": data.available(),
+        "sets": {f"sets:{name}": about for name, about in sets.available().items()},
         "models": models.available(),
         "protocols": evaluation.protocols.available(),
         "configs": {name: configs.describe(path) for name, path in configs.shipped().items()},

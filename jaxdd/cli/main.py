@@ -15,7 +15,7 @@ from absl import flags
 
 from jaxdd import _progress
 from jaxdd.cli import config as configs
-from jaxdd.cli import distill, evaluate, export, plan, resume, show, stages, sweep, table
+from jaxdd.cli import distill, evaluate, export, plan, push, resume, show, stages, sweep, table
 from jaxdd.cli import list as list_
 from jaxdd.cli.printing import printing
 from jaxdd.cli.speaking import speaking
@@ -33,6 +33,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "table": table,
     "show": show,
     "export": export,
+    "push": push,
     "stages": stages,
     "list": list_,
 }

@@ -12,9 +12,10 @@ import numpy as np
 
 from jaxdd._files import digest
 from jaxdd._numbers import whole
+from jaxdd.data.checks import check_alike, check_fraction, checked_classes, checked_source, cut, is_pair
 from jaxdd.data.pictures import FileSource
 from jaxdd.data.plausible import Pixels, check_pixels, check_text
-from jaxdd.data.streaming import ArraySource, RowReader, scan
+from jaxdd.data.streaming import scan
 from jaxdd.data.transforms import Transform, blocks, is_elementwise, pixel_space, transform_to_tensors
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, HostArray, Labels, RealData
@@ -59,7 +60,7 @@ class Dataset:
 
     Attributes:
       name: for people; never used to find anything again.
-      train, validation, test: `validation` is cut from the source's training examples and may be empty.
+      train, validation, test: `validation` is the source's own, or cut from its training examples; it may be empty.
       class_names: one per class, in the order of the labels.
       license: of the source, "unknown" where it does not say.
       source_hash: sha256 (hex) over the source's arrays before anything was cut from them, so it depends on neither
@@ -107,6 +108,8 @@ def from_arrays(
     x_test: Any = None,
     y_test: Any = None,
     *,
+    x_validation: Any = None,
+    y_validation: Any = None,
     name: str = "arrays",
     validation: float = 0.1,
     test: float = 0.2,
@@ -120,9 +123,11 @@ def from_arrays(
     Args:
       x: images `(n, height, width, channels)`, or `(n, height, width)` for one channel. uint8 or float; other
         integers are taken as uint8 where they fit. Floats of any width become float32.
-      y: integer labels `(n,)` in `[0, classes)`; every class must occur, and there must be at least two.
+      y: integer labels `(n,)` or `(n, 1)` in `[0, classes)`; every class must occur, and there must be at least two.
       x_test, y_test: the test split, or neither: then it is cut from `x, y`.
-      validation: fraction of the training examples, in [0, 1), held out for selection; 0 leaves `validation` empty.
+      x_validation, y_validation: the validation split, or neither: then it is cut from `x, y`.
+      validation: fraction of the training examples, in [0, 1), held out for selection; 0 leaves `validation` empty. A
+        validation split that is given stands in place of the cut, whole, and is left out at 0.
       test: fraction cut for testing, in (0, 1); used only if there is no test split.
       seed: of the cuts. They are stratified by class, keep the order of the examples, and leave every class at least
         one training example; a class of two or more examples always gives at least one.
@@ -136,53 +141,69 @@ def from_arrays(
     Raises:
       JaxddError: one sentence about the first thing that is wrong with the arrays or the fractions.
     """
-    _check_fraction("validation", validation, zero_allowed=True)
-    if x_test is None and y_test is None and _is_pair(x) and _is_pair(y):
+    check_fraction("validation", validation, zero_allowed=True)
+    if x_test is None and y_test is None and is_pair(x) and is_pair(y):
         (x, y), (x_test, y_test) = x, y
-    elif _is_pair(x):
+    elif is_pair(x):
         raise JaxddError(f"{name}: x is a pair, of images and labels; give x, y, x_test, y_test, or two pairs alone")
-    check_text("the name of the data", name, "rename its file or folder, or give another name")
-    for k, class_name in enumerate(() if class_names is None else class_names):
-        check_text(f"{name}: the name {str(class_name)!r} of class {k}", class_name, "rename it")
-    check_text(f"{name}: the licence", license, "write it anew")
-    if (x_test is None) != (y_test is None):
-        raise JaxddError(f"{name}: give both x_test and y_test, or neither")
-    has_test = x_test is not None
-    if not has_test:
-        _check_fraction("test", test, zero_allowed=False)
+    _check_texts(name, class_names, license)
+    given = {"training": (x, y), "test": (x_test, y_test), "validation": (x_validation, y_validation)}
+    for split in ("test", "validation"):
+        missing = [part is None for part in given[split]]
+        if any(missing) and not all(missing):
+            raise JaxddError(f"{name}: give both x_{split} and y_{split}, or neither")
+        if all(missing):
+            del given[split]
+    if "test" not in given:
+        check_fraction("test", test, zero_allowed=False)
     seed = whole(seed, "seed", 0)
 
-    stream = stream or any(isinstance(images, np.memmap | FileSource) for images in (x, x_test))
-    suffix = "_train" if has_test else ""
-    pixels = [Pixels()]
-    source = [_checked_source(name, x, y, suffix, None if stream else pixels[0])]
-    if has_test:
-        pixels.append(Pixels())
-        source.append(_checked_source(name, x_test, y_test, "_test", None if stream else pixels[1]))
-        _check_alike(name, *(images for images, _ in source))
+    stream = stream or any(isinstance(images, np.memmap | FileSource) for images, _ in given.values())
+    pixels = {split: Pixels() for split in given}
+    suffixes = {split: f"_{'train' if split == 'training' else split}" if len(given) > 1 else "" for split in given}
+    source = [
+        checked_source(name, images, of_split, suffixes[split], None if stream else pixels[split])
+        for split, (images, of_split) in given.items()
+    ]
+    check_alike(name, list(given), [images for images, _ in source])
     labels = [of_split for _, of_split in source]
-    class_names = _checked_classes(name, labels, class_names)
-
-    # Rows of the first source, of which the first cut leaves some to the second.
-    train, chosen = np.arange(len(labels[0])), np.arange(0)
-    if has_test:
-        held_out = (1, np.arange(len(labels[1])))
-    else:
-        taken, train = _cut(train, labels[0], test, [int(seed), 1], f"{name}: no test split can be cut")
-        held_out = (0, taken)
-    if validation:
-        complaint = f"{name}: no validation split can be cut"
-        chosen, train = _cut(train, labels[0], validation, [int(seed), 2], complaint)
-    parts = [(0, train), (0, chosen), held_out]
+    class_names = checked_classes(name, labels, class_names)
+    parts = _parts(name, labels, list(given), validation=validation, test=test, seed=seed)
     if stream:
-        source_hash, images = scan(source, parts, pixels)
+        source_hash, images = scan(source, parts, list(pixels.values()))
         check_pixels(name, pixels)
     else:
         check_pixels(name, pixels)
         source_hash = digest(array for split in source for array in split)
         images = [_taken(source[k][0], rows) for k, rows in parts]
-    cut = [Split(of_part, _taken(labels[k], rows)) for of_part, (k, rows) in zip(images, parts, strict=True)]
-    return Dataset(name, cut[0], cut[1], cut[2], class_names, license, source_hash)
+    chosen = [Split(of_part, _taken(labels[k], rows)) for of_part, (k, rows) in zip(images, parts, strict=True)]
+    return Dataset(name, chosen[0], chosen[1], chosen[2], class_names, license, source_hash)
+
+
+def _check_texts(name: str, class_names: Sequence[str] | None, license: str) -> None:
+    check_text("the name of the data", name, "rename its file or folder, or give another name")
+    for k, class_name in enumerate(() if class_names is None else class_names):
+        check_text(f"{name}: the name {str(class_name)!r} of class {k}", class_name, "rename it")
+    check_text(f"{name}: the licence", license, "write it anew")
+
+
+def _parts(
+    name: str, labels: list[np.ndarray], given: list[str], *, validation: float, test: float, seed: int
+) -> list[tuple[int, np.ndarray]]:
+    """Of training, validation and test the number of the source, and the rows in it, of which cuts leave some."""
+    train = np.arange(len(labels[0]))
+    if "test" in given:
+        held_out = (given.index("test"), np.arange(len(labels[given.index("test")])))
+    else:
+        taken, train = cut(train, labels[0], test, [seed, 1], f"{name}: no test split can be cut")
+        held_out = (0, taken)
+    chosen = (0, np.arange(0))
+    if validation and "validation" in given:
+        chosen = (given.index("validation"), np.arange(len(labels[given.index("validation")])))
+    elif validation:
+        taken, train = cut(train, labels[0], validation, [seed, 2], f"{name}: no validation split can be cut")
+        chosen = (0, taken)
+    return [(0, train), chosen, held_out]
 
 
 def real_data(split: Split, transform: Transform, num_classes: int) -> RealData:
@@ -244,143 +265,3 @@ class _Decoder:
 def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Ascending rows of an array; the array itself where they are all of it."""
     return array if len(rows) == len(array) else array[rows]
-
-
-def _is_pair(value: Any) -> bool:
-    """Whether this is images with their labels, not images alone."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        return False
-    images, labels = (getattr(each, "ndim", 0) for each in value)
-    return images > 2 and 0 < labels < images
-
-
-def _checked_source(name: str, x: Any, y: Any, suffix: str, pixels: Pixels | None) -> tuple[Any, np.ndarray]:
-    """Images and labels of one split, checked by themselves and against each other; a `RowReader` if streamed."""
-    images = _checked_images(f"{name}: x{suffix}", x, pixels)
-    labels = _checked_labels(f"{name}: y{suffix}", y)
-    if images.shape[0] != len(labels):
-        raise JaxddError(f"{name}: x{suffix} has {images.shape[0]} images but y{suffix} has {len(labels)} labels")
-    return images, labels
-
-
-def _to_array(what: str, values: Any) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except Exception as error:  # ragged lists, tensors on a device, whatever __array__ raises
-        raise JaxddError(f"{what} is not an array: {error}") from error
-    if array.dtype == object:
-        raise JaxddError(f"{what} holds Python objects, not numbers; give one rectangular array of numbers")
-    return array
-
-
-def _checked_images(what: str, values: Any, pixels: Pixels | None) -> np.ndarray | RowReader:
-    """uint8 or float32 `(n, height, width, channels)` without an empty axis.
-
-    All finite, and told to `pixels`; without those they are streamed, and the scan that is to come looks at that.
-    """
-    if isinstance(values, FileSource):
-        return values
-    images = _to_array(what, values)
-    if images.ndim not in (3, 4):
-        raise JaxddError(
-            f"{what} must have shape (n, height, width, channels) or (n, height, width), got {images.shape}"
-        )
-    if images.size == 0:
-        raise JaxddError(f"{what} holds no images: its shape is {images.shape}")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.shape[1] <= 4 and images.shape[3] > 4 and images.shape[2] > 4:
-        raise JaxddError(
-            f"{what} of shape {images.shape} looks channels-first; it must be (n, height, width, channels): "
-            "use numpy.moveaxis(x, 1, -1)"
-        )
-    if images.dtype.kind not in "iuf":
-        raise JaxddError(f"{what} must be uint8 or float, got {images.dtype}")
-    source = ArraySource.of(what, images, values)
-    if pixels is None:
-        return source
-    for _, block in source.blocks():  # which raises
-        pixels.add(block)
-    return source.converted(images)
-
-
-def _checked_labels(what: str, values: Any) -> np.ndarray:
-    """int32 `(n,)`, none negative."""
-    labels = _to_array(what, values)
-    if labels.ndim != 1:
-        hint = ""
-        if labels.ndim == 2:
-            hint = "; use y.ravel()" if labels.shape[1] == 1 else "; for one-hot labels use y.argmax(axis=1)"
-        raise JaxddError(f"{what} must be a vector (n,) of class numbers, got shape {labels.shape}{hint}")
-    if labels.size == 0:
-        raise JaxddError(f"{what} holds no labels")
-    if labels.dtype.kind not in "iu":
-        whole = labels.dtype.kind == "f" and bool(np.all(labels == np.trunc(labels)))
-        hint = "; they are whole numbers, so cast them: y.astype('int32')" if whole else ""
-        raise JaxddError(f"{what} must be integers, got {labels.dtype}{hint}")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0:
-        where = int(np.argmax(labels < 0))
-        raise JaxddError(f"{what} must be in 0..classes-1, but label {where} is {int(labels[where])}")
-    if high > np.iinfo(np.int32).max:
-        raise JaxddError(f"{what} has the label {high}, which is out of range")
-    return np.ascontiguousarray(labels, np.int32)
-
-
-def _check_alike(name: str, train: np.ndarray | RowReader, test: np.ndarray | RowReader) -> None:
-    if train.shape[1:] != test.shape[1:]:
-        raise JaxddError(f"{name}: training images have shape {train.shape[1:]} but test images {test.shape[1:]}")
-    if train.dtype != test.dtype:
-        raise JaxddError(
-            f"{name}: training images are {train.dtype} but test images {test.dtype}; "
-            "uint8 is scaled by 1/255 and floats are not, so they must agree"
-        )
-
-
-def _checked_classes(name: str, labels: list[np.ndarray], class_names: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of the classes, after checking that labels and names agree and that every class can be learned."""
-    highest = max(int(of_split.max()) for of_split in labels)
-    num_classes = highest + 1 if class_names is None else len(class_names)
-    if highest >= num_classes:
-        raise JaxddError(
-            f"{name}: label {highest} is out of range for {num_classes} class names (labels are 0..{num_classes - 1})"
-        )
-    if num_classes < 2:
-        raise JaxddError(f"{name}: all labels are 0, a single class; a data set needs at least 2 classes")
-    # np.unique, not bincount: a wild label must not ask for gigabytes.
-    present = np.unique(labels[0])
-    if len(present) < num_classes:
-        gaps = np.flatnonzero(present != np.arange(len(present)))
-        first = int(gaps[0]) if len(gaps) else len(present)
-        raise JaxddError(
-            f"{name}: class {first} has no training example; labels must be 0..{num_classes - 1} with every class "
-            f"present, and {num_classes - len(present)} of {num_classes} are absent"
-        )
-    if class_names is None:
-        return tuple(str(k) for k in range(num_classes))
-    return tuple(str(k) for k in class_names)
-
-
-def _check_fraction(what: str, value: float, *, zero_allowed: bool) -> None:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not (0 <= value < 1) or (value == 0 and not zero_allowed):
-        interval = "[0, 1)" if zero_allowed else "(0, 1)"
-        raise JaxddError(f"{what} must be a fraction in {interval}, got {value!r}")
-
-
-def _cut(
-    rows: np.ndarray, labels: np.ndarray, fraction: float, entropy: list[int], complaint: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Some rows of all `labels` in two parts, `(cut, rest)`, stratified by class; both keep their order."""
-    labels = labels[rows]
-    # Raw bits of a bit generator: unlike Generator.permutation, NumPy guarantees their stream for good.
-    scores = np.random.PCG64(np.random.SeedSequence(entropy)).random_raw(len(rows))
-    order = np.lexsort((scores, labels))
-    counts = np.bincount(labels)
-    take = np.minimum(counts - 1, np.maximum(1, np.floor(fraction * counts + 0.5).astype(int)))
-    rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)  # within its class, as `order` has it
-    chosen = np.zeros(len(rows), bool)
-    chosen[order] = rank < np.repeat(take, counts)
-    if not chosen.any():
-        raise JaxddError(f"{complaint}, because every class has a single example")
-    return rows[chosen], rows[~chosen]

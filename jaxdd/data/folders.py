@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jaxdd.data.plausible import check_text
+from jaxdd.data.splits import SPLITS
 from jaxdd.errors import JaxddError
 
 _READ = (".png", ".jpg", ".jpeg")
@@ -19,11 +20,6 @@ _UNREAD = (
     *(".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".pbm"),
 )
 _JPEG = (".jfif", ".jpe")  # by another name
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-}
 _LIKE_SPLITS = re.compile(r"(train|training|test|testing|val|valid|validation)(set|data|images?|imgs?)?(?![a-z])")
 _ALSO_CLASSES = ("train", "valid")  # a vehicle, and what a coupon is: classes where they stand among others
 _NO_CLASSES = ("images", "image", "imgs", "img", "labels", "label", "masks", "annotations")  # but kinds of files
@@ -38,7 +34,7 @@ class Layout:
 
     Attributes:
       classes: their names, in the order of the labels.
-      files: by split, "train" and perhaps "test": files with their labels.
+      files: by split, "train", perhaps "test" and "validation": files with their labels.
       left_out: one sentence on pictures that are not read, or "".
     """
 
@@ -157,7 +153,7 @@ def _inner(folder: _Folder) -> _Folder:
 
 
 def _split(folder: Path) -> str | None:
-    return _SPLITS.get(folder.name.casefold())
+    return SPLITS.get(folder.name.casefold())
 
 
 def _splits(top: _Folder, left: _LeftOut) -> dict[str, _Folder]:
@@ -165,7 +161,7 @@ def _splits(top: _Folder, left: _LeftOut) -> dict[str, _Folder]:
     left.add_beside(top)
     named = [path for path in top.folders if _split(path)]
     alike = [path.name for path in top.folders if _LIKE_SPLITS.match(path.name.casefold())]
-    strange = [name for name in alike if name.casefold() not in _SPLITS]
+    strange = [name for name in alike if name.casefold() not in SPLITS]
     if strange and len(alike) == len(top.folders):  # one of them among others may be a class, as `train station`
         raise JaxddError(
             f"{top.path} has the folders {_some(alike[:_NAMED], len(alike))}, which are named like splits; rename them "
@@ -181,21 +177,21 @@ def _splits(top: _Folder, left: _LeftOut) -> dict[str, _Folder]:
                 f"{top.path} has both {by_split[split].name!r} and {path.name!r}; merge them into {split!r}"
             )
         by_split[split] = path
-    beside = [path for path in top.folders if _split(path) not in ("train", "test")]
+    read = ("train", "test", "validation") if {"train", "test"} <= set(by_split) else ("train", "test")
+    beside = [path for path in top.folders if _split(path) not in read]
     if "train" not in by_split:
         raise JaxddError(
             f"{top.path} has a folder {named[0].name!r} but none called 'train'; move the class folders to train on "
             f"into 'train', or rename {named[0].name!r} if it is a class"
         )
     if beside:
-        instead = ""
-        if _split(beside[0]):
-            instead = "; or rename it 'test' to test on it" + (" instead" if "test" in by_split else "")
+        instead = "; or rename it 'test' to test on it" if _split(beside[0]) else ""
         raise JaxddError(
-            f"{top.path} has a folder {beside[0].name!r} beside {by_split['train'].name}; only train and test are "
-            f"read, validation is cut from train: move it away, or its images into the class folders of train{instead}"
+            f"{top.path} has a folder {beside[0].name!r} beside {by_split['train'].name}; only train and test, and "
+            "validation beside both, are read: move it away, or its images into the class folders of train"
+            f"{instead}"
         )
-    folders = {split: _inner(_Folder.of(by_split[split])) for split in ("train", "test") if split in by_split}
+    folders = {split: _inner(_Folder.of(by_split[split])) for split in read if split in by_split}
     for folder in folders.values():
         if folder.folders:
             left.add_beside(folder)

@@ -8,8 +8,8 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Embedded(Protocol):
+    """A PNG or JPEG file within another one; its text is what sentences call it."""
+
+    def open(self) -> BinaryIO: ...
+
+
+Place = str | Embedded
+"""Where the bytes of a picture are: in a file of this path, or within one."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileSource:
     """PNG or JPEG files of one size: uint8, three channels, or one if all are grey; an alpha channel is dropped.
@@ -35,15 +45,15 @@ class FileSource:
     Images stand upright, as their EXIF orientation says.
 
     Attributes:
-      files: their paths.
+      files: their paths; or what lies elsewhere than in a file of its own.
       image_shape: `(height, width, channels)`.
     """
 
-    files: list[str]
+    files: Sequence[Place]
     image_shape: tuple[int, int, int]
 
     @classmethod
-    def of(cls, files: list[str]) -> FileSource:
+    def of(cls, files: Sequence[Place]) -> FileSource:
         """Read the header of each file.
 
         Raises:
@@ -87,7 +97,7 @@ class FileSource:
         for rows in block_rows(self.shape):
             yield rows, self.read(np.arange(rows.start, rows.stop))
 
-    def _decoded(self, file: str) -> np.ndarray:
+    def _decoded(self, file: Place) -> np.ndarray:
         with _opened(file) as opened:
             array = np.asarray(opened.upright())
         array = array if array.ndim == 3 else array[..., None]
@@ -96,6 +106,22 @@ class FileSource:
             is_now, was = ("x".join(map(str, shape)) for shape in (array.shape, expected))
             raise JaxddError(f"{file} is {is_now} (height x width x channels), but was {was} when the data were loaded")
         return array  # a grey one among coloured ones is repeated where it is stored
+
+
+def pictures_of(splits: Mapping[str, Sequence[tuple[Place, int]]], *, stream: bool) -> dict[str, dict[str, Any]]:
+    """Images and labels of each split, of files with their labels; all files must have one size.
+
+    Args:
+      stream: leave the images where they are.
+    """
+    everything = FileSource.of([file for of_split in splits.values() for file, _ in of_split])
+    found, start = {}, 0
+    for split, files in splits.items():
+        images = dataclasses.replace(everything, files=everything.files[start : start + len(files)])
+        start += len(files)
+        labels = np.array([label for _, label in files], np.int32)
+        found[split] = {"x": images if stream else images.read(np.arange(len(files))), "y": labels}
+    return found
 
 
 class _Opened(NamedTuple):
@@ -135,12 +161,12 @@ class _Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def _opened(file: str) -> Iterator[_Opened]:
+def _opened(file: Place) -> Iterator[_Opened]:
     from PIL import Image
 
     with refusing(f"{file} is not a readable PNG or JPEG file"), contextlib.ExitStack() as stack:
         try:
-            stream = stack.enter_context(open(file, "rb"))
+            stream = stack.enter_context(_bytes_of(file))
         except FileNotFoundError as error:
             raise JaxddError(f"{file} has vanished since the folder was read") from error
         depth, late_exif = _png_facts(stream)
@@ -157,6 +183,12 @@ def _opened(file: str) -> Iterator[_Opened]:
         else:
             mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
             yield _Opened(image, mode, orientation, image.mode in ("LA", "PA", "RGBA"))
+
+
+def _bytes_of(file: Place) -> BinaryIO:
+    if isinstance(file, str):
+        return open(file, "rb")
+    return file.open()
 
 
 def _png_facts(stream: BinaryIO) -> tuple[int, bool]:
@@ -186,12 +218,12 @@ def _orientation(image: Any, late_exif: bool) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _header(file: str) -> tuple[int, int, int, bool]:
+def _header(file: Place) -> tuple[int, int, int, bool]:
     with _opened(file) as opened:
         return *opened.size(), len(opened.mode), opened.alpha
 
 
-def _check_alpha(files: list[str], count: int) -> None:
+def _check_alpha(files: list[Place], count: int) -> None:
     """Refuse images that are in their alpha channels, which are dropped; warn if a few are. A few files tell.
 
     Args:
@@ -210,7 +242,7 @@ def _check_alpha(files: list[str], count: int) -> None:
     _LOG.warning("%s (so do %d of %d files looked at).", printable(sentence), len(lost), len(some))
 
 
-def _is_in_alpha(file: str) -> bool:
+def _is_in_alpha(file: Place) -> bool:
     with _opened(file) as opened:
         pixels = np.asarray(opened.image.convert("RGBA")).reshape(-1, 4)
     low, high = pixels.min(0), pixels.max(0)

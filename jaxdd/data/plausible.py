@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,35 +40,39 @@ class Pixels:
         return f"[{self.low:g}, {self.high:g}]"
 
 
-def check_pixels(name: str, splits: Sequence[Pixels]) -> None:
-    """Refuse training and test images of different scales; warn of what is likely to be another scale than is taken.
+def check_pixels(name: str, splits: Mapping[str, Pixels]) -> None:
+    """Refuse images of splits with different scales; warn of what is likely to be another scale than is taken.
 
     Args:
       name: of the data.
-      splits: for training, and for testing if that has a source of its own.
+      splits: by their names, for training first, and then those that have a source of their own.
     """
-    if len(splits) == 2:
-        train, test = splits
-        furthest = [max(abs(each.low), abs(each.high)) for each in splits]
-        if _apart(*furthest) and _apart(train.size, test.size):
-            raise JaxddError(
-                f"{name}: training pixels lie in {train} but test pixels in {test}; scale both alike, "
-                "uint8 in 0..255 or floats in [0, 1]"
-            )
-        unit = [each for each in splits if each.low >= 0 and each.high <= 1]
-        centred = [each for each in splits if each.low < -0.5]
-        if len(unit) == len(centred) == 1 and not train.whole:
-            _LOG.warning(
-                "%s: training pixels lie in %s but test pixels in %s: are both scaled alike?", name, train, test
-            )
-    high = max(each.high for each in splits)
-    if splits[0].whole and 0 < high < _DARK:
+    train, *others = splits.values()
+    for split, other in zip(list(splits)[1:], others, strict=True):
+        _check_scale(name, train, split, other)
+    high = max(each.high for each in splits.values())
+    if train.whole and 0 < high < _DARK:
         _LOG.warning(
             "%s: the pixels are whole numbers from %g to %g, and whole numbers are taken as 0 for black to 255 for "
             "white, so all images are nearly black: scale them to 0..255, or give floats in [0, 1].",
             name,
-            min(each.low for each in splits),
+            min(each.low for each in splits.values()),
             high,
+        )
+
+
+def _check_scale(name: str, train: Pixels, split: str, other: Pixels) -> None:
+    furthest = [max(abs(each.low), abs(each.high)) for each in (train, other)]
+    if _apart(*furthest) and _apart(train.size, other.size):
+        raise JaxddError(
+            f"{name}: training pixels lie in {train} but {split} pixels in {other}; scale both alike, "
+            "uint8 in 0..255 or floats in [0, 1]"
+        )
+    unit = [each for each in (train, other) if each.low >= 0 and each.high <= 1]
+    centred = [each for each in (train, other) if each.low < -0.5]
+    if len(unit) == len(centred) == 1 and not train.whole:
+        _LOG.warning(
+            "%s: training pixels lie in %s but %s pixels in %s: are both scaled alike?", name, train, split, other
         )
 
 

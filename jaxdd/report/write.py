@@ -144,7 +144,7 @@ def _content(
     count = len(dataset.images)
     return {
         "title": f"{data['name']} in {_counted(count, 'image')}" if data.get("name") else _counted(count, "image"),
-        "summary": _summary(dataset, rows),
+        "summary": summary(dataset, rows),
         "image_width": enlargement(dataset) * dataset.images.shape[2],
         "curves": curves_svg(history),
         "table": comparison(rows),
@@ -158,7 +158,7 @@ def _content(
         "versions": versions(),
         "command": record.get("command"),
         "license": license,
-        "license_id": _license_id(license),
+        "license_id": license_id(license),
         "source_name": data.get("name"),
         "convention": header.get("label_convention"),
         "dtype": str(dataset.images.dtype),
@@ -171,7 +171,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _summary(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]]) -> str:
+def summary(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]]) -> str:
     """The whole report in a sentence or two."""
     name, method = source(dataset).get("name"), dataset.header.get("method")
     count = len(dataset.images)
@@ -219,7 +219,7 @@ def _run(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[t
     return shown
 
 
-def _license_id(license: str) -> str:
+def license_id(license: str) -> str:
     """The licence as the Hugging Face hub names it, "other" for one it has no name for, "unknown" for none."""
     text = license.lower()
     if text == "unknown" or text.startswith("no licence"):

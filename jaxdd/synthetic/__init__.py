@@ -2,6 +2,7 @@
 
 from jaxdd.synthetic.bases import linear_bases, rows_for_budget
 from jaxdd.synthetic.codecs import label_bits, label_codec, labelled_by, labels_of
+from jaxdd.synthetic.continued import Continued, continued
 from jaxdd.synthetic.dataset import FORMAT_VERSION, DistilledDataset
 from jaxdd.synthetic.frequencies import frequencies
 from jaxdd.synthetic.labels import learned_labels
@@ -14,12 +15,14 @@ from jaxdd.synthetic.rates import learning_rates
 
 __all__ = [
     "FORMAT_VERSION",
+    "Continued",
     "DistilledDataset",
     "Params",
     "Rendered",
     "SyntheticSet",
     "clip_by_running_norm",
     "clipped",
+    "continued",
     "corrupted",
     "descend",
     "frequencies",

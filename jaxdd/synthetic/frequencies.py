@@ -11,13 +11,14 @@ import numpy as np
 
 from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
+from jaxdd.synthetic.continued import Continued
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
 from jaxdd.synthetic.pixels import pixels
 from jaxdd.synthetic.resizing import map_sides
 from jaxdd.types import Array, Key, RealData
 
 
-def frequencies(ipc: int, coefficients: int, *, init: str = "real", labels: str = "hard") -> SyntheticSet:
+def frequencies(ipc: int, coefficients: int, *, init: str | Continued = "real", labels: str = "hard") -> SyntheticSet:
     """A few DCT coefficients of each image and channel (Shin et al. 2023, FreD).
 
     Each class and channel keeps the positions of the orthonormal DCT-II in which its real images have the largest

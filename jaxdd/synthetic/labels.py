@@ -12,6 +12,7 @@ from jaxdd.synthetic.codecs import label_bits
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
 from jaxdd.types import Array, Key, RealData
 
+_LEAST = 1e-6  # a share that a learned label gives a class, where softmax takes its logarithm
 # What the labels of each kind are, once rendered.
 _CONVENTIONS = {"raw": "raw", "softmax": "probability", "centred": "centred"}
 
@@ -20,6 +21,8 @@ def learned_labels(
     base: SyntheticSet, kind: str = "raw", *, nonnegative: bool = False, confidence: float = 0.9
 ) -> SyntheticSet:
     """The leaf `labels` of `base` is learned too: 32 bits an entry.
+
+    Where `base` goes on with a set whose labels were learned, they begin as those.
 
     Args:
       base: a parameterisation with fixed labels.
@@ -41,16 +44,25 @@ def learned_labels(
     if "labels" in base.learned:
         raise JaxddError(f"the labels of {base.decoder} are learned already.")
 
-    def first(fixed: Array) -> Array:
-        classes = fixed.shape[1]
-        one_hot = jax.nn.one_hot(jnp.argmax(fixed, axis=1), classes, dtype=fixed.dtype)
+    def first(vectors: Array) -> Array:
         if kind == "softmax":
-            return one_hot * math.log(confidence * max(classes - 1, 1) / (1 - confidence))
-        return one_hot - 1 / classes if kind == "centred" else one_hot
+            shares = jnp.maximum(vectors, _LEAST)
+            return jnp.log(shares / shares.sum(axis=1, keepdims=True))
+        return vectors - 1 / vectors.shape[1] if kind == "centred" else vectors
 
     def init(key: Key, data: RealData) -> Params:
         params = base.init(key, data)
-        return {**params, "labels": first(params["labels"])}
+        fixed, classes = params["labels"], data.labels.num_classes
+        one_hot = jax.nn.one_hot(jnp.argmax(fixed, axis=1), classes, dtype=fixed.dtype)
+        labels = one_hot
+        if kind == "softmax":
+            labels = one_hot * math.log(confidence * max(classes - 1, 1) / (1 - confidence))
+        elif kind == "centred":
+            labels = one_hot - 1 / classes
+        if (known := base.first_labels(classes)) is not None:
+            rows, vectors = known
+            labels = labels.at[rows].set(first(vectors.astype(labels.dtype)))
+        return {**params, "labels": labels}
 
     def render(params: Params) -> Rendered:
         if kind == "softmax":

@@ -48,6 +48,9 @@ class SyntheticSet(NamedTuple):
     """"hard" (labels stay as they were) or "learned"."""
     learned: tuple[str, ...]
     """The leaves meant to be learned, each by an optimiser of its own (`per_leaf`); the others are frozen."""
+    first_labels: Callable[[int], tuple[Array, Array] | None] = lambda num_classes: None
+    """Rows that begin with labels which a run before has learned, and these, as vectors `(rows, classes)` with one-hot
+    ones for their origin; None if there are none. What learns labels begins from them."""
 
 
 def render(synthetic: SyntheticSet, params: Params, *, iterate: str = "last", **training: Any) -> Distilled:

@@ -12,50 +12,56 @@ from jaxdd._numbers import whole
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.synthetic.codecs import label_bits
+from jaxdd.synthetic.continued import INITS, Continued
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, check_has_images
 from jaxdd.types import Array, HostArray, Key, RealData
 
 _SOME = 256  # images on the host that are read at once
 
 
-def pixels(ipc: int, *, init: str = "real", labels: str = "hard", classes: int | None = None) -> SyntheticSet:
+def pixels(
+    ipc: int, *, init: str | Continued = "real", labels: str = "hard", classes: int | None = None, factor: int = 1
+) -> SyntheticSet:
     """Free pixels, class after class: the plain parameterisation of most methods.
 
     Params are `images` `(classes * ipc, h, w, c)` and the frozen `labels` `(classes * ipc, all classes)`.
 
     Args:
       ipc: images per class.
-      init: "real" (random distinct real images of each class), "noise" (standard normal in transformed space) or
-        "unit" (such noise, each image scaled to an L2 norm of 1; Feng et al. 2024).
+      init: "real" (random distinct real images of each class), "noise" (standard normal in transformed space), "unit"
+        (such noise, each image scaled to an L2 norm of 1; Feng et al. 2024), or a set to go on with, see `continued`.
       labels: "hard" (one-hot) or "centred" (one-hot minus 1/classes, Nguyen et al. 2021).
       classes: only the first so many classes get images (Sucholutsky & Schonlau 2019 distil fewer images than there
         are classes); label vectors are always of all classes. All of them by default.
+      factor: of a `multi_formation` around this, which tells what a set to go on with stores.
 
     Raises:
-      JaxddError: for a bad argument; (in `init`) more images than a class has, more classes than there are.
+      JaxddError: for a bad argument; (in `init`) more images than a class has, more classes than there are, a set to go
+        on with that has images of another size, more of them or more classes.
     """
     whole(ipc, "images per class")
-    if init not in ("real", "noise", "unit"):
-        raise unknown("initialisation of pixels", init, ("real", "noise", "unit"))
+    begun, named = (init, "") if isinstance(init, Continued) else (None, init)
+    if begun is None and named not in INITS:
+        raise _unknown(named)
     if labels not in ("hard", "centred"):
         raise unknown("convention of fixed labels", labels, ("hard", "centred"))
     if classes is not None:
         whole(classes, "classes with images")
 
+    def filled(num_classes: int) -> int:
+        count = num_classes if classes is None else classes
+        if count > num_classes:
+            raise JaxddError(f"images for {count} classes were asked for, but the data have {num_classes}.")
+        return count
+
     def init_fn(key: Key, data: RealData) -> Params:
-        key_choice, key_noise = jax.random.split(key)
-        num_classes = data.labels.num_classes
-        filled = num_classes if classes is None else classes
-        if filled > num_classes:
-            raise JaxddError(f"images for {filled} classes were asked for, but the data have {num_classes}.")
-        if init == "real":
-            images = data.images[balanced_choice(key_choice, data.labels, ipc)[: filled * ipc]]
+        count = filled(data.labels.num_classes)
+        if begun is None:
+            images = _first(key, data, named, ipc, count)
         else:
-            shape = (filled * ipc, *data.images.shape[1:])
-            images = jax.random.normal(key_noise, shape, data.images.dtype)
-            images = normalised(images) if init == "unit" else images
-        one_hot = jax.nn.one_hot(np.repeat(np.arange(filled), ipc), num_classes, dtype=images.dtype)
-        return {"images": images, "labels": one_hot - 1 / num_classes if labels == "centred" else one_hot}
+            images = _continued(key, data, begun, ipc, count, factor)
+        one_hot = jax.nn.one_hot(np.repeat(np.arange(count), ipc), data.labels.num_classes, dtype=images.dtype)
+        return {"images": images, "labels": one_hot - 1 / one_hot.shape[1] if labels == "centred" else one_hot}
 
     def num_bits(params: Params) -> dict[str, int]:
         return {"images": 32 * params["images"].size, "labels": label_bits("hard", params["labels"])}
@@ -69,7 +75,42 @@ def pixels(ipc: int, *, init: str = "real", labels: str = "hard", classes: int |
         label_convention=labels,
         label_regime="hard",
         learned=("images",),
+        first_labels=lambda n: None if begun is None else begun.labels(ipc, filled(n), n, factor),
     )
+
+
+def _unknown(init: str) -> JaxddError:
+    if init.endswith(".safetensors"):
+        return JaxddError(f"{init} is a file: methods and pixels take synthetic.continued(file, transform) for it.")
+    return unknown("initialisation of pixels (neither a distilled set nor a name)", init, INITS)
+
+
+def _first(key: Key, data: RealData, init: str, ipc: int, filled: int) -> Array:
+    """Images `(filled * ipc, h, w, c)` of the first classes."""
+    key_choice, key_noise = jax.random.split(key)
+    if init == "real":
+        return data.images[balanced_choice(key_choice, data.labels, ipc)[: filled * ipc]]
+    images = jax.random.normal(key_noise, (filled * ipc, *data.images.shape[1:]), data.images.dtype)
+    return normalised(images) if init == "unit" else images
+
+
+def _continued(key: Key, data: RealData, begun: Continued, ipc: int, filled: int, factor: int) -> Array:
+    """Images of a set, and others in the places that it leaves: real ones of classes that it does not know."""
+    stored, vectors = begun.stored(factor)
+    if stored.shape[1:] != data.images.shape[1:]:
+        here, there = ("x".join(map(str, shape[1:])) for shape in (data.images.shape, stored.shape))
+        raise JaxddError(
+            f"the set to go on with has images of {there} and the data of {here}: nothing is resized here, so take "
+            "data of its size."
+        )
+    places, rows = begun.layout(ipc, filled, data.labels.num_classes, factor)
+    images = jnp.zeros((filled * ipc, *stored.shape[1:]), data.images.dtype)
+    lacking = np.setdiff1d(np.arange(filled * ipc), places)
+    new = lacking // ipc >= vectors.shape[1]
+    for init, at in ((begun.rest, lacking[~new]), ("real", lacking[new])):
+        if len(at):
+            images = images.at[at].set(_first(key, data, init, ipc, filled)[at])
+    return images.at[places].set(jnp.asarray(stored[rows], images.dtype))
 
 
 def normalised(images: Array) -> Array:

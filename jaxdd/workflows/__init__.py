@@ -14,6 +14,7 @@ from jaxdd.workflows.data import Real
 from jaxdd.workflows.distill import distill
 from jaxdd.workflows.evaluate import distilled_file, evaluate
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome
+from jaxdd.workflows.push import Pushed, push
 from jaxdd.workflows.sweep import sweep
 from jaxdd.workflows.table import SWEEP, table
 
@@ -26,6 +27,7 @@ __all__ = [
     "VALIDATIONS",
     "Outcome",
     "Planned",
+    "Pushed",
     "Real",
     "Setting",
     "architectures",
@@ -35,6 +37,7 @@ __all__ = [
     "distilled_file",
     "evaluate",
     "plan",
+    "push",
     "sweep",
     "table",
     "told",

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdd import engine, methods
+from jaxdd import engine
 from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.types import Execution, Recipe
+from jaxdd.workflows import settled
 from jaxdd.workflows.config import complete, told
 from jaxdd.workflows.data import Real
 
@@ -124,10 +125,10 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     chosen, steps, hyper = full["data"], full["run"]["steps"], dict(full["method"])
     whole(steps, "steps")
     name = hyper.pop("name")
-    methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
+    settled.check(name, hyper)  # what is misspelt must not cost the data's loading
     budget = engine.memory() if budget is None else budget
     real, execution = Real.of_config(chosen), Execution.of(full["execution"])
-    method = real.method(name, hyper)
+    method = real.method(name, settled.settle(name, hyper, real).hyper)
     stages = engine.plan_stages(
         method,
         real.stored,

@@ -24,7 +24,7 @@ from jaxdd.data.sources import located
 from jaxdd.errors import JaxddError, RunInterrupted, printable, unknown
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe, Spec, parts_of
-from jaxdd.workflows import again, beside, hooks, products, transfer
+from jaxdd.workflows import again, beside, hooks, products, settled, transfer
 from jaxdd.workflows.architectures import of_file
 from jaxdd.workflows.config import EVALUATIONS, complete, told
 from jaxdd.workflows.data import Real
@@ -62,9 +62,14 @@ class _Task:
 
 @dataclasses.dataclass(frozen=True)
 class _Loaded:
-    """The data of a task, and its method bound to them."""
+    """The data of a task, and its method bound to them.
+
+    Attributes:
+      told: its hyper-parameters, as a run's identity and its file have them.
+    """
 
     real: Real
+    told: dict[str, Any]
     method: Method | Recipe
     curve: products.Curve | None
 
@@ -144,7 +149,7 @@ def check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full_
     full = complete(config)
     hyper = {name: value for name, value in full["method"].items() if name != "name"}
     name = full["method"]["name"]
-    methods.build(name, **hyper)  # what is misspelt must not cost the data's loading
+    settled.check(name, hyper)  # what is misspelt must not cost the data's loading
     trained = {**methods.fields(name), **hyper}.get("model")
     full["evaluation"]["model"] = full["evaluation"]["model"] or trained or "convnet"
     model, protocol = _evaluation(full["evaluation"], level, trains_networks=trained is not None)
@@ -197,7 +202,8 @@ def _load(task: _Task, real: Real) -> _Loaded:
 
 
 def _checked(task: _Task, real: Real) -> _Loaded:
-    method = real.method(task.method, task.hyper)
+    hyper, told = settled.settle(task.method, task.hyper, real)
+    method = real.method(task.method, hyper)
     product = engine.shape_of_product(method, real.stored)
     predictor = products.predictor(product, real.dataset)
     if task.level == "kernel":
@@ -218,7 +224,7 @@ def _checked(task: _Task, real: Real) -> _Loaded:
         key=jax.random.fold_in(key_of(task.config["seed"]), _VALIDATION_STREAM),
         networks=task.model is not None and parts_of(method, Spec.of(real.stored)).join is None,
     )
-    return _Loaded(real, method, curve)
+    return _Loaded(real, told, method, curve)
 
 
 def _foretell(
@@ -250,7 +256,7 @@ def _run(task: _Task, loaded: _Loaded, asked: Mapping[str, Any], **how: Any) -> 
         execution=Execution.of(task.config["execution"]),
         workdir=task.workdir,
         # The data's content is part of every run's identity, wherever it lies; how a run is validated is none of it.
-        config={"data": told(task.config["data"]), **_identity(task)},
+        config={"data": told(task.config["data"]), **_identity(task, loaded.told)},
         validate=loaded.curve,
         on_begin=lambda: again.write(task.workdir, task.config, asked),
         snapshots=beside.snapshot(loaded.real),
@@ -259,11 +265,11 @@ def _run(task: _Task, loaded: _Loaded, asked: Mapping[str, Any], **how: Any) -> 
     )
 
 
-def _identity(task: _Task) -> dict[str, Any]:
+def _identity(task: _Task, hyper: Mapping[str, Any]) -> dict[str, Any]:
     """What a run's identity and its file say of the method: nothing of its first revision."""
     revision = max(methods.revisions(task.method), default=1)
     return {
-        "method": {"name": task.method, **task.hyper},
+        "method": {"name": task.method, **hyper},
         **({"revision": revision} if revision > 1 else {}),
     }
 
@@ -273,7 +279,7 @@ def _write(task: _Task, loaded: _Loaded, done: engine.RunResult) -> tuple[Distil
 
     Only the first process writes; the others evaluate as well: who ended early would be taken for dead.
     """
-    real, header = loaded.real, _provenance(task, loaded.real, steps=done.step)
+    real, header = loaded.real, _provenance(task, loaded, steps=done.step)
     dataset = DistilledDataset.create(done.distilled, real.transform, header)
     if engine.is_first():
         dataset.write(task.workdir / FILE)
@@ -300,17 +306,17 @@ def _write(task: _Task, loaded: _Loaded, done: engine.RunResult) -> tuple[Distil
     return dataset, result
 
 
-def _provenance(task: _Task, real: Real, *, steps: int) -> dict[str, Any]:
+def _provenance(task: _Task, loaded: _Loaded, *, steps: int) -> dict[str, Any]:
     """The header of a distilled file: which data set by its hash; its path, as it was given, is a hint beside that.
 
     A config holds nothing else of this place or time, so that equal runs give equal bytes.
     """
-    dataset, chosen = real.dataset, task.config["data"]
+    dataset, chosen = loaded.real.dataset, task.config["data"]
     path = str(chosen["name"])
     hint = {"path": path} if located(path) and printable(path) == path else {}
     return {
         "method": task.method,
-        "config": {"data": {"name": dataset.name, **told(chosen)}, **_identity(task), "steps": steps},
+        "config": {"data": {"name": dataset.name, **told(chosen)}, **_identity(task, loaded.told), "steps": steps},
         "seed": task.config["seed"],
         "data": {
             "name": dataset.name,

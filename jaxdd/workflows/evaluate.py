@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxdd import evaluation
+from jaxdd import evaluation, sets
 from jaxdd._dotted import is_dotted
 from jaxdd._files import expanded
 from jaxdd.data.sources import located
@@ -20,6 +20,9 @@ from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import FILE, Outcome, measure, summary
 from jaxdd.workflows.record import record
 from jaxdd.workflows.transfer import check
+
+SETS = "sets:"
+"""Before the name of a set that travels with jaxdd, where a file is asked for."""
 
 
 class Opened(NamedTuple):
@@ -90,7 +93,7 @@ def evaluate(
     """Train fresh networks on a distilled file, beside random real images.
 
     Args:
-      source: the file, or the directory of its run.
+      source: the file, or the directory of its run, or `sets:NAME`, see `jaxdd.sets`.
       model, protocol: names, see `jaxdd list`; by default those the file is meant for.
       networks: how many.
       data_name: another data set to test on than the one it was distilled from.
@@ -193,7 +196,13 @@ def _is_here(hint: Any) -> bool:
 
 
 def distilled_file(source: str | os.PathLike) -> pathlib.Path:
-    """The distilled file that `source` is, or that lies in the directory `source`; JaxddError if there is none."""
+    """The distilled file that `source` is, or that lies in the directory `source`, or of the set in `sets:NAME`.
+
+    Raises:
+      JaxddError: if there is none.
+    """
+    if str(source).startswith(SETS):
+        return sets.path(str(source).removeprefix(SETS))
     path = expanded(source)
     if path.is_dir():
         path = path / FILE

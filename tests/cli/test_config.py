@@ -53,6 +53,17 @@ def test_one_dash_a_space_and_none_are_taken():
     assert values.config.data.stream is False and values.workdir == "x"
 
 
+def test_a_budget_in_bytes_is_a_field_where_it_is_given(tmp_path):
+    values, _ = parsed("--config=kip", "--config.method.bytes=40000", "--config.method.init=a.safetensors+noise")
+    assert values.config.method.bytes == 40000 and values.config.method.init == "a.safetensors+noise"
+    assert "bytes" not in parsed("--config=kip")[0].config.method
+    with pytest.raises(JaxddError, match=r"unknown field of the config 'method.bytes'"):
+        parsed("--config=krr_st", "--config.method.bytes=40000")
+    assert configs.template("kip", method={"bytes": 40000}).method.bytes == 40000
+    with pytest.raises(JaxddError, match=r"a.safetensors: there is no such file"):
+        configs.template("kip", method={"init": str(tmp_path / "a.safetensors")})
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

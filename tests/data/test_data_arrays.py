@@ -51,6 +51,20 @@ def test_the_cut_depends_on_the_seed_alone():
     assert rows(first.test) == rows(other.test) == [image.tobytes() for image in x]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_validation_split_that_is_given_leaves_training_whole(stream):
+    x, y = arrays()
+    given = {"x_validation": x[:6], "y_validation": y[:6], "stream": stream}
+    dataset = data.from_arrays(x, y, x[6:12], y[6:12], validation=0.3, **given)
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [60, 6, 6]
+    pieces = [(x, y), (x[6:12], y[6:12]), (x[:6], y[:6])]
+    assert dataset.source_hash == digest(np.asarray(a, "u1" if a.ndim > 1 else "i4") for pair in pieces for a in pair)
+    for fraction, count in ((0.3, 6), (0, 0)):
+        cut = data.from_arrays(x, y, test=0.5, validation=fraction, **given)
+        assert [len(part) for part in (cut.train, cut.validation, cut.test)] == [30, count, 30]
+        np.testing.assert_allclose(cut.validation.pixels()[np.arange(count)], x[:count] / 255, rtol=1e-6)
+
+
 def test_the_cut_is_the_same_on_every_machine():
     x = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
     dataset = data.from_arrays(x, np.arange(20) % 2, validation=0.2, test=0.2, seed=7)
@@ -110,6 +124,7 @@ def test_shape_and_dtype_are_brought_to_one_form():
     assert dataset.train.labels.dtype == np.int32
     assert data.from_arrays(x.astype(np.int64), y).train.images.dtype == np.uint8
     assert data.from_arrays((x / 255).astype(np.float16), y).train.images.dtype == np.float32
+    assert data.from_arrays(x, y[:, None].astype(np.uint8)).source_hash == dataset.source_hash  # Keras, MedMNIST
 
 
 def test_the_hash_is_of_the_source_not_of_the_cut():
@@ -142,7 +157,7 @@ def test_real_data_is_transformed_and_indexed():
 
 
 def put(key, value):
-    return lambda a: a.update({key: value(a[key]) if callable(value) else value})
+    return lambda a: a.update({key: value(a[key] if a[key] is not None else a[key[0]]) if callable(value) else value})
 
 
 def spoil(*places):
@@ -151,6 +166,13 @@ def spoil(*places):
             a["x"][index] = value
 
     return change
+
+
+def put_validation(change):
+    def put(a):
+        a["x_validation"], a["y_validation"] = change(a["x"], a["y"])
+
+    return put
 
 
 BAD = [
@@ -170,7 +192,20 @@ BAD = [
     (put("y", lambda y: [str(k) for k in y]), "y_train must be integers, got <U1"),
     (put("y", lambda y: y == 1), "y_train must be integers, got bool"),
     (put("y", lambda y: np.eye(3, dtype=int)[y]), r"y_train must be a vector .* got shape \(60, 3\); .*argmax"),
-    (put("y", lambda y: y[:, None]), r"got shape \(60, 1\); use y.ravel"),
+    (put("y", lambda y: y[:, None] * 1.0), r"got shape \(60, 1\); use y.ravel"),
+    (put("y", lambda y: np.stack([y > 0, y > 1], 1) * 1), r"got shape \(60, 2\); .*tasks with several labels an image"),
+    (put("y_validation", lambda y: y), "give both x_validation and y_validation, or neither"),
+    (put("x_validation", lambda x: x), "give both x_validation and y_validation, or neither"),
+    (
+        put_validation(lambda x, y: (x[:, :3], y)),
+        r"training images have shape \(4, 5, 1\) but validation images \(3, 5, 1\)",
+    ),
+    (
+        put_validation(lambda x, y: (x * 255, y)),
+        "training pixels lie in .* but validation pixels in .*; scale both alike",
+    ),
+    (put_validation(lambda x, y: (x, y + 1)), "class 3 has no training example"),
+    (put_validation(lambda x, y: (x, y[1:])), "x_validation has 60 images but y_validation has 59 labels"),
     (put("y", 3), r"y_train must be a vector .* got shape \(\)$"),
     (put("y", lambda y: y - 1), r"y_train must be in 0..classes-1, but label 0 is -1"),
     (put("y", lambda y: y + 1), "class 0 has no training example.* 1 of 4 are absent"),
@@ -214,6 +249,7 @@ BAD = [
 def test_bad_arrays_get_one_clear_sentence(change, sentence):
     x, y = arrays(dtype=np.float32)
     arguments = {"x": x, "y": y, "x_test": x.copy(), "y_test": y.copy(), "class_names": None, "validation": 0.1}
+    arguments |= {"x_validation": None, "y_validation": None}
     data.from_arrays(**arguments)  # as it stands it is good
     change(arguments)
     with pytest.raises(JaxddError, match=sentence) as error:

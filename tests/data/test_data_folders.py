@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from jaxdd import data
+from jaxdd.data.pictures import FileSource
 from jaxdd.errors import JaxddError
 
 RNG = np.random.default_rng(0)
@@ -89,7 +90,8 @@ REFUSED = [
     ),
     (("train/0.png",), "train has no class folders but 1 image beside"),
     ((*SPLIT[:2], "test/0.png"), r"test/CLASS/0.png; or move test away, and a test split is cut from train$"),
-    ((*SPLIT, "VAL/cat/0.png"), "'VAL' beside train; only train and test are read, .* rename it 'test' .* instead$"),
+    ((*SPLIT[:2], "VAL/cat/0.png"), "'VAL' beside train; only train and test, and validation .* rename it 'test'"),
+    ((*SPLIT, "VAL/bird/0.png"), "VAL/bird is a class that .*train does not have"),
     ((*SPLIT, "extra/0.png"), "'extra' beside train; only .* into the class folders of train$"),
     ((*SPLIT, "training/cat/0.png"), "has both 'train' and 'training'; merge them into 'train'"),
     (
@@ -123,7 +125,7 @@ REFUSED = [
 @pytest.mark.parametrize("stream", [False, True])
 def test_layouts_that_are_refused_with_what_to_do(names, sentence, stream, tmp_path, monkeypatch):
     put(tmp_path / "odd", *names)
-    monkeypatch.setattr(data.sources.FileSource, "of", None)  # before any file is read
+    monkeypatch.setattr(FileSource, "of", None)  # before any file is read
     with pytest.raises(JaxddError, match=sentence) as error:
         data.load(tmp_path / "odd", stream=stream)
     assert "\n" not in str(error.value)
@@ -133,7 +135,7 @@ def test_folders_of_arrays_by_other_names(tmp_path):
     np.savez(tmp_path / "pets.npz", x=np.zeros(3))
     with pytest.raises(JaxddError, match=r"no class folders; .* \(it holds pets.npz: give the path of that file\)"):
         data.load(tmp_path)
-    (tmp_path / "pets.npz").rename(tmp_path / "images.npy")
+    (tmp_path / "pets.npz").rename(tmp_path / "pictures.npy")
     with pytest.raises(JaxddError, match=r"\(it holds .npy files: a folder of arrays has x_train.npy and y_train.npy"):
         data.load(tmp_path)
 
@@ -174,7 +176,7 @@ def test_pictures_that_are_left_out_are_one_warning(tmp_path, caplog):
 
 @pytest.mark.parametrize("save", [np.savez, "folder"])
 def test_arrays_that_are_left_out_are_one_warning(save, tmp_path, caplog):
-    arrays = {"x_train": PICTURES, "y_train": np.arange(64) % 2, "x_val": PICTURES, "y_val": np.arange(64) % 2}
+    arrays = {"x_train": PICTURES, "y_train": np.arange(64) % 2, "x_extra": PICTURES, "y_extra": np.arange(64) % 2}
     path = tmp_path / "pets.npz"
     if save == "folder":
         path.mkdir()
@@ -184,8 +186,7 @@ def test_arrays_that_are_left_out_are_one_warning(save, tmp_path, caplog):
         save(path, **arrays)
     assert len(data.load(path).test)
     (record,) = caplog.records
-    assert "left out 2 of its arrays (x_val, y_val)" in record.getMessage()
-    assert "validation is cut from the training examples" in record.getMessage()
+    assert "left out 2 of its arrays (x_extra, y_extra), as only x_train, y_train, x_test" in record.getMessage()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -267,7 +268,7 @@ def test_a_few_pictures_in_the_alpha_channel_are_a_warning(tmp_path, caplog):
 def test_names_that_are_not_utf8(tmp_path, monkeypatch):
     root = put(tmp_path / "odd", *PLAIN)
     with monkeypatch.context() as patched:
-        patched.setattr(data.sources.FileSource, "of", None)  # before any file is read
+        patched.setattr(FileSource, "of", None)  # before any file is read
         bad = os.fsencode(root) + b"/caf\xe9"
         os.mkdir(bad)
         with pytest.raises(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxdd import data
 from jaxdd._files import digest
-from jaxdd.data import pictures, sources, transforms
+from jaxdd.data import pictures, transforms
 from jaxdd.errors import JaxddError
 from jaxdd.types import HostArray
 
@@ -250,6 +250,6 @@ def test_data_that_do_not_fit_into_memory_may_be_streamed(tmp_path, monkeypatch)
     def too_large(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr(sources.FileSource, "read", too_large)
+    monkeypatch.setattr(pictures.FileSource, "read", too_large)
     with pytest.raises(JaxddError, match=r"does not fit into memory; load it with stream=True \(config.data.stream\)"):
         data.load(image_folder(tmp_path / "data"))

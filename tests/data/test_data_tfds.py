@@ -128,7 +128,11 @@ def test_without_a_test_split_validation_takes_its_place_or_it_is_cut(file_forma
     train, other = examples(), examples(6, seed=1)
     prepare(tfds_dir, {"train": train, "validation": other}, file_format=file_format, name="with_validation")
     prepare(tfds_dir, {"train": train}, file_format=file_format, name="bare")
+    test = examples(6, seed=2)
+    prepare(tfds_dir, {"train": train, "validation": other, "test": test}, file_format=file_format, name="three")
     assert data.load("with_validation").source_hash == data.from_arrays(*train, *other).source_hash
+    given = dict(zip(("x_validation", "y_validation"), other, strict=True))
+    assert data.load("three").source_hash == data.from_arrays(*train, *test, **given).source_hash
     assert data.load("bare").source_hash == data.from_arrays(*train).source_hash
 
 

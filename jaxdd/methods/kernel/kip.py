@@ -14,9 +14,9 @@ import optax
 from jaxdd import inner, kernels
 from jaxdd.data import balanced_sampler
 from jaxdd.losses import centred_one_hot, squared_error
-from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive, require
+from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, or_a, positive, require
 from jaxdd.methods._registry import method
-from jaxdd.synthetic import corrupted, descend, learned_labels, moving_average, per_leaf, pixels, render
+from jaxdd.synthetic import Continued, corrupted, descend, learned_labels, moving_average, per_leaf, pixels, render
 from jaxdd.types import Batch, Distilled, Examples, Execution, Key, Method, Metrics, RealData, Recipe, Spec
 
 
@@ -26,7 +26,7 @@ class KIP(HyperParameters):
 
     Attributes:
       ipc: images per class in the support.
-      init: "real" images of each class, or "noise".
+      init: "real" images of each class, "noise", or a set to go on with, see `synthetic.continued`.
       labels: "fixed" (one-hot minus 1/classes), "learned" with the images, or "solve": the images stay real and only
         the labels are chosen, in closed form (Label Solve).
       learning_rate: Adam's, for images.
@@ -45,7 +45,7 @@ class KIP(HyperParameters):
     """
 
     ipc: int = field(1, at_least(1))
-    init: str = field("real", one_of(("real", "noise")))
+    init: str | Continued = field("real", or_a(Continued, "a distilled set", one_of(("real", "noise"))))  # noqa: RUF009 (it is our own)
     labels: str = field("learned", one_of(("fixed", "learned", "solve")))
     learning_rate: float = field(0.04, positive)
     label_learning_rate: float = field(0.003, positive)

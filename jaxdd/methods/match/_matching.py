@@ -15,7 +15,7 @@ import optax
 from jaxdd import inner, losses, models
 from jaxdd.data import augmentation, class_sampler
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, positive
-from jaxdd.synthetic import Params, SyntheticSet, descend, per_leaf, render
+from jaxdd.synthetic import Continued, Params, SyntheticSet, descend, per_leaf, render
 from jaxdd.types import (
     AT_ONCE,
     EXAMPLES,
@@ -62,7 +62,7 @@ class Matching(HyperParameters):
     """
 
     ipc: int = field(1, at_least(1))
-    init: str = "real"
+    init: str | Continued = "real"
     model: str | Network = "convnet"
     target_per_class: int = field(256, at_least(1))
     augmentation: str = field("none", AUGMENTATION)

@@ -15,7 +15,7 @@ from jaxdd.data import augmentation, class_sampler
 from jaxdd.methods._hyper import at_least, field, positive
 from jaxdd.methods._registry import method
 from jaxdd.methods.match._matching import Match, Matching, match_layers, matching
-from jaxdd.synthetic import pixels
+from jaxdd.synthetic import Continued, pixels
 from jaxdd.types import Array, Indices, Key, Labels, Network, Networks, NetworkState, PyTree, Recipe
 
 
@@ -37,7 +37,7 @@ class CAFE(Matching):
         where `augmentation` says so.
     """
 
-    init: str = "noise"
+    init: str | Continued = "noise"
     early_weight: float = field(0.1, at_least(0))
     discrimination_weight: float = field(0.01, at_least(0))
     query: int = field(128, at_least(1))

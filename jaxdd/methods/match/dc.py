@@ -13,7 +13,7 @@ from jaxdd.data import augmentation
 from jaxdd.methods._hyper import at_least, field, positive
 from jaxdd.methods._registry import method
 from jaxdd.methods.match._matching import Match, Matching, match_gradients, matching, one_network
-from jaxdd.synthetic import pixels
+from jaxdd.synthetic import Continued, pixels
 from jaxdd.types import Array, Key, Network, Networks, Recipe
 
 # Matching steps of a network and, after each but the last, its epochs on the set, from this ipc on.
@@ -31,7 +31,7 @@ class DC(Matching):
       network_batch: images of a step at most; an epoch has equal batches.
     """
 
-    init: str = "noise"
+    init: str | Continued = "noise"
     matching_steps: int | None = field(None, at_least(1))
     epochs: int | None = field(None, at_least(1))
     network_learning_rate: float = field(0.01, positive)

@@ -6,6 +6,7 @@ import dataclasses
 
 from jaxdd.methods._registry import method
 from jaxdd.methods.match.dc import DC, gradient_matching
+from jaxdd.synthetic import Continued
 from jaxdd.types import Recipe
 
 
@@ -13,7 +14,7 @@ from jaxdd.types import Recipe
 class DSA(DC):
     """Hyper-parameters of DSA, the paper's: those of `DC`."""
 
-    init: str = "real"
+    init: str | Continued = "real"
     augmentation: str = "dsa"
 
 

@@ -63,7 +63,7 @@ def idc(config: IDC) -> Recipe:
     The gradients are those of the convolutions' weights. All classes take their step together; the authors' code takes
     them one after the other on the same network, with a momentum that also moves the classes between.
     """
-    stored = pixels(config.ipc, init=config.init)
+    stored = pixels(config.ipc, init=config.init, factor=config.factor)
     synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
     return matching(
         config,

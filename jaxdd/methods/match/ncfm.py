@@ -92,7 +92,7 @@ def ncfm(config: NCFM) -> Recipe:
     gradient of its class alone, while the moments, and a decay towards black, move all images. Unlike there, all
     matching steps of an update compare at the same frequencies, and the rate does not fall on plateaus.
     """
-    stored = pixels(config.ipc, init=config.init)
+    stored = pixels(config.ipc, init=config.init, factor=config.factor)
     synthetic = clipped(stored if config.factor == 1 else multi_formation(stored, config.factor))
     optimizer = per_leaf({"images": optax.adam(config.learning_rate)})
     match, calibrate = objectives(config)

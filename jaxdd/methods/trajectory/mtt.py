@@ -13,7 +13,7 @@ from jaxdd import inner, losses, models, training
 from jaxdd.data import augmentation
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive, require
 from jaxdd.methods._registry import method
-from jaxdd.synthetic import Params, descend, learning_rates, per_leaf, pixels, render
+from jaxdd.synthetic import Continued, Params, descend, learning_rates, per_leaf, pixels, render
 from jaxdd.types import (
     Array,
     Batch,
@@ -58,7 +58,7 @@ class MTT(HyperParameters):
     """
 
     ipc: int = field(10, at_least(1))
-    init: str = "real"
+    init: str | Continued = "real"
     model: str | Network = "convnet"
     steps: int = field(30, at_least(1))
     span: int = field(2, at_least(1))

@@ -6,7 +6,7 @@ import dataclasses
 
 from jaxdd.methods._registry import method
 from jaxdd.methods.unrolled._long_unroll import LongUnroll, through_time
-from jaxdd.synthetic import pixels
+from jaxdd.synthetic import Continued, pixels
 from jaxdd.types import Recipe
 
 
@@ -18,7 +18,7 @@ class BPTT(LongUnroll):
       init: of the images, see `synthetic.pixels`.
     """
 
-    init: str = "noise"
+    init: str | Continued = "noise"
 
 
 @method(BPTT)

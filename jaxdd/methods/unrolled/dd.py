@@ -11,7 +11,7 @@ from jaxdd import inner
 from jaxdd.methods._hyper import at_least, field, more_than, one_of, positive, require
 from jaxdd.methods._registry import method
 from jaxdd.methods.unrolled._bilevel import LEAN, Bilevel, Inner, bilevel
-from jaxdd.synthetic import SyntheticSet, clip_by_running_norm, learning_rates, per_leaf, pixels
+from jaxdd.synthetic import Continued, SyntheticSet, clip_by_running_norm, learning_rates, per_leaf, pixels
 from jaxdd.types import Indices, Network, PyTree, Recipe, leaves_by_path
 
 INITIALISATIONS = ("random", "fixed")
@@ -44,7 +44,7 @@ class DD(Bilevel):
     steps: int = field(10, at_least(1))
     epochs: int = field(3, at_least(1))
     inner_learning_rate: float = field(0.02, positive)
-    init: str = "noise"
+    init: str | Continued = "noise"
     learning_rate: float = field(0.01, positive)
     decay_every: int = field(2360, at_least(1))
     clip: float | None = field(None, more_than(1))

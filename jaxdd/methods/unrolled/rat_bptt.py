@@ -10,7 +10,7 @@ from jaxdd import inner
 from jaxdd.methods._hyper import at_least, field, more_than, one_of, positive, require
 from jaxdd.methods._registry import method
 from jaxdd.methods.unrolled._bilevel import LEAN, Bilevel, Inner, bilevel, class_batches
-from jaxdd.synthetic import clip_by_running_norm, learned_labels, per_leaf, pixels
+from jaxdd.synthetic import Continued, clip_by_running_norm, learned_labels, per_leaf, pixels
 from jaxdd.types import Recipe
 
 
@@ -34,7 +34,7 @@ class RaTBPTT(Bilevel):
 
     ipc: int = 10
     target_batch: int = 5000
-    init: str = "unit"
+    init: str | Continued = "unit"
     learn_labels: bool = False
     steps: int = 200
     window: int = field(60, at_least(1))
