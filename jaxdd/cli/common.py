@@ -53,11 +53,18 @@ def show(renderable: Any, *, to_stderr: bool = False) -> None:
     Console(stderr=to_stderr, soft_wrap=not sys.stdout.isatty()).print(renderable)
 
 
-def finish(values: flags.FlagValues, outcome: Outcome, title: str) -> None:
-    """Show a comparison, and with --json the result with its record."""
-    from jaxdd.report import comparison_table
+def finish(values: flags.FlagValues, outcome: Outcome, title: str, *, classes: bool = False) -> None:
+    """Show a comparison, and with --json the result with its record.
+
+    Args:
+      classes: show what is known of these, too; of a run that is in its `results.json`.
+    """
+    from jaxdd.report import classes_table, comparison_table
 
     if outcome.rows:
         show(comparison_table(outcome.rows, title), to_stderr=values.json)
+        if classes:
+            show(classes_table(outcome.rows), to_stderr=values.json)
     if values.json:
-        print(json.dumps({**outcome.result, "record": outcome.record}))
+        known = {"by_class": row["by_class"] for row in outcome.rows[:1] if classes and "by_class" in row}
+        print(json.dumps({**outcome.result, **known, "record": outcome.record}))

@@ -69,4 +69,4 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
         labels_per_class=values.labels_per_class,
         command=command,
     )
-    finish(values, outcome, f"{path}: {outcome.summary}")
+    finish(values, outcome, f"{path}: {outcome.summary}", classes=True)
