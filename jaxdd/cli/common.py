@@ -66,5 +66,6 @@ def finish(values: flags.FlagValues, outcome: Outcome, title: str, *, classes: b
         if classes:
             show(classes_table(outcome.rows), to_stderr=values.json)
     if values.json:
-        known = {"by_class": row["by_class"] for row in outcome.rows[:1] if classes and "by_class" in row}
+        ours = outcome.rows[0] if classes and outcome.rows else {}
+        known = {"by_class": ours["by_class"]} if "by_class" in ours else {}
         print(json.dumps({**outcome.result, **known, "record": outcome.record}))

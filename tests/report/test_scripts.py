@@ -136,9 +136,14 @@ def test_rates_are_those_of_the_protocol(protocol, of):
 
 @pytest.mark.parametrize(
     "model",
-    ["convnet(width=4, depth=2)", "convnet(width=4, depth=1, norm='batch')", "convnet(width=4, norm='none')", "mlp(width=6)",
-     "lenet"],
-)  # fmt: skip
+    [
+        "convnet(width=4, depth=2)",
+        "convnet(width=4, depth=1, norm='batch')",
+        "convnet(width=4, norm='none')",
+        "mlp(width=6)",
+        "lenet",
+    ],
+)
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (17, 19, 1)])
 def test_layers_are_those_of_the_network(model, shape, of):
     """Names and shapes of all parameters, turned as PyTorch has them."""
