@@ -1,13 +1,13 @@
-"""The first run: real MNIST digits into forty small ones, in the bits of ten (IDC, Kim et al., ICML 2022, arXiv:2205.14959).
+"""The first run: real MNIST digits into forty small ones, in the bits of ten.
 
-Two CPU cores take about a minute, and half of one to train nine ConvNets, three on the distilled digits, three on random
-real ones and three on herded ones, in the same number of bits:
+By IDC (Kim et al., ICML 2022, https://arxiv.org/abs/2205.14959). Two CPU cores take about a minute, and half of one to
+train nine ConvNets: three on the distilled digits, three on random real ones and three on herded ones, of as many bits:
 
-    jaxdd distill --config=first --workdir=runs/first
+    jaxdd distill --config=first --evaluate=full --workdir=runs/first
 
-The digits are those that the extra `demo` brings, 3,600 of them seen. The network is small and the schedule short; the rate
-and the examples that its networks train on between updates were chosen on held-out training digits, by ConvNets. The
-paper's settings are in configs/idc.py.
+The digits are those that the extra `demo` brings; 3,600 of them are seen. The network is small and the schedule short;
+the rate, and how many examples its networks train on between updates, were chosen on held-out training digits, by
+ConvNets. The paper's settings are in configs/idc.py.
 """
 
 from jaxdd.cli import template

@@ -63,12 +63,20 @@ def under(sentences: Sequence[str], *, to_stderr: bool = False) -> None:
         print(sentence, file=sys.stderr if to_stderr else sys.stdout)
 
 
-def finish(values: flags.FlagValues, outcome: Outcome, title: str) -> None:
-    """Show a comparison, and with --json the result with its record."""
-    from jaxdd.report import comparison_table
+def finish(values: flags.FlagValues, outcome: Outcome, title: str, *, classes: bool = False) -> None:
+    """Show a comparison, and with --json the result with its record.
+
+    Args:
+      classes: show what is known of these, too; of a run that is in its `results.json`.
+    """
+    from jaxdd.report import classes_table, comparison_table
 
     if outcome.rows:
         show(comparison_table(outcome.rows, title), to_stderr=values.json)
+        if classes:
+            show(classes_table(outcome.rows), to_stderr=values.json)
     if values.json:
-        other = {} if outcome.architectures is None else {"architectures": outcome.architectures}
-        print(json.dumps({**outcome.result, "record": outcome.record, **other}))
+        ours = outcome.rows[0] if classes and outcome.rows else {}
+        more = {"by_class": ours["by_class"]} if "by_class" in ours else {}
+        more |= {} if outcome.architectures is None else {"architectures": outcome.architectures}
+        print(json.dumps({**outcome.result, **more, "record": outcome.record}))

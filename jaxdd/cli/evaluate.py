@@ -83,7 +83,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     }
     if values.models is None:
         outcome = workflows.evaluate(path, model=values.model, **how)
-        finish(values, outcome, f"{path}: {outcome.summary}")
+        finish(values, outcome, f"{path}: {outcome.summary}", classes=True)
         return
     outcome = workflows.architectures(path, [name.strip() for name in values.models.split(";")], **how)
     matrix = report.architectures.matrix(outcome.architectures)

@@ -75,15 +75,7 @@ def build(model: str | Network, image_shape: tuple[int, ...], num_classes: int, 
             ) from error
         made = factory(image_shape, num_classes, **options)
     elif name in _ZOO:
-        known = {field.name: field.type for field in dataclasses.fields(_ZOO[name]) if field.name not in _LINEN_FIELDS}
-        for option, value in options.items():
-            if option not in known:
-                raise unknown(f"option of model {name!r}", option, known)
-            if known[option] == "int":
-                options[option] = whole(value, f"{option} of model {name!r}")
-            elif not isinstance(value, str):
-                raise JaxddError(f"{option} of model {name!r} must be a string, got {value!r}.")
-        made = _ZOO[name](num_classes, **options)
+        made = _ZOO[name](num_classes, **_checked(name, options))
     else:
         raise unknown("model", name, _ZOO)
     network = as_network(made, (height, width, channels))
@@ -104,13 +96,33 @@ def options_of(model: str) -> tuple[str, dict[str, Any]]:
       model: as `build` takes it by name; of a dotted path only the options that are given are known.
 
     Raises:
-      JaxddError: if it is not written as one.
+      JaxddError: if it is not written as one, or has an option that is none of its network's.
     """
     name, given = _parse(model)
     if name not in _ZOO:
         return name, given
-    fields = [field for field in dataclasses.fields(_ZOO[name]) if field.name not in _LINEN_FIELDS]
-    return name, {**{field.name: field.default for field in fields}, **given}
+    return name, {**{option: field.default for option, field in _fields(name).items()}, **_checked(name, given)}
+
+
+def _fields(name: str) -> dict[str, Any]:
+    """The options of a network of the zoo."""
+    return {field.name: field for field in dataclasses.fields(_ZOO[name]) if field.name not in _LINEN_FIELDS}
+
+
+def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options that a network of the zoo has, of their types."""
+    known = {option: field.type for option, field in _fields(name).items()}
+    checked = {}
+    for option, value in options.items():
+        if option not in known:
+            raise unknown(f"option of model {name!r}", option, known)
+        if known[option] == "int":
+            checked[option] = whole(value, f"{option} of model {name!r}")
+        elif isinstance(value, str):
+            checked[option] = value
+        else:
+            raise JaxddError(f"{option} of model {name!r} must be a string, got {value!r}.")
+    return checked
 
 
 def identity(model: str | Network, image_shape: tuple[int, ...]) -> str:

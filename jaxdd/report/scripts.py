@@ -97,7 +97,7 @@ def _of_training(dataset: DistilledDataset, row: Mapping[str, Any]) -> dict[str,
 def _protocol(dataset: DistilledDataset, name: str | None) -> tuple[Protocol, list[str]]:
     """How networks are trained, and what of it is not written here."""
     meant = name or dataset.header.get("protocol") or "default"
-    own = "descent" in dataset.distilled().training.ways
+    own = dataset.schedule is not None and dataset.learning_rates is not None
     known = meant in protocols.available() and (own or not protocols.get(meant).as_distilled)
     protocol = protocols.get(meant if known else "as-distilled" if own else "default")
     notes = [] if known else [f"protocol {meant!r} is not known here, this is {protocol.name!r}"]
@@ -111,7 +111,8 @@ def _protocol(dataset: DistilledDataset, name: str | None) -> tuple[Protocol, li
 
 
 def _of_protocol(protocol: Protocol, dataset: DistilledDataset) -> dict[str, Any]:
-    count, convention = len(dataset.images), str(dataset.header.get("label_convention", ""))
+    count, hard = len(dataset.images), dataset.labels.ndim == 1
+    convention = "hard" if hard else dataset.header.get("label_convention", "raw")
     loss = protocol.loss
     if loss == "auto":
         loss = "squared_error" if convention in ("centred", "features") else "cross_entropy"
@@ -142,7 +143,7 @@ def _of_protocol(protocol: Protocol, dataset: DistilledDataset) -> dict[str, Any
         "loss": loss,
         "loss_name": _LOSSES[loss],
         "goal": goal,
-        "hard": convention == "hard" and not goal,
+        "hard": hard and not goal,
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxdd import models
+from jaxdd.errors import JaxddError
 
 _NORMS = {
     "instance": "nn.GroupNorm({0}, {0})",
@@ -40,8 +41,11 @@ class Layers(NamedTuple):
 
 def layers(model: str, image_shape: tuple[int, int, int], outputs: int) -> Layers:
     """A model by its name; of one that is not written here a ConvNet instead."""
-    family, options = models.options_of(model)
     makers = {"convnet": _convnet, "mlp": _mlp, "lenet": _lenet}
+    try:
+        family, options = models.options_of(model)
+    except JaxddError:  # a name from outside, of nobody knows what
+        family, options = "", {}
     instead = "" if family in makers else model
     if instead:
         family, options = models.options_of(f"convnet(depth={_deepest(image_shape)})")

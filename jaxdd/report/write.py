@@ -52,7 +52,7 @@ _SHOWN_ELSEWHERE = (
     "notes",
 )
 # What is written here.
-FILES = ("images.png", "load.py", "train_torch.py", "report.html", "README.md")
+FILES = ("images.png", "report.html", "README.md", "load.py", "train_torch.py")
 # What a report links to, where it is there.
 _LINKS = {
     "distilled.safetensors": "the set: images, labels, transform and where they come from",

@@ -105,6 +105,7 @@ def result_of(capsys):
 def test_a_run_leaves_everything_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert {"distilled.safetensors", "report.html", "images.png", "README.md", "results.json", "metrics.jsonl"} <= names
+    assert {"load.py", "train_torch.py", "snapshots.safetensors"} <= names
     result = json.loads((finished / "results.json").read_text())["result"]
     assert 0 <= result["random_real_mean"] <= 1 and result["networks"] == 2
     assert result["kernel_accuracy"] > result["random_real_kernel_accuracy"] - 0.1

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from jaxdd.errors import JaxddError
-from jaxdd.report import write_report
+from jaxdd.report import Growth, write_report
 from jaxdd.report.facts import duration, flattened, percent, storage
 from jaxdd.report.pictures import to_8_bit
 from jaxdd.report.write import _license_id
+from jaxdd.types import Examples
 
 ROWS = [
     {"name": "distilled", "num_images": 20, "label_regime": "learned", "kernel_accuracy": 0.8234, "bits": 501_760,
@@ -31,9 +32,10 @@ HISTORY = [{"step": 1, "split": "train", "loss": 0.5}, {"step": 2, "split": "tra
 COMMAND = "jaxdd distill --config=kip --config.data.name='a & b'"
 
 
-def write(directory, dataset, history=HISTORY, rows=ROWS, result=RESULT, command=COMMAND):
-    paths = write_report(directory, dataset, history=history, rows=rows, result=result, record={"command": command})
-    assert [path.name for path in paths] == ["images.png", "report.html", "README.md"]
+def write(directory, dataset, history=HISTORY, rows=ROWS, result=RESULT, command=COMMAND, **beside):
+    told = {"history": history, "rows": rows, "result": result, "record": {"command": command}}
+    paths = write_report(directory, dataset, **told, **beside)
+    assert [path.name for path in paths] == ["images.png", "report.html", "README.md", "load.py", "train_torch.py"]
     assert sorted(paths) == sorted(directory.iterdir())
     return paths[0].read_bytes(), paths[1].read_text(), paths[2].read_text()
 
@@ -76,10 +78,52 @@ def test_the_report_loads_nothing(make, provenance, tmp_path):
     for tag, attributes in page.tags:
         assert tag not in ("script", "link", "iframe", "object", "base")
         for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
-            assert re.match(r"data:image/png;base64,|#", attributes.get(name) or "#"), (tag, attributes)
+            if (tag, name) != ("a", "href"):  # what is opened by hand is not loaded
+                assert re.match(r"data:image/png;base64,|#", attributes.get(name) or "#"), (tag, attributes)
     assert "@import" not in report and not re.search(r"url\((?!#)", report)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
+
+
+def test_links_lead_to_files_that_are_there(make, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    write_report(tmp_path, make(1), history=[], rows=[], result={}, record={})
+    page = Page((tmp_path / "report.html").read_text())
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == ["train_torch.py", "load.py", "metrics.jsonl", "images.png", "README.md"]
+    assert all((tmp_path / link).exists() for link in links)
+    policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def shown(report):
+    """The pictures of a page in order, with what they stand for."""
+    found = [attributes for tag, attributes in Page(report).tags if tag == "img"]
+    pixels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(a["src"].partition(",")[2])))) for a in found]
+    return [(attributes["alt"], picture) for attributes, picture in zip(found, pixels, strict=True)]
+
+
+def test_real_images_stand_beside_those_of_their_class(make, mnist, tmp_path):
+    labels = np.array([3, 0, 3])
+    rows = [np.flatnonzero(mnist.train.labels == label)[5 + k] for k, label in enumerate(labels)]
+    real = Examples(mnist.train.pixels()[rows], labels)
+    pictures = shown(write(tmp_path, make(1), real=real)[1])
+    assert [name for name, _ in pictures][:3] == ["0", "0, real", "1"] and len(pictures) == 13
+    beside = [picture for name, picture in pictures if name == "3, real"]
+    np.testing.assert_array_equal(beside, mnist.train.images[[rows[0], rows[2]], ..., 0])
+    assert "the same ones beside every set" in (tmp_path / "report.html").read_text()
+
+
+def test_how_pictures_grew(make, tmp_path):
+    dataset = make(1)
+    steps = np.stack([0.5 * dataset.images[:2], dataset.images[:2]])
+    report = write(tmp_path, dataset, growth=Growth((0, 1000), steps, ("0", "1")))[1]
+    grown = [pair for pair in shown(report) if "step" in pair[0]]
+    names = [f"{name} at step {step}" for name in "01" for step in ("0", "1,000")]
+    assert [name for name, _ in grown] == names and "How they grew" in report
+    for (_, half), (_, whole) in (grown[:2], grown[2:]):
+        assert np.abs(2.0 * half - whole).max() <= 1 and half.max() < whole.max()
+    assert "How they grew" not in write(tmp_path, dataset)[1]
 
 
 def test_the_report_holds_the_images_themselves(make, provenance, tmp_path):

@@ -35,6 +35,10 @@ def test_plain_dicts_in_and_out(config, tmp_path):
     assert "path" not in DistilledDataset.read(outcome.path).header["data"]  # it was found by its name
     assert outcome.result["kernel_accuracy"] == outcome.rows[0]["kernel_accuracy"] > 0.2
     assert outcome.result["best_validation_kernel_accuracy"] > 0.2
+    known = outcome.rows[0]["by_class"]
+    mean = np.average(known["kernel"]["accuracy"], weights=known["test_images"])
+    assert mean == pytest.approx(outcome.result["kernel_accuracy"]) and "networks" not in known
+    assert all(said in report for said in ("kernel regression", "How they grew", ">real<", 'href="results.json"'))
 
 
 class Told:

@@ -34,6 +34,11 @@ def test_a_file_or_its_directory_is_measured_beside_real_images(stored, tmp_path
     assert outcome.path == path and outcome.result["distilled_from_this_data"]
     assert [row["name"] for row in outcome.rows] == ["distilled", "random real, hard labels", "herding"]
     assert {row["learning_rate"] for row in outcome.rows} == {0.001} and 0 < outcome.result["accuracy_mean"] < 1
+    known = outcome.rows[0]["by_class"]
+    assert known["class_names"] == list("0123456789") and "by_class" not in outcome.rows[1]
+    accuracy, images = known["networks"]["accuracy"], known["test_images"]
+    assert np.average(accuracy, weights=images) == pytest.approx(outcome.result["accuracy_mean"])
+    assert np.sum(known["networks"]["confusion"], axis=1).tolist() == images and "kernel" not in known
     again = workflows.evaluate(path, **options, learning_rate=0.001)
     assert again.rows == outcome.rows
 

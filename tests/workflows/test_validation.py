@@ -1,5 +1,6 @@
 """How iterates are scored on held-out data, and what is kept as the best, also where a resumed run scores otherwise."""
 
+import dataclasses
 import functools
 import json
 import logging
@@ -11,7 +12,9 @@ import pytest
 
 from jaxdd import engine, methods, workflows
 from jaxdd.errors import JaxddError
+from jaxdd.evaluation import score
 from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Distilled
 from jaxdd.workflows import products
 
 BY = "one network: mlp(width=8, depth=1), protocol quick"
@@ -86,6 +89,56 @@ def test_auto_is_the_kernel_where_there_is_one_and_none_is_none(how, kernel, sco
     assert (set(curve[2]) - {"step", "split"} if curve else None) == scores
     assert ("best_step" in outcome.result) == (workdir / workflows.BEST).exists() == (scores is not None)
     assert "best_validation_by" not in outcome.result
+
+
+def test_auto_trains_networks_at_five_points_where_networks_are_measured_at_the_end(config, tmp_path):
+    run = {"validate": "auto", "validate_every": None, "steps": 10}
+    result = workflows.distill(config(run=run), tmp_path / "run").result
+    curve = curve_of(tmp_path / "run")
+    assert list(curve) == [2, 4, 6, 8, 10] and set(curve[2]) == {"step", "split", "accuracy"}
+    assert result["best_validation_by"] == BY and (tmp_path / "run" / workflows.BEST).exists()
+
+
+@pytest.fixture
+def ways(config):
+    """`ways(how, **fields)`: the curve of a set of ten real images."""
+    real = workflows.Real.of_config(workflows.complete(config("dm"))["data"])
+    product = Distilled(real.train.images[:10], np.arange(10, dtype=np.int32))
+
+    def of(how="auto", held_out=real.validation.examples, model="mlp(width=4, depth=1)", networks=True, **fields):
+        options = {"model": model, "dataset": real.dataset, "key": jax.random.key(0), "networks": networks}
+        return products.curve(how, dataclasses.replace(product, **fields), None, held_out, **options), product
+
+    return of
+
+
+def test_auto_is_none_where_no_network_can_or_may_judge(ways, caplog):
+    features = {"label_convention": "features", "labels": np.zeros((10, 3), np.float32)}
+    for without in ({"held_out": None}, {"networks": False}, features):
+        assert ways(**without)[0] is None and not caplog.messages
+    assert ways(model="convnet(depth=9)")[0] is None
+    assert "no validation curve: the network is too deep" in caplog.text
+
+
+@pytest.mark.parametrize(("how", "every"), [("auto", {1: 1, 5: 1, 7: 2, 600: 120}), ("network", {600: None})])
+def test_points_of_a_run_unless_the_config_says(how, every, ways):
+    curve, _ = ways(how)
+    assert {steps: curve.every(steps) for steps in every} == every
+
+
+def test_a_network_judges_by_a_bounded_part_of_what_is_held_out(ways, monkeypatch):
+    seen = []
+    monkeypatch.setattr(score, "SELECTION_EXAMPLES", 20)
+    found, product = ways("auto")
+
+    def evaluate(network, distilled, validation, test, protocol, **options):
+        seen.append((validation, len(test.labels), options["num_networks"], protocol.learning_rates))
+        return score.Score((0.5,), 1e-3, "quick")
+
+    monkeypatch.setattr(products.evaluation, "evaluate", evaluate)
+    assert found(product) == {"accuracy": 0.5}
+    ((validation, count, networks, rates),) = seen
+    assert validation is None and 10 < count <= 20 and networks == 1 and rates == (1e-3,)
 
 
 @pytest.mark.parametrize(
