@@ -17,7 +17,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.report import Growth, write_report
 from jaxdd.report.facts import duration, flattened, percent, storage
 from jaxdd.report.pictures import to_8_bit
-from jaxdd.report.write import _license_id
+from jaxdd.report.write import license_id
 from jaxdd.types import Examples
 
 ROWS = [
@@ -276,7 +276,7 @@ def test_a_directory_that_is_a_file(make, tmp_path):
     ],
 )
 def test_licences_by_the_hubs_names(text, expected):
-    assert _license_id(text) == expected
+    assert license_id(text) == expected
 
 
 def test_numbers_in_words():
