@@ -249,6 +249,18 @@ def test_splits_of_folders_with_all_three(splits, tmp_path):
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [60, 15, 30]
 
 
+def test_archives_beside_class_folders_are_left_alone(splits, tmp_path):
+    """As downloads leave them; a folder of pictures is one."""
+    x, y = splits["train"]
+    for k, (image, label) in enumerate(zip(x, y, strict=True)):
+        file = tmp_path / "pets" / NAMES[label] / f"{k:03}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(image))
+    expected_hash = both(tmp_path / "pets").source_hash
+    (tmp_path / "pets" / "pets.tar").write_bytes(b"")
+    assert both(tmp_path / "pets").source_hash == expected_hash
+
+
 # What is wrong, and the sentence for it.
 
 
