@@ -149,7 +149,7 @@ def _read_path(path: Path, stream: bool) -> dict[str, Any]:
 
 
 def _kind_of(folder: Path) -> str:
-    """The ending of the files that a folder is read by, "" for pictures: archives only where there are none of these."""
+    """The ending of the files that a folder is read by, "" for pictures; archives only where there are no pictures."""
     found = ""
     for _, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))

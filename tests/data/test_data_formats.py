@@ -219,6 +219,7 @@ def test_a_validation_split_of_the_sources_own_stands_in_place_of_the_cut(splits
         assert dataset.source_hash == expected(splits, "train", "test", "validation")
         np.testing.assert_array_equal(dataset.train.images, splits["train"][0])
         np.testing.assert_array_equal(dataset.test.labels, splits["test"][1])
+    assert [dataset.own_validation for dataset in (*found, without)] == [True, True, False]
     for dataset in found:
         np.testing.assert_array_equal(dataset.validation.images, splits["validation"][0])
         np.testing.assert_array_equal(dataset.validation.labels, splits["validation"][1])
