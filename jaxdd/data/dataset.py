@@ -65,6 +65,7 @@ class Dataset:
       license: of the source, "unknown" where it does not say.
       source_hash: sha256 (hex) over the source's arrays before anything was cut from them, so it depends on neither
         the seed nor the fractions.
+      own_validation: whether `validation` is a split of the source's own, and no cut.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Dataset:
     class_names: tuple[str, ...]
     license: str
     source_hash: str
+    own_validation: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -177,7 +179,8 @@ def from_arrays(
         source_hash = digest(array for split in source for array in split)
         images = [_taken(source[k][0], rows) for k, rows in parts]
     chosen = [Split(of_part, _taken(labels[k], rows)) for of_part, (k, rows) in zip(images, parts, strict=True)]
-    return Dataset(name, chosen[0], chosen[1], chosen[2], class_names, license, source_hash)
+    own = "validation" in given and validation > 0
+    return Dataset(name, chosen[0], chosen[1], chosen[2], class_names, license, source_hash, own)
 
 
 def _check_texts(name: str, class_names: Sequence[str] | None, license: str) -> None:

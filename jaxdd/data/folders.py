@@ -13,7 +13,7 @@ from jaxdd.data.plausible import check_text
 from jaxdd.data.splits import SPLITS
 from jaxdd.errors import JaxddError
 
-_READ = (".png", ".jpg", ".jpeg")
+READ = (".png", ".jpg", ".jpeg")
 # Pictures that people keep beside those: counted and named, so that none is missed without a word.
 _UNREAD = (
     *(".jfif", ".jpe", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".apng"),
@@ -93,7 +93,7 @@ class _Folder:
                 if entry.is_dir():
                     folders.append(entry.name)
                 elif entry.is_file() or entry.is_symlink():  # a link to nothing is a file that has vanished
-                    (images if _suffix(entry.name) in _READ else others).append(entry.name)
+                    (images if _suffix(entry.name) in READ else others).append(entry.name)
         return cls(path, sorted(images), sorted(others), [path / name for name in sorted(folders)])
 
 
@@ -124,7 +124,7 @@ class _LeftOut:
         for top in folders:
             for at, below, names in os.walk(top):
                 below[:] = sorted(name for name in below if not _is_litter(name))
-                pictures = (n for n in sorted(names) if _suffix(n) in _READ + _UNREAD and not _is_litter(n))
+                pictures = (n for n in sorted(names) if _suffix(n) in READ + _UNREAD and not _is_litter(n))
                 self.add("image in a folder within a class", Path(at), pictures)
 
     def sentence(self) -> str:

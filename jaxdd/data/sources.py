@@ -44,7 +44,6 @@ _FILES: dict[str, Callable[[Path, bool], dict[str, Any]]] = {
     ".parquet": arrow.read_parquet,
     ".tar": shards.read_shards,
 }
-_KINDS = (".parquet", ".tar", ".png", ".jpg", ".jpeg")
 _STREAM = "load it with stream=True (config.data.stream)"
 
 
@@ -146,17 +145,21 @@ def _read_path(path: Path, stream: bool) -> dict[str, Any]:
         return _read_prepared(folder, stream)
     if is_npy_folder(path):
         return read_npy_folder(path, stream)
-    return _FILES.get(_first_kind(path), _read_image_folder)(path, stream)
+    return _FILES.get(_kind_of(path), _read_image_folder)(path, stream)
 
 
-def _first_kind(folder: Path) -> str:
-    """The ending of the first file below a folder that is a picture or holds some; "" if there is none."""
+def _kind_of(folder: Path) -> str:
+    """The ending of the files that a folder is read by, "" for pictures; archives only where there are no pictures."""
+    found = ""
     for _, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        kinds = [kind for name in sorted(names) if (kind := os.path.splitext(name)[1].lower()) in _KINDS]
-        if kinds:
-            return kinds[0]
-    return ""
+        kinds = {os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")}
+        if ".parquet" in kinds:
+            return ".parquet"
+        if not kinds.isdisjoint(folders.READ):
+            return ""
+        found = ".tar" if ".tar" in kinds else found
+    return found
 
 
 def _read_name(name: str, stream: bool) -> dict[str, Any]:

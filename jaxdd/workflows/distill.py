@@ -327,6 +327,7 @@ def _provenance(task: _Task, loaded: _Loaded, *, steps: int) -> dict[str, Any]:
             "license": dataset.license,
             "pixel_range": list(dataset.pixel_range),
             "validation": chosen["validation"],
+            **({"own_validation": True} if dataset.own_validation else {}),
             "split_seed": chosen["split_seed"],
         },
         "model": task.config["evaluation"]["model"],

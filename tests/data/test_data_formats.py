@@ -219,6 +219,7 @@ def test_a_validation_split_of_the_sources_own_stands_in_place_of_the_cut(splits
         assert dataset.source_hash == expected(splits, "train", "test", "validation")
         np.testing.assert_array_equal(dataset.train.images, splits["train"][0])
         np.testing.assert_array_equal(dataset.test.labels, splits["test"][1])
+    assert [dataset.own_validation for dataset in (*found, without)] == [True, True, False]
     for dataset in found:
         np.testing.assert_array_equal(dataset.validation.images, splits["validation"][0])
         np.testing.assert_array_equal(dataset.validation.labels, splits["validation"][1])
@@ -247,6 +248,18 @@ def test_splits_of_folders_with_all_three(splits, tmp_path):
     order = {split: np.argsort(y, kind="stable") for split, (_, y) in splits.items()}
     np.testing.assert_array_equal(dataset.validation.images, splits["validation"][0][order["validation"]])
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [60, 15, 30]
+
+
+def test_archives_beside_class_folders_are_left_alone(splits, tmp_path):
+    """As downloads leave them; a folder of pictures is one."""
+    x, y = splits["train"]
+    for k, (image, label) in enumerate(zip(x, y, strict=True)):
+        file = tmp_path / "pets" / NAMES[label] / f"{k:03}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(image))
+    expected_hash = both(tmp_path / "pets").source_hash
+    (tmp_path / "pets" / "pets.tar").write_bytes(b"")
+    assert both(tmp_path / "pets").source_hash == expected_hash
 
 
 # What is wrong, and the sentence for it.

@@ -2,7 +2,7 @@
 
 import types
 
-from jaxdd.report.facts import selection
+from jaxdd.report.facts import provenance, selection
 
 
 def test_which_weights_were_measured_is_said():
@@ -14,3 +14,11 @@ def test_which_weights_were_measured_is_said():
     assert "measured at their last step, too. Protocol 'dc': SGD" in said("dc", "dc", "my own")
     assert "last step, too, by 'frepo' with the moving average of their weights. Protocol 'frepo'" in said("frepo")
     assert "measured" not in said(None)
+
+
+def test_a_validation_split_of_the_sources_own_is_no_cut():
+    def said(**data):
+        return dict(provenance(types.SimpleNamespace(header={"data": {"validation": 0.1, **data}})))
+
+    assert said() == {"validation, cut from train": "10.0\N{NO-BREAK SPACE}%"}
+    assert said(own_validation=True) == {"validation": "the split of the source's own"}
