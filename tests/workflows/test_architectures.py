@@ -13,6 +13,14 @@ SMALL, OTHER = "mlp(width=4, depth=1)", "mlp(width=5, depth=1)"
 QUICK = {"protocol": "quick", "networks": 1, "learning_rate": 0.001}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def without_curves():
+    """Which take most of a report's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxdd.report.write.curves_svg", lambda history: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(config, tiny, tmp_path_factory):
     """A finished run of class means, with its report."""
@@ -25,20 +33,6 @@ def finished(config, tiny, tmp_path_factory):
 def run(finished, tmp_path):
     """A copy of it, to be changed."""
     return shutil.copytree(finished, tmp_path / "run")
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """Names of models that are measured, which costs nothing: each network scores by the width of its model."""
-    seen = []
-
-    def score(network, distilled, *args, num_networks, **options):
-        seen.append(network)
-        value = (0.5 if len(seen) % 3 == 1 else 0.25) + len(seen) / 1000
-        return evaluation.Score((value,) * num_networks, 0.001, "quick")
-
-    monkeypatch.setattr("jaxdd.evaluation.comparison.evaluate", score)
-    return seen
 
 
 def held(run):
