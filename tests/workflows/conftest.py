@@ -49,7 +49,7 @@ def config():
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Networks that would be trained on a set or beside it; each scores by its place among them, which costs nothing."""
+    """Networks that would be trained on a set or beside it; each scores by its place among them, at no cost."""
     seen = []
 
     def score(network, distilled, *args, num_networks, **options):
