@@ -8,6 +8,7 @@ import pytest
 
 from jaxdd import evaluation, workflows
 from jaxdd.errors import JaxddError
+from jaxdd.workflows.architectures import with_column
 
 SMALL, OTHER = "mlp(width=4, depth=1)", "mlp(width=5, depth=1)"
 QUICK = {"protocol": "quick", "networks": 1, "learning_rate": 0.001}
@@ -119,3 +120,16 @@ def test_it_is_what_evaluate_measures(run):
     rows = workflows.evaluate(run, model=SMALL, **QUICK, seed=4).rows
     assert [row["cells"][0]["mean"] for row in matrix["rows"]] == [row["accuracy_mean"] for row in rows]
     assert {cell["learning_rate"] for row in matrix["rows"] for cell in row["cells"]} == {0.001}
+
+
+def test_sets_without_classes_are_measured_by_probes():
+    empty = {"distilled_sha256": "", "columns": [], "rows": []}
+    rows = [
+        {"name": "distilled", "probe_mean": 0.7, "probe_std": 0.1, "networks": 2, "protocol": "krr-st"},
+        {"name": "encoder", "probe_mean": 0.9, "probe_std": None, "networks": 1, "protocol": None},
+    ]
+    matrix = with_column(empty, {"model": "mlp", "data": "usps"}, rows)
+    assert matrix["columns"] == [
+        {"model": "mlp", "data": "usps", "protocol": "krr-st", "networks": 2, "measure": "probe"}
+    ]
+    assert [(row["name"], row["cells"][0]["mean"]) for row in matrix["rows"]] == [("distilled", 0.7), ("encoder", 0.9)]
