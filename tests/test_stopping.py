@@ -47,14 +47,14 @@ def test_a_run_of_a_thread_stops_where_the_main_one_is_told(data, tmp_path):
 
         def obey():
             with _stopping.obeying(caught):
-                run(class_means(), data, workdir=tmp_path, callback=told, steps=2000)
+                run(class_means(), data, workdir=tmp_path, callback=told, steps=40)
 
         stopped = in_thread(obey)
     assert isinstance(stopped, RunInterrupted) and stopped.signum == signal.SIGTERM
     assert "is saved in" in str(stopped) and caught == [signal.SIGTERM]
-    again = run(class_means(), data, workdir=tmp_path, resume=True, steps=2000)
+    again = run(class_means(), data, workdir=tmp_path, resume=True, steps=40)
     assert again.resumed_from > 0
-    assert_same(again.state, run(class_means(), data, steps=2000).state)
+    assert_same(again.state, run(class_means(), data, steps=40).state)
 
 
 def test_a_thread_that_obeys_nobody_is_not_stopped(data):

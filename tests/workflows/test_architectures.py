@@ -8,9 +8,18 @@ import pytest
 
 from jaxdd import evaluation, workflows
 from jaxdd.errors import JaxddError
+from jaxdd.workflows.architectures import with_column
 
 SMALL, OTHER = "mlp(width=4, depth=1)", "mlp(width=5, depth=1)"
 QUICK = {"protocol": "quick", "networks": 1, "learning_rate": 0.001}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_curves():
+    """Which take most of a report's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxdd.report.write.curves_svg", lambda history: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +34,6 @@ def finished(config, tiny, tmp_path_factory):
 def run(finished, tmp_path):
     """A copy of it, to be changed."""
     return shutil.copytree(finished, tmp_path / "run")
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """Names of models that are measured, which costs nothing: each network scores by the width of its model."""
-    seen = []
-
-    def score(network, distilled, *args, num_networks, **options):
-        seen.append(network)
-        value = (0.5 if len(seen) % 3 == 1 else 0.25) + len(seen) / 1000
-        return evaluation.Score((value,) * num_networks, 0.001, "quick")
-
-    monkeypatch.setattr("jaxdd.evaluation.comparison.evaluate", score)
-    return seen
 
 
 def held(run):
@@ -125,3 +120,16 @@ def test_it_is_what_evaluate_measures(run):
     rows = workflows.evaluate(run, model=SMALL, **QUICK, seed=4).rows
     assert [row["cells"][0]["mean"] for row in matrix["rows"]] == [row["accuracy_mean"] for row in rows]
     assert {cell["learning_rate"] for row in matrix["rows"] for cell in row["cells"]} == {0.001}
+
+
+def test_sets_without_classes_are_measured_by_probes():
+    empty = {"distilled_sha256": "", "columns": [], "rows": []}
+    rows = [
+        {"name": "distilled", "probe_mean": 0.7, "probe_std": 0.1, "networks": 2, "protocol": "krr-st"},
+        {"name": "encoder", "probe_mean": 0.9, "probe_std": None, "networks": 1, "protocol": None},
+    ]
+    matrix = with_column(empty, {"model": "mlp", "data": "usps"}, rows)
+    assert matrix["columns"] == [
+        {"model": "mlp", "data": "usps", "protocol": "krr-st", "networks": 2, "measure": "probe"}
+    ]
+    assert [(row["name"], row["cells"][0]["mean"]) for row in matrix["rows"]] == [("distilled", 0.7), ("encoder", 0.9)]
