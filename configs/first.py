@@ -24,6 +24,6 @@ def get_config():
             "matching_steps": 50,
             "network_examples": 256,
         },
-        run={"steps": 150},
+        run={"steps": 200},
         evaluation={"protocol": "dc", "networks": 3},
     )

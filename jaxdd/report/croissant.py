@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdd.report.facts import class_names, has_no_classes, source
-from jaxdd.report.write import _license_id
+from jaxdd.report.write import license_id
 from jaxdd.synthetic import DistilledDataset
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
@@ -111,7 +111,7 @@ def croissant(
 
 def _license(text: str) -> str:
     """The page of a licence that SPDX knows, else what the data say."""
-    known = _license_id(text)
+    known = license_id(text)
     return text if known in ("unknown", "other") else f"https://spdx.org/licenses/{_spdx(known)}.html"
 
 

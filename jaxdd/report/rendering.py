@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jaxdd.report.tables import escaped
+
 
 def render(template: str, content: Mapping[str, Any]) -> str:
     """One of `templates/`, with `content`; a name that it lacks is an error."""
@@ -21,16 +23,11 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=False)  # JSON is YAML
-    environment.filters["md"] = _markdown
+    environment.filters["md"] = escaped
     environment.filters["fenced"] = _fenced
     environment.filters["py"] = repr
     environment.filters["said"] = _said
     return environment.get_template(template).render(content)
-
-
-def _markdown(text: str) -> str:
-    """Foreign text as it is: no markup, one line, no end of a table's cell."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", " ".join(text.split()))
 
 
 def _fenced(command: str) -> str:

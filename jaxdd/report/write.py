@@ -158,7 +158,7 @@ def _content(
         "versions": versions(),
         "command": record.get("command"),
         "license": license,
-        "license_id": _license_id(license),
+        "license_id": license_id(license),
         "source_name": data.get("name"),
         "convention": header.get("label_convention"),
         "dtype": str(dataset.images.dtype),
@@ -219,7 +219,7 @@ def _run(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[t
     return shown
 
 
-def _license_id(license: str) -> str:
+def license_id(license: str) -> str:
     """The licence as the Hugging Face hub names it, "other" for one it has no name for, "unknown" for none."""
     text = license.lower()
     if text == "unknown" or text.startswith("no licence"):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
 import os
-import pathlib
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -21,43 +19,19 @@ from jaxdd._files import expanded, write_atomically
 from jaxdd._jax import key_of
 from jaxdd._numbers import whole
 from jaxdd.data.sources import located
-from jaxdd.errors import JaxddError, RunInterrupted, printable, unknown
+from jaxdd.errors import JaxddError, RunInterrupted, printable
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe, Spec, parts_of
 from jaxdd.workflows import again, beside, hooks, products, settled, transfer
 from jaxdd.workflows.architectures import of_file
-from jaxdd.workflows.config import EVALUATIONS, complete, told
+from jaxdd.workflows.config import told
 from jaxdd.workflows.data import Real
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
 from jaxdd.workflows.record import record
+from jaxdd.workflows.task import Task, check
 
 _LOG = logging.getLogger("jaxdd")
 _VALIDATION_STREAM = 0x76616C69  # "vali": neither the run's networks nor those that are measured at its end
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """A config that has been checked.
-
-    Attributes:
-      method: its name.
-      hyper: its hyper-parameters, as configured.
-      config: complete; `evaluation.model` is the one that the set is meant for.
-      workdir: where everything goes.
-      level: of evaluation at the end, one of EVALUATIONS.
-      model: that is trained there; None trains none.
-      protocol: how.
-      full_data: whether networks trained on all real data are measured as well.
-    """
-
-    method: str
-    hyper: dict[str, Any]
-    config: dict[str, Any]
-    workdir: pathlib.Path
-    level: str
-    model: str | None
-    protocol: evaluation.Protocol
-    full_data: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,66 +116,14 @@ def distill(
     return outcome
 
 
-def check(config: Mapping[str, Any], workdir: pathlib.Path, *, level: str, full_data: bool) -> _Task:
-    """Everything that can be said of a config and a directory before the data are there."""
-    if level not in EVALUATIONS:
-        raise unknown("level of evaluation", level, EVALUATIONS)
-    full = complete(config)
-    hyper = {name: value for name, value in full["method"].items() if name != "name"}
-    name = full["method"]["name"]
-    settled.check(name, hyper)  # what is misspelt must not cost the data's loading
-    trained = {**methods.fields(name), **hyper}.get("model")
-    full["evaluation"]["model"] = full["evaluation"]["model"] or trained or "convnet"
-    model, protocol = _evaluation(full["evaluation"], level, trains_networks=trained is not None)
-    protocol = evaluation.protocols.get(protocol)
-    networks = full["evaluation"]["networks"]
-    whole(networks, "config.evaluation.networks")
-    engine.on_first(lambda: _check_workdir(workdir, name))
-    return _Task(name, hyper, full, workdir, level, model, protocol, full_data)
-
-
-def _evaluation(section: Mapping[str, Any], level: str, *, trains_networks: bool) -> tuple[str | None, str]:
-    """Model and protocol of the evaluation at a level; no model if networks are not to be trained."""
-    if level in ("none", "kernel"):
-        return None, section["protocol"]
-    if level == "quick" and not evaluation.protocols.get(section["protocol"]).as_distilled:
-        return section["model"] if trains_networks else "mlp", "quick"
-    return section["model"], section["protocol"]
-
-
-def _check_workdir(workdir: pathlib.Path, name: str) -> None:
-    """A directory of somebody else's must not lose its README, nor a run be finished as another method than it began.
-
-    Raises:
-      JaxddError: for files that are not of a run, or a run of another revision of this method.
-    """
-    if not (workdir / "run.json").exists():
-        for file in (FILE, RESULTS, again.FILE, *report.FILES):
-            if (workdir / file).exists():
-                raise JaxddError(f"{workdir} holds {file} but no run of jaxdd; choose an empty directory.")
-        return
-    begun = None
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        config = json.loads((workdir / "run.json").read_text())["config"]  # the engine says what is wrong with it
-        begun = config.get("revision", 1) if config["method"]["name"] == name else None
-    changes = methods.revisions(name)
-    here = max(changes, default=1)
-    if isinstance(begun, int) and begun != here:
-        since = "; ".join(changes[number] for number in sorted(changes) if number > begun)
-        raise JaxddError(
-            f"{workdir} was begun with revision {begun} of {name}, and this jaxdd has revision {here}"
-            f"{f' ({since})' if since else ''}: finish it with the jaxdd that began it, or begin anew elsewhere."
-        )
-
-
-def _load(task: _Task, real: Real) -> _Loaded:
+def _load(task: Task, real: Real) -> _Loaded:
     """Data and method, once everything that is asked of the run is known to be possible."""
     real.check_full_data(task.full_data)
     with _progress.phase("checking"):
         return _checked(task, real)
 
 
-def _checked(task: _Task, real: Real) -> _Loaded:
+def _checked(task: Task, real: Real) -> _Loaded:
     hyper, told = settled.settle(task.method, task.hyper, real)
     method = real.method(task.method, hyper)
     product = engine.shape_of_product(method, real.stored)
@@ -245,7 +167,7 @@ def _foretell(
             _LOG.warning("%s will not be measured: %s.", baseline.name, baseline.obstacle)
 
 
-def _run(task: _Task, loaded: _Loaded, asked: Mapping[str, Any], **how: Any) -> engine.RunResult:
+def _run(task: Task, loaded: _Loaded, asked: Mapping[str, Any], **how: Any) -> engine.RunResult:
     settings = {field: value for field, value in task.config["run"].items() if field != "validate"}
     if settings["validate_every"] is None and loaded.curve is not None:
         settings["validate_every"] = loaded.curve.every(whole(settings["steps"], "steps"))
@@ -265,7 +187,7 @@ def _run(task: _Task, loaded: _Loaded, asked: Mapping[str, Any], **how: Any) -> 
     )
 
 
-def _identity(task: _Task, hyper: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(task: Task, hyper: Mapping[str, Any]) -> dict[str, Any]:
     """What a run's identity and its file say of the method: nothing of its first revision."""
     revision = max(methods.revisions(task.method), default=1)
     return {
@@ -274,7 +196,7 @@ def _identity(task: _Task, hyper: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write(task: _Task, loaded: _Loaded, done: engine.RunResult) -> tuple[DistilledDataset, dict[str, Any]]:
+def _write(task: Task, loaded: _Loaded, done: engine.RunResult) -> tuple[DistilledDataset, dict[str, Any]]:
     """The distilled file and, if a best iterate was kept, that beside it; the last set, and what is known of the run.
 
     Only the first process writes; the others evaluate as well: who ended early would be taken for dead.
@@ -306,7 +228,7 @@ def _write(task: _Task, loaded: _Loaded, done: engine.RunResult) -> tuple[Distil
     return dataset, result
 
 
-def _provenance(task: _Task, loaded: _Loaded, *, steps: int) -> dict[str, Any]:
+def _provenance(task: Task, loaded: _Loaded, *, steps: int) -> dict[str, Any]:
     """The header of a distilled file: which data set by its hash; its path, as it was given, is a hint beside that.
 
     A config holds nothing else of this place or time, so that equal runs give equal bytes.
@@ -336,7 +258,7 @@ def _provenance(task: _Task, loaded: _Loaded, *, steps: int) -> dict[str, Any]:
     }
 
 
-def _measure(task: _Task, real: Real, dataset: DistilledDataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _measure(task: Task, real: Real, dataset: DistilledDataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores and rows at the task's level; the set is on disk by now, and an interruption says so."""
     if task.level == "none":
         return {}, []

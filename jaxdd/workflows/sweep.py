@@ -17,13 +17,14 @@ from jaxdd._files import expanded
 from jaxdd._numbers import jsonable
 from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.workflows.data import Real
-from jaxdd.workflows.distill import check, distill
+from jaxdd.workflows.distill import distill
 from jaxdd.workflows.grid import Point, key_of, points_of
 from jaxdd.workflows.ledger import CSV, MARKDOWN, Ledger, Tell
 from jaxdd.workflows.outcome import FILE
 from jaxdd.workflows.record import record
 from jaxdd.workflows.side_by_side import on_devices
 from jaxdd.workflows.table import SWEEP, Run, read
+from jaxdd.workflows.task import Task, check
 
 
 def sweep(
@@ -114,7 +115,7 @@ def _check_folder(folder: pathlib.Path, points: Sequence[Point], *, resume: bool
         raise JaxddError(f"{folder} already holds a sweep; add --resume to go on with it, or choose another directory.")
 
 
-def _checked(point: Point, folder: pathlib.Path, *, evaluate: str, full_data: bool) -> Any:
+def _checked(point: Point, folder: pathlib.Path, *, evaluate: str, full_data: bool) -> Task:
     """A point's config as `distill` checks it; what is wrong is said with what the grid has set."""
     try:
         return check(point.config, folder / point.directory, level=evaluate, full_data=full_data)
@@ -125,7 +126,7 @@ def _checked(point: Point, folder: pathlib.Path, *, evaluate: str, full_data: bo
         raise JaxddError(f"{settings}: {error}") from error
 
 
-def _is_finished(task: Any) -> bool:
+def _is_finished(task: Task) -> bool:
     """Whether a point's results are there, of this very config and with all that is asked for.
 
     How a machine went about it may differ.
