@@ -82,7 +82,7 @@ def _of(told: Mapping[str, Any], measured: Mapping[str, Any], title: str) -> ByC
         name = names[number] if short or not square else f"{number} {names[number]}"
         of_class = shares.get(number, {})
         wrong = sorted((key for key in of_class if key != number), key=lambda key: (-of_class[key], key))
-        said = [f"{names[key]} {_whole(of_class[key])}" for key in wrong[:_TAKEN_FOR] if of_class[key] >= 0.005]
+        said = [f"{names[key]} ({_whole(of_class[key])})" for key in wrong[:_TAKEN_FOR] if of_class[key] >= 0.005]
         cells = tuple(_cell(of_class.get(key, 0.0), key == number) for key in range(classes)) if square else ()
         return ClassRow(name, percent(accuracy[number]), f"{images[number]:,}", ", ".join(said), cells)
 
