@@ -33,7 +33,7 @@ def test_of_few_classes_a_square_says_all(rng):
     for i, row in enumerate(known.rows):
         assert [cell.right for cell in row.cells] == [i == j for j in range(4)]
         assert row.accuracy.startswith(f"{100 * shares[i, i]:.1f}") and row.images == "40"
-        assert [cell.text for cell in row.cells] == [f"{100 * s:.0f}" if s >= 0.005 else "" for s in shares[i]]
+        assert [cell.text for cell in row.cells] == [f"{100 * s:.0f}" if 100 * s > 0.5 else "" for s in shares[i]]
     assert known.rows[3].taken_for == f"0 ({100 * shares[3, 0]:.0f}\xa0%)" and known.rows[0].taken_for == ""
 
 
