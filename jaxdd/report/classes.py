@@ -82,7 +82,7 @@ def _of(told: Mapping[str, Any], measured: Mapping[str, Any], title: str) -> ByC
         name = names[number] if short or not square else f"{number} {names[number]}"
         of_class = shares.get(number, {})
         wrong = sorted((key for key in of_class if key != number), key=lambda key: (-of_class[key], key))
-        said = [f"{names[key]} {_whole(of_class[key])}" for key in wrong[:_TAKEN_FOR] if of_class[key] >= 0.005]
+        said = [f"{names[key]} ({_whole(of_class[key])})" for key in wrong[:_TAKEN_FOR] if _told(of_class[key])]
         cells = tuple(_cell(of_class.get(key, 0.0), key == number) for key in range(classes)) if square else ()
         return ClassRow(name, percent(accuracy[number]), f"{images[number]:,}", ", ".join(said), cells)
 
@@ -110,7 +110,12 @@ def _shares(measured: Mapping[str, Any]) -> dict[int, dict[int, float]]:
 def _cell(share: float, right: bool) -> Cell:
     """Colours of what is wrong go by the square root: it is seldom much, and that is what one looks for."""
     strength = share if right else math.sqrt(share)
-    return Cell(f"{100 * share:.0f}" if share >= 0.005 else "", share, round(strength, 3), right)
+    return Cell(f"{100 * share:.0f}" if _told(share) else "", share, round(strength, 3), right)
+
+
+def _told(share: float) -> bool:
+    """Whether it is a percent, rounded."""
+    return round(100 * share) >= 1
 
 
 def _whole(share: float) -> str:

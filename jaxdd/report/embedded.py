@@ -80,7 +80,9 @@ def pictures_note(dataset: DistilledDataset, real: Examples | None) -> str:
     if dataset.labels.ndim == 2 and not has_no_classes(dataset):
         sentences.append("An image stands with the class of its largest label entry.")
     if real is not None:
-        sentences.append("The real images are drawn from the training data, the same ones beside every set.")
+        sentences.append(
+            "The real images are drawn from the training data, the same ones beside every set, and shown as they are."
+        )
     return " ".join(sentences)
 
 

@@ -70,6 +70,30 @@ def test_a_run_that_was_stopped_shows_those_of_one_that_was_not(data, tmp_path):
     assert list(run(class_means(), data, **options).snapshots) == [0, 10, 25]
 
 
+def test_a_run_that_was_killed_takes_those_ahead_of_its_checkpoint_again(data, tmp_path):
+    whole = run(class_means(), data, snapshots=first_two)
+
+    class Killed(Exception):
+        pass
+
+    def die(step, metrics, state):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if step == 12:
+            raise Killed
+
+    options = {"snapshots": first_two, "workdir": tmp_path, "resume": True, "log_every": 4}
+    for error in (RunInterrupted, Killed):
+        with pytest.raises(error):
+            run(class_means(), data, callback=die, **options)
+    ahead = safetensors.numpy.load_file(tmp_path / FILE)
+    assert set(ahead) == {"0", "10"}
+    done = run(class_means(), data, **options)
+    assert done.resumed_from == 4 and list(done.snapshots) == list(whole.snapshots) == [0, 10, 25]
+    for step, taken in whole.snapshots.items():
+        np.testing.assert_array_equal(done.snapshots[step], taken)
+
+
 def test_a_longer_run_has_the_steps_of_one_that_was_meant_to_be_so_long(data, tmp_path):
     part = run(class_means(), data, snapshots=first_two, workdir=tmp_path / "part", steps=15)
     assert list(part.snapshots) == [0, 10, 15]

@@ -33,8 +33,8 @@ def test_of_few_classes_a_square_says_all(rng):
     for i, row in enumerate(known.rows):
         assert [cell.right for cell in row.cells] == [i == j for j in range(4)]
         assert row.accuracy.startswith(f"{100 * shares[i, i]:.1f}") and row.images == "40"
-        assert [cell.text for cell in row.cells] == [f"{100 * s:.0f}" if s >= 0.005 else "" for s in shares[i]]
-    assert known.rows[3].taken_for == f"0 {100 * shares[3, 0]:.0f}\xa0%" and known.rows[0].taken_for == ""
+        assert [cell.text for cell in row.cells] == [f"{100 * s:.0f}" if 100 * s > 0.5 else "" for s in shares[i]]
+    assert known.rows[3].taken_for == f"0 ({100 * shares[3, 0]:.0f}\xa0%)" and known.rows[0].taken_for == ""
 
 
 def test_long_names_are_numbered(rng):
@@ -52,7 +52,7 @@ def test_of_many_classes_the_worst_are_listed(classes, rng):
     np.testing.assert_allclose(shown, np.sort(100 * found.accuracy)[:WORST], atol=0.051)
     for row in known.rows:
         if row.taken_for:  # all mistakes of this toy
-            name, share = row.taken_for.rstrip("\xa0%").split(" ")
+            name, share = row.taken_for.rstrip("\xa0%)").split(" (")
             assert int(name) == (int(row.name) + 1) % classes
             assert float(share) == pytest.approx(100 - 100 * found.accuracy[int(row.name)], abs=0.51)
     assert any(row.taken_for for row in known.rows)
