@@ -16,12 +16,13 @@ def stored(tiny, tmp_path):
     """Ten real digits as a distilled file, `stored(about=.., spec=..)`."""
     dataset = data.load(tiny / "tiny.npz")
 
-    def write(spec="standardize", **about):
+    def write(spec="standardize", model=None, **about):
         transform = data.fit_transform(spec, dataset.train.pixels(), name="mnist_5k")
         images = np.float32(transform.apply(dataset.train.pixels()[:10]))
         facts = {"name": "tiny", "validation": 0.1, "split_seed": 0, "num_classes": 10, **about}
         path = tmp_path / "distilled.safetensors"
-        DistilledDataset.create(Distilled(images, np.arange(10)), transform, {"data": facts}).write(path)
+        header = {"data": facts, **({} if model is None else {"model": model})}
+        DistilledDataset.create(Distilled(images, np.arange(10)), transform, header).write(path)
         return path
 
     return write
@@ -121,3 +122,8 @@ def test_a_file_calls_no_function(about, stored):
         JaxddError, match="names a function, os:abort, which is called only if you name it: --data=os:ab"
     ):
         workflows.evaluate(stored(**about))
+
+
+def test_a_network_by_its_code_runs_only_if_it_is_named(stored):
+    with pytest.raises(JaxddError, match=r"by its code, os:abort, which runs only if you name it: --model=os:abort"):
+        workflows.evaluate(stored(model="os:abort"))
