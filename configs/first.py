@@ -1,13 +1,13 @@
 """The first run: real MNIST digits into forty small ones, in the bits of ten.
 
-By IDC (Kim et al., ICML 2022, https://arxiv.org/abs/2205.14959). Two CPU cores take about a minute, and half of one to
-train nine ConvNets: three on the distilled digits, three on random real ones and three on herded ones, of as many bits:
+By IDC (Kim et al., ICML 2022, https://arxiv.org/abs/2205.14959). Two CPU cores take a minute and a quarter, and a minute
+to train nine ConvNets: three on the distilled digits, three on random real and three on herded ones, of as many bits:
 
     jaxdd distill --config=first --evaluate=full --workdir=runs/first
 
 The digits are those that the extra `demo` brings; 3,600 of them are seen. The network is small and the schedule short;
-the rate, and how many examples its networks train on between updates, were chosen on held-out training digits, by
-ConvNets. The paper's settings are in configs/idc.py.
+the rate, the updates, the examples that its networks train on in between, and the protocol were chosen on held-out
+training digits. The paper's settings are in configs/idc.py.
 """
 
 from jaxdd.cli import template
@@ -25,5 +25,5 @@ def get_config():
             "network_examples": 256,
         },
         run={"steps": 200},
-        evaluation={"protocol": "dc", "networks": 3},
+        evaluation={"protocol": "dsa-digits", "networks": 3},
     )
