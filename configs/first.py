@@ -1,7 +1,7 @@
 """The first run: real MNIST digits into forty small ones, in the bits of ten.
 
-By IDC (Kim et al., ICML 2022, https://arxiv.org/abs/2205.14959). Two CPU cores take a minute and a
-quarter, and a minute to train nine ConvNets: on the distilled digits, on random real and on herded ones of as many bits:
+By IDC (Kim et al., ICML 2022, https://arxiv.org/abs/2205.14959). Two CPU cores take a minute and a quarter, and a
+minute to train nine ConvNets, on the distilled digits, on random real and on herded ones of as many bits:
 
     jaxdd distill --config=first --evaluate=full --workdir=runs/first
 
