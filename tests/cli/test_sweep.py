@@ -135,6 +135,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(line, sentence, tmp_path, 
     assert sentence in captured.err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.endurance
 def test_a_sweep_with_a_point_that_fails_and_its_table(folder, tmp_path, capsys):
     line = ["sweep", f"--config={folder / 'means.py'}", f"--workdir={tmp_path}", "--evaluate=kernel", "--json"]
     line += ["--sweep.method.explode_at=3,1e9", "--seeds=2", "--devices=1"]

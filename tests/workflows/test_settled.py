@@ -60,6 +60,7 @@ def test_budgets_that_buy_nothing(name, hyper, sentence, real):
     assert str(error.value).startswith(sentence)
 
 
+@pytest.mark.endurance
 def test_a_run_by_its_bytes_is_the_run_by_its_images(config, tmp_path, caplog):
     asked = config("kip", method={"bytes": 17_000}, run={"steps": 1})
     outcome = workflows.distill(asked, tmp_path / "run", evaluate="none")
