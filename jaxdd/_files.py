@@ -69,6 +69,15 @@ def cache_folder() -> pathlib.Path:
     return folder_of("JAXDD_CACHE_DIR", "~/.cache/jaxdd")
 
 
+def read_object(path: pathlib.Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is none, or something else."""
+    try:
+        held = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return held if isinstance(held, dict) else None
+
+
 def write_atomically(path: os.PathLike | str, content: bytes | str) -> None:
     """Write `path` so that a reader sees the old file or the new one, whole, whatever happens in between.
 

@@ -10,11 +10,9 @@ What computes names it, and knows no terminal; a listener is a thread's own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Protocol, TypeVar
-
-Item = TypeVar("Item")
+from typing import Protocol
 
 
 class Listener(Protocol):
@@ -73,14 +71,6 @@ def phase(what: str) -> Iterator[None]:
         done = True
     finally:
         told.end(done)
-
-
-def counted(what: str, items: Iterable[Item]) -> Iterator[Item]:
-    """Items one after the other, each as a phase: "network 2 of 3"."""
-    items = items if isinstance(items, Sized) else list(items)
-    for number, item in enumerate(items, 1):
-        with phase(f"{what} {number} of {len(items)}"):
-            yield item
 
 
 def say(line: str) -> None:

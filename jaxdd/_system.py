@@ -30,10 +30,6 @@ def free_memory() -> int | None:
 def hardware() -> dict[str, str | int]:
     """The processor's name, how many of its cores this process may use, and the machine's memory in bytes."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         memory = 0
@@ -41,6 +37,15 @@ def hardware() -> dict[str, str | int]:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         cores = os.cpu_count() or 1
-    return {"processor": found[1] if found else platform.processor() or platform.machine(), "cores": cores} | (
-        {"memory": memory} if memory else {}
-    )
+    name = cpuinfo("model name") or platform.processor() or platform.machine()
+    return {"processor": name, "cores": cores} | ({"memory": memory} if memory else {})
+
+
+def cpuinfo(*fields: str) -> str | None:
+    """What Linux says of the first processor under one of these names; None where it says nothing."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^(?:{'|'.join(map(re.escape, fields))})\s*:\s*(.+)$", text, re.MULTILINE)
+    return found and found[1]

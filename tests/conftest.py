@@ -43,7 +43,7 @@ def _resident_bytes() -> float:
 def compiled_programs_are_dropped():
     """After the file that has made them too many, so that memory does not grow with the number of files."""
     yield
-    if _resident_bytes() > 600 * 2**20:
+    if _resident_bytes() > 1000 * 2**20:
         jax.clear_caches()
         gc.collect()
         if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc keeps what was freed otherwise

@@ -107,6 +107,26 @@ class MeanState(NamedTuple):
     key: jax.Array  # a typed key in the state must survive a checkpoint
 
 
+class Told:
+    """A listener to what goes on that remembers."""
+
+    draws = False
+
+    def __init__(self):
+        self.lines, self.open = [], []
+
+    def begin(self, what):
+        self.open.append(what)
+        self.lines.append(": ".join(self.open))
+
+    def end(self, done):
+        assert done
+        self.open.pop()
+
+    def say(self, line):
+        self.lines.append(line)
+
+
 NOTED: list[tuple] = []
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import pathlib
-import re
 
 from jaxdd._files import cache_folder, digest_of_facts
-from jaxdd._system import hardware
+from jaxdd._system import cpuinfo, hardware
 
 _BOUND = 2 * 2**30  # bytes
 _LEAST_SECONDS = 0.2  # what compiles faster is not worth a file
@@ -53,10 +52,7 @@ def _machine() -> str:
     """A processor runs no other's programs, and a JAX reads no other's."""
     import jax
 
-    try:
-        flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        flags = None
+    instructions = cpuinfo("flags", "Features") or ""
     libraries = [jax.__version__, importlib.metadata.version("jaxlib")]
-    facts = [hardware()["processor"], flags and sorted(flags[1].split()), libraries]
+    facts = [hardware()["processor"], sorted(instructions.split()), libraries]
     return f"{jax.default_backend()}-{digest_of_facts(facts)[:16]}"

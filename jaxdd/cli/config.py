@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import pathlib
 import re
 import sys
@@ -19,7 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
 import jaxdd
-from jaxdd._files import expanded
+from jaxdd._files import expanded, read_object
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import RETIRED
 
@@ -211,11 +210,11 @@ def load(name: str) -> ConfigDict:
 
 def _of_a_run(path: pathlib.Path) -> ConfigDict:
     """The config that a run has left in its `command.json` or `results.json`."""
+    found = read_object(path) or {}
     try:
-        found = json.loads(path.read_bytes())
         config = dict(found["record"]["config"] if "record" in found else found["config"])
         name, seed, _ = config["method"]["name"], config.pop("seed"), config["data"]["name"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         raise JaxddError(
             f"{path} holds no config; a config is a Python file, or the command.json or results.json of a run"
         ) from None

@@ -17,8 +17,8 @@ from jaxdd.evaluation.arrays import check_has_classes, every
 from jaxdd.evaluation.confusion import Confusion
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.losses import centred_labels
-from jaxdd.training import Protocol, fit, fit_as_distilled, protocols
-from jaxdd.types import Distilled, Examples, Key, Network
+from jaxdd.training import Fitted, Protocol, fit, fit_as_distilled, protocols
+from jaxdd.types import Distilled, Examples, Key, Network, NetworkState
 
 # Enough to tell learning rates apart (standard error 1 % and shared by all of them), a third of a usual split.
 SELECTION_EXAMPLES = 2000
@@ -106,39 +106,36 @@ def evaluate(
     labels = jnp.stack([jnp.asarray(s.labels) for s in sets])
     num_classes = labels.shape[2] if labels.ndim == 3 else int(max(labels.max(), np.max(test.labels))) + 1
 
-    regressed = []
+    per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
 
-    def measure(rate: float, keys: Key, data: Examples, predictor: Predictor | None = None) -> np.ndarray:
-        """Predicted classes `(len(keys), n)`, a batch of networks after the other."""
-        per_batch = networks_per_batch or (1 if jax.default_backend() == "cpu" else num_networks)
-        predicted = []
-        starts = range(0, len(keys), per_batch)
-        for start in _progress.counted("network" if per_batch == 1 else "batch of networks", starts):
+    def trained(rate: float, keys: Key, chosen: np.ndarray) -> Fitted | NetworkState:
+        """Networks side by side, each on one of the sets."""
+        rates = np.full(len(chosen), rate)
+        if protocol.as_distilled:
+            return fit_as_distilled(network, sets, rates, keys, members=chosen)
+        how = {"label_convention": sets[0].label_convention, "labelling": sets[0].labelling, "sets": chosen}
+        return fit(network, images, labels, protocol, rates, keys, **how)
+
+    def measure(
+        rate: float, keys: Key, data: Examples, predictor: Predictor | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Predicted classes `(len(keys), n)`, by networks and, if asked for, by regression on their features."""
+        predicted, regressed = [], []
+        for start in range(0, len(keys), per_batch):
             _stopping.check()
             # A last incomplete batch is filled up, so that every batch runs the same program.
             members = np.minimum(np.arange(start, start + per_batch), len(keys) - 1)
-            rates, chosen = np.full(per_batch, rate), members % len(sets)
-            if protocol.as_distilled:
-                trained = fit_as_distilled(network, sets, rates, keys[members], members=chosen)
-            else:
-                trained = fit(
-                    network,
-                    images,
-                    labels,
-                    protocol,
-                    rates,
-                    keys[members],
-                    label_convention=sets[0].label_convention,
-                    labelling=sets[0].labelling,
-                    sets=chosen,
-                )
-            predicted.append(predictions(network, trained, data))
-            if predictor is not None and predictor.kernel is None:
-                fitted = centred_labels(labels[chosen], sets[0].label_convention, num_classes)
-                solver = {"ridge": predictor.ridge, "float64": predictor.float64}
-                found = feature_regression(network, trained, images[chosen], fitted, data, **solver)
-                regressed.append(found)
-        return np.concatenate(predicted)[: len(keys)]
+            chosen = members % len(sets)
+            with _progress.phase(f"network {start + 1} of {len(keys)}"):
+                those = trained(rate, keys[members], chosen)
+                predicted.append(predictions(network, those, data))
+                if predictor is not None and predictor.kernel is None:
+                    fitted = centred_labels(labels[chosen], sets[0].label_convention, num_classes)
+                    solver = {"ridge": predictor.ridge, "float64": predictor.float64}
+                    regressed.append(feature_regression(network, those, images[chosen], fitted, data, **solver))
+        by_network, by_kernel = (np.concatenate(each)[: len(keys)] if each else None for each in (predicted, regressed))
+        assert by_network is not None
+        return by_network, by_kernel
 
     key_selection, key_measured = jax.random.split(key)
     rates = protocol.learning_rates
@@ -149,10 +146,9 @@ def evaluate(
         means = []
         for rate in rates:
             with _progress.phase(f"choosing the rate, {rate:g}"):
-                means.append(float(share_right(measure(rate, keys, some), some).mean()))
+                means.append(float(share_right(measure(rate, keys, some)[0], some).mean()))
         best, selection = rates[int(np.argmax(means))], tuple(zip(rates, means, strict=True))
-    predicted = measure(best, jax.random.split(key_measured, num_networks), test, predictor)
-    by_kernel = np.concatenate(regressed)[:num_networks] if regressed else None
+    predicted, by_kernel = measure(best, jax.random.split(key_measured, num_networks), test, predictor)
     return Score(
         accuracies=tuple(share_right(predicted, test).tolist()),
         learning_rate=best,

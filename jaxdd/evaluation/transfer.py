@@ -129,19 +129,11 @@ def pretrain(
         images, labels = (jnp.stack(leaves) for leaves in zip(*sets, strict=True))
         members = np.arange(num_networks) % len(sets)
         rates = np.full(num_networks, protocol.learning_rates[0], np.float32)
-        found = [
-            fit(
-                network,
-                images,
-                labels,
-                protocol,
-                rates[rows],
-                keys[rows],
-                label_convention="features",
-                sets=members[rows],
-            )
-            for rows in _progress.counted("network", _side_by_side(num_networks))
-        ]
+        found = []
+        for rows in _side_by_side(num_networks):
+            with _progress.phase(f"network {rows[0] + 1} of {num_networks}"):
+                how = {"label_convention": "features", "sets": members[rows]}
+                found.append(fit(network, images, labels, protocol, rates[rows], keys[rows], **how))
         return _joined([NetworkState(each.theta, each.stats) for each in found])
 
     bits = 32 * (distilled.images.size + distilled.labels.size)
@@ -236,10 +228,11 @@ def transfer(
         states = [jax.tree.map(lambda leaf, i=i: leaf[i], group.states) for i in range(count)]
         probes, tuned = [], ()
         with _progress.phase(f"evaluating {group.name}"):
-            for state in _progress.counted("probe", states):
-                seen = features(group.network, state, Examples(train.images, train.labels.values))
-                test_seen = features(group.network, state, test)
-                probes.append(linear_probe(seen, labels, test_seen, np.asarray(test.labels), classes))
+            for number, state in enumerate(states, 1):
+                with _progress.phase(f"probe {number} of {count}"):
+                    seen = features(group.network, state, Examples(train.images, train.labels.values))
+                    test_seen = features(group.network, state, test)
+                    probes.append(linear_probe(seen, labels, test_seen, np.asarray(test.labels), classes))
             if protocol is not None:
                 with _progress.phase("fine-tuning"):
                     tuned = tuple(float(a) for a in _fine_tuned(group, train, test, protocol, key))

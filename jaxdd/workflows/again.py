@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxdd._files import disk_errors, expanded, write_atomically
+from jaxdd._files import expanded, read_object, write_atomically
 from jaxdd.errors import JaxddError
 
 FILE = "command.json"
@@ -37,10 +37,7 @@ def read(workdir: str | os.PathLike) -> Asked:
     path = expanded(workdir) / FILE
     if not path.exists():
         raise JaxddError(f"{workdir} holds no {FILE}: no run of jaxdd has begun there.")
-    with disk_errors(path):
-        content = path.read_bytes()
-    try:
-        found = json.loads(content)
-        return Asked(dict(found["config"]), dict(found["options"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise JaxddError(f"{path} is damaged; give the whole command with --resume.") from None
+    found = read_object(path) or {}
+    if not all(isinstance(found.get(part), dict) for part in Asked._fields):
+        raise JaxddError(f"{path} is damaged; give the whole command with --resume.")
+    return Asked(found["config"], found["options"])

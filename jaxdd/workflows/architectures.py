@@ -11,14 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxdd import engine, evaluation, report
+from jaxdd import _progress, engine, evaluation, report
 from jaxdd._files import disk_errors, expanded, write_atomically
 from jaxdd.engine.log import read_metrics
 from jaxdd.errors import JaxddError
 from jaxdd.workflows import beside
 from jaxdd.workflows.config import check_seed
 from jaxdd.workflows.evaluate import Opened, of_transfer, opened
-from jaxdd.workflows.outcome import FILE, RESULTS, Outcome, measure, summary
+from jaxdd.workflows.outcome import FILE, RESULTS, Outcome, measure, read_results, summary
 from jaxdd.workflows.products import build_model, predictor
 from jaxdd.workflows.record import record
 from jaxdd.workflows.transfer import check
@@ -83,7 +83,8 @@ def architectures(
     rows: list[dict[str, Any]] = []
     for model in models:
         how = {"protocol": chosen, "networks": networks, "full_data": full_data, **transferred}
-        _, found = measure(file.dataset, file.real, model=model, seed=seed, **how)
+        with _progress.phase(f"evaluating with {model}"):
+            _, found = measure(file.dataset, file.real, model=model, seed=seed, **how)
         matrix = with_column(matrix, {"model": model, **of_all}, found)
         rows += found
         if directory is not None:
@@ -155,7 +156,7 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def of_file(directory: pathlib.Path) -> dict[str, Any] | None:
     """The matrix that a run's results hold of the very file that lies beside them; None if there is none."""
-    held = _results(directory)
+    held = read_results(directory)
     matrix = held.get(_KEY) if held else None
     if not isinstance(matrix, dict) or matrix.get("distilled_sha256") != _digest(directory / FILE):
         return None
@@ -167,19 +168,10 @@ def _run_of(source: str | os.PathLike) -> pathlib.Path | None:
     directory = expanded(source)
     if not directory.is_dir():
         return None
-    if _results(directory) is None:
+    if read_results(directory) is None:
         _LOG.warning("%s has no %s of a run, so the matrix is printed and not kept.", directory, RESULTS)
         return None
     return directory
-
-
-def _results(directory: pathlib.Path) -> dict[str, Any] | None:
-    path = directory / RESULTS
-    try:
-        held = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return held if isinstance(held, dict) and isinstance(held.get("result"), dict) else None
 
 
 def _digest(path: pathlib.Path) -> str:
@@ -188,13 +180,13 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def _keep(directory: pathlib.Path, matrix: Mapping[str, Any]) -> None:
-    held = {**(_results(directory) or {}), _KEY: matrix}
+    held = {**(read_results(directory) or {}), _KEY: matrix}
     write_atomically(directory / RESULTS, json.dumps(held, indent=2) + "\n")
 
 
 def _write_report(directory: pathlib.Path, file: Opened) -> None:
     """The run's report anew, from what its directory holds."""
-    held = _results(directory) or {}
+    held = read_results(directory) or {}
     log = directory / "metrics.jsonl"
     history = read_metrics(log) if log.exists() else []
     known = {"rows": [], "record": {}} | {

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdd import engine
+from jaxdd import _progress, engine
 from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.types import Execution, Recipe
@@ -129,15 +129,11 @@ def plan(config: Mapping[str, Any], *, budget: float | None = None) -> Planned:
     budget = engine.memory() if budget is None else budget
     real, execution = Real.of_config(chosen), Execution.of(full["execution"])
     method = real.method(name, settled.settle(name, hyper, real).hyper)
-    stages = engine.plan_stages(
-        method,
-        real.stored,
-        seed=full["seed"],
-        execution=execution,
-        config={"data": told(chosen)},
-        budget=budget,
-    )
-    fit = engine.fit_to(method, real.stored, budget, execution=execution, seed=full["seed"])
+    how = {"seed": full["seed"], "execution": execution}
+    with _progress.phase("compiling stages"):
+        stages = engine.plan_stages(method, real.stored, config={"data": told(chosen)}, budget=budget, **how)
+    with _progress.phase("compiling settings until one fits"):
+        fit = engine.fit_to(method, real.stored, budget, **how)
     known = [field for field in method.lean.named() if field in _FIELDS] if isinstance(method, Recipe) else []
     settings = [
         Setting({field: getattr(each.execution, field) for field in known}, each, each is fit.plan)

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdd import data, evaluation
 from jaxdd._dotted import is_dotted
-from jaxdd._files import digest
+from jaxdd._files import digest, read_object
 from jaxdd._jax import key_of
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Network
@@ -51,6 +51,12 @@ class Outcome:
         """What `results.json` holds."""
         other = {} if self.architectures is None else {"architectures": self.architectures}
         return {"result": self.result, "rows": self.rows, "record": self.record, **other}
+
+
+def read_results(directory: pathlib.Path) -> dict[str, Any] | None:
+    """What the `results.json` of a run holds, see `Outcome.as_dict`; None where there is none, or it is damaged."""
+    held = read_object(directory / RESULTS)
+    return held if held is not None and isinstance(held.get("result"), dict) else None
 
 
 def measure(

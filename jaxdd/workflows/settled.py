@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jaxdd import engine, methods
+from jaxdd import _progress, engine, methods
 from jaxdd._numbers import whole
 from jaxdd.data.sources import located
 from jaxdd.errors import JaxddError, printable
@@ -145,7 +145,7 @@ def _within(budget: int, name: str, hyper: Mapping[str, Any], real: Real) -> int
     with contextlib.suppress(JaxddError):  # more images than there are
         while (more := cost(ipc + step)) <= budget:
             ipc, size = ipc + step, more
-    _LOG.warning("config.method.%s=%d comes to ipc=%d, which costs %d bytes.", BYTES, budget, ipc, size)
+    _progress.say(f"config.method.{BYTES}={budget} comes to ipc={ipc}, which costs {size} bytes")
     return ipc
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from jaxdd import methods
 from jaxdd._dotted import is_dotted
-from jaxdd._files import expanded
+from jaxdd._files import expanded, read_object
 from jaxdd.errors import JaxddError
-from jaxdd.workflows.outcome import RESULTS
+from jaxdd.workflows.outcome import RESULTS, read_results
 
 SWEEP = "sweep.json"
 # What a run is measured by: keys of its rows, and what the table calls them.
@@ -104,8 +104,8 @@ def found_in(sources: Sequence[str | os.PathLike]) -> tuple[list[Run], list[str]
 
 def read(directory: pathlib.Path) -> Run | str:
     """A finished run, or a sentence about what its results lack."""
-    content = _json(directory / RESULTS)
-    if not isinstance(content.get("result"), dict):
+    content = read_results(directory)
+    if content is None:
         return f"{directory / RESULTS} is damaged, or no run's"
     config = (content.get("record") or {}).get("config")
     if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
@@ -122,21 +122,13 @@ def run_of(directory: str, config: Mapping[str, Any], content: Mapping[str, Any]
 
 def _failed(folder: pathlib.Path) -> list[Run]:
     """The points of a sweep that failed and have no results since."""
-    points = _json(folder / SWEEP).get("points") or []
+    points = (read_object(folder / SWEEP) or {}).get("points") or []
     bad = [point for point in points if point.get("status") == "failed" and isinstance(point.get("config"), dict)]
     return [
         run_of(str(folder / point["directory"]), point["config"], {}, str(point.get("sentence")))
         for point in bad
         if not (folder / point["directory"] / RESULTS).exists()
     ]
-
-
-def _json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        held = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return held if isinstance(held, dict) else {}
 
 
 def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:

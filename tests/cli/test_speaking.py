@@ -18,8 +18,8 @@ from jaxdd.cli.speaking import Speaker
 
 def work(seconds=0.0):
     with _progress.phase("outer"):
-        for item in _progress.counted("network", "ab"):
-            with _progress.phase(f"of {item}"):
+        for number in (1, 2):
+            with _progress.phase(f"network {number} of 2"), _progress.phase("training"):
                 time.sleep(seconds)
     _progress.say("resuming from step 3")
 
@@ -41,7 +41,7 @@ def test_a_terminal_sees_what_goes_on_and_what_it_took(monkeypatch):
         work(0.3)
     assert told.draws
     *moving, outer, resuming, end = stream.getvalue().split("\n")
-    assert "network 1 of 2: of a" in "".join(moving)
+    assert "network 1 of 2: training" in "".join(moving)
     assert re.search(r"outer, \d+\.\d s$", outer) and (resuming, end) == ("resuming from step 3", "")
 
 

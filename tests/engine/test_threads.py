@@ -58,6 +58,7 @@ def needy(rate):
     return Recipe(bind, identity=("needy", rate), stages=lambda spec: (stage,))
 
 
+@pytest.mark.endurance
 def test_a_stage_that_two_runs_need_is_made_once_and_serves_both(data, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXDD_CACHE_DIR", str(tmp_path / "cache"))
     rates, devices = (0.1, 0.2), jax.devices()[:2]
@@ -73,6 +74,7 @@ def test_a_stage_that_two_runs_need_is_made_once_and_serves_both(data, tmp_path,
         assert_same(result.state, run(needy(rate), data).state)
 
 
+@pytest.mark.endurance
 def test_devices_do_not_drop_each_others_programs(data, monkeypatch):
     monkeypatch.setattr(chunk, "_COMPILED_AT_MOST", 1)
     chunk._COMPILED.clear()

@@ -41,30 +41,10 @@ def test_plain_dicts_in_and_out(config, tmp_path):
     assert all(said in report for said in ("kernel regression", "How they grew", ">real<", 'href="results.json"'))
 
 
-class Told:
-    """A listener that remembers."""
-
-    draws = False
-
-    def __init__(self):
-        self.lines, self.open = [], []
-
-    def begin(self, what):
-        self.open.append(what)
-        self.lines.append(": ".join(self.open))
-
-    def end(self, done):
-        assert done
-        self.open.pop()
-
-    def say(self, line):
-        self.lines.append(line)
-
-
 def test_what_goes_on_is_said(config, tmp_path):
     all_of_them = {"validation": 0.0}  # so the rate is fixed, and nothing is chosen
     for steps, level in ((4, "none"), (6, "quick")):
-        told = Told()
+        told = toys.Told()
         with _progress.listening(told):
             workflows.distill(config(data=all_of_them, run={"steps": steps}), tmp_path, resume=True, evaluate=level)
         assert not told.open

@@ -5,8 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+import toys
 
-from jaxdd import data, engine, workflows
+from jaxdd import _progress, data, engine, workflows
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled
@@ -61,11 +62,12 @@ def test_budgets_that_buy_nothing(name, hyper, sentence, real):
 
 
 @pytest.mark.endurance
-def test_a_run_by_its_bytes_is_the_run_by_its_images(config, tmp_path, caplog):
-    asked = config("kip", method={"bytes": 17_000}, run={"steps": 1})
-    outcome = workflows.distill(asked, tmp_path / "run", evaluate="none")
+def test_a_run_by_its_bytes_is_the_run_by_its_images(config, tmp_path):
+    asked, told = config("kip", method={"bytes": 17_000}, run={"steps": 1}), toys.Told()
+    with _progress.listening(told):
+        outcome = workflows.distill(asked, tmp_path / "run", evaluate="none")
     assert outcome.result["num_images"] == 20 and outcome.result["num_bits"] <= 8 * 17_000
-    assert "config.method.bytes=17000 comes to ipc=2, which costs 16480 bytes." in caplog.messages
+    assert "config.method.bytes=17000 comes to ipc=2, which costs 16480 bytes" in told.lines
     again = workflows.distill(
         config("kip", method={"ipc": 2}, run={"steps": 1}), tmp_path / "run", resume=True, evaluate="none"
     )

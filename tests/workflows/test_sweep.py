@@ -105,7 +105,7 @@ def test_a_point_that_is_half_done_goes_on(config, whole, tmp_path):
 
 
 def test_what_was_not_measured_is_measured(config, tmp_path, trained):
-    run = config(method={"kernel": True}, run={"validate_every": 6})
+    run = config(method={"kernel": True}, run={"validate": "auto", "validate_every": 6})
     for level, taken in (("none", False), ("kernel", False), ("none", True), ("quick", False), ("quick", True)):
         found = swept(run, tmp_path, grid={}, seeds=[1], evaluate=level, resume=True)
         assert [point["taken"] for point in found["points"]] == [taken], level
