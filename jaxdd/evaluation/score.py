@@ -113,8 +113,10 @@ def evaluate(
         rates = np.full(len(chosen), rate)
         if protocol.as_distilled:
             return fit_as_distilled(network, sets, rates, keys, members=chosen)
-        how = {"label_convention": sets[0].label_convention, "labelling": sets[0].labelling, "sets": chosen}
-        return fit(network, images, labels, protocol, rates, keys, **how)
+        # Only the sets that are trained on: then one program serves one set, and several in turn.
+        those, index = np.unique(chosen, return_inverse=True)
+        how = {"label_convention": sets[0].label_convention, "labelling": sets[0].labelling, "sets": index}
+        return fit(network, images[those], labels[those], protocol, rates, keys, **how)
 
     def measure(
         rate: float, keys: Key, data: Examples, predictor: Predictor | None = None
