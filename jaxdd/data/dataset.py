@@ -31,10 +31,12 @@ class Split:
       images: `(n, height, width, channels)`, uint8 or float32 as the source has them; `HostArray` of a data set that
         is streamed, which are read when they are needed.
       labels: int32 `(n,)`.
+      rows: int `(n,)`, their numbers in the source, before anything was cut from it; None for all of them in order.
     """
 
     images: np.ndarray | HostArray
     labels: np.ndarray
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,6 +45,17 @@ class Split:
         """Shapes alone: a notebook shows what its last line gives."""
         shapes = (f"{name}={a.dtype}{list(a.shape)}" for name, a in (("images", self.images), ("labels", self.labels)))
         return f"Split({', '.join(shapes)})"
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """int32 `(n,)`, of these examples in the source."""
+        return np.asarray(np.arange(len(self)) if self.rows is None else self.rows, np.int32)
+
+    def take(self, rows: np.ndarray) -> Split:
+        """Some of the examples, in that order; of a data set that is streamed they stay in their files."""
+        rows = np.asarray(rows)
+        images = self.images.take(rows) if isinstance(self.images, HostArray) else self.images[rows]
+        return Split(images, self.labels[rows], self.numbers[rows])
 
     def pixels(self) -> Any:
         """The images in pixel space: float32, uint8 sources scaled by 1/255 into [0, 1], float sources as they are.
@@ -178,7 +191,7 @@ def from_arrays(
         check_pixels(name, pixels)
         source_hash = digest(array for split in source for array in split)
         images = [_taken(source[k][0], rows) for k, rows in parts]
-    chosen = [Split(of_part, _taken(labels[k], rows)) for of_part, (k, rows) in zip(images, parts, strict=True)]
+    chosen = [Split(of_part, _taken(labels[k], rows), rows) for of_part, (k, rows) in zip(images, parts, strict=True)]
     own = "validation" in given and validation > 0
     return Dataset(name, chosen[0], chosen[1], chosen[2], class_names, license, source_hash, own)
 

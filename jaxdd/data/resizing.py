@@ -37,7 +37,7 @@ def resized(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
         out = np.empty((len(split), *image_shape), np.float32)
         for rows, block in blocks(split.images):
             out[rows] = _resize(pixel_space(block), image_shape)
-        return Split(out, split.labels)
+        return dataclasses.replace(split, images=out)
 
     splits = {name: of_split(getattr(dataset, name)) for name in ("train", "validation", "test")}
     return dataclasses.replace(dataset, **splits)

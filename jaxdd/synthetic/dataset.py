@@ -12,26 +12,23 @@ is what it was.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
-import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from jax.typing import DTypeLike
 
-from jaxdd._files import digest, disk_errors, expanded, write_atomically
+from jaxdd import _sealed
+from jaxdd._files import disk_errors, expanded, write_atomically
 from jaxdd.data import Transform, transform_from_tensors, transform_to_tensors
 from jaxdd.data.transforms import pixel_space
 from jaxdd.errors import JaxddError
 from jaxdd.types import LABEL_CONVENTIONS, Content, Cost, Distilled, Labelling, Training
 
 FORMAT_VERSION = 2
-_KEY = "jaxdd"
+_WHAT = "distilled set"
 _PARTS = {"content": Content, "labelling": Labelling, "training": Training, "cost": Cost}
 
 
@@ -199,13 +196,10 @@ class DistilledDataset:
     def to_bytes(self) -> bytes:
         """The file's content; equal sets give equal bytes."""
         spec, transform_tensors = transform_to_tensors(self.transform)
-        tensors = self.tensors | transform_tensors
-        tensors = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
         features = self.header["label_convention"] == "features"
         newer = features or "label_codec" in self.header or self.images.dtype == np.uint8
         header = {**self.header, "format_version": 2 if newer else 1, "transform": spec}
-        header["sha256"] = _seal(header, tensors)
-        return safetensors.numpy.save(tensors, {_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+        return _sealed.sealed(header, self.tensors | transform_tensors)
 
     def write(self, path: str | os.PathLike) -> None:
         """Write the file whole or not at all. Raises JaxddError on a full or read-only disk."""
@@ -226,19 +220,10 @@ class DistilledDataset:
     @classmethod
     def from_bytes(cls, content: bytes, name: str = "these bytes") -> DistilledDataset:
         """`read` for a file's content; `name` is what errors call it."""
-        header, tensors = _parse(content, name)
-        version = header.get("format_version")
-        if not isinstance(version, int) or version > FORMAT_VERSION:
-            raise JaxddError(
-                f"{name} has format version {version}, this jaxdd reads up to {FORMAT_VERSION}: update jaxdd."
-            )
-        needed = (*(name for name, fact in _FACTS.items() if not fact.optional), "data", "transform", "sha256")
-        missing = [key for key in needed if key not in header]
-        missing += [tensor for tensor in ("images", "labels") if tensor not in tensors]
-        if missing:
-            raise JaxddError(f"{name} is not a whole distilled set: {', '.join(missing)} missing.")
-        if header.pop("sha256") != _seal(header, tensors):
-            raise JaxddError(f"{name} is damaged: its content does not match its checksum; fetch it again.")
+        header, tensors = _sealed.opened(content, name, _WHAT)
+        entries = [*(name for name, fact in _FACTS.items() if not fact.optional), "data", "transform"]
+        asked = {"entries": entries, "needed": ["images", "labels"], "newest": FORMAT_VERSION}
+        header = _sealed.check(header, tensors, name, _WHAT, **asked)
         images, labels = tensors["images"], tensors["labels"]
         more = {key: tensor for key, tensor in tensors.items() if _is_known(key)}
         if problem := _problem(images, labels, header, more):
@@ -328,25 +313,3 @@ def _training_problem(
     if not schedule.size or schedule.min() < 0 or schedule.max() >= num_images:
         return f"its plan asks for other rows than its {num_images} images"
     return None
-
-
-def _seal(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    """A checksum over the header and every tensor."""
-    text = json.dumps(header, sort_keys=True)
-    named = hashlib.sha256(json.dumps(sorted(tensors)).encode()).hexdigest()
-    return hashlib.sha256(f"{text}{named}{digest(tensors[name] for name in sorted(tensors))}".encode()).hexdigest()
-
-
-def _parse(content: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and tensors of a safetensors file that jaxdd wrote."""
-    foreign = JaxddError(f"{name} is not a distilled set: expected a whole .safetensors file written by jaxdd.")
-    # The library's own checks come first; what remains is that the header is JSON of ours.
-    try:
-        tensors = safetensors.numpy.load(content)
-        length = struct.unpack("<Q", content[:8])[0]
-        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise foreign from error
-    if not isinstance(header, dict):
-        raise foreign
-    return header, tensors
