@@ -10,7 +10,15 @@ from jaxdd.data.augmentation import Augmentation, cutmix, siamese
 from jaxdd.data.dataset import Dataset, Split, compact_data, from_arrays, real_data
 from jaxdd.data.herding import herding
 from jaxdd.data.resizing import resized
-from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, epoch_sampler, uniform_sampler
+from jaxdd.data.samplers import (
+    balanced_choice,
+    balanced_sampler,
+    class_sampler,
+    epoch_sampler,
+    epoch_steps,
+    repeated_sampler,
+    uniform_sampler,
+)
 from jaxdd.data.sources import available, load
 from jaxdd.data.transforms import (
     PUBLISHED,
@@ -41,11 +49,13 @@ __all__ = [
     "compact_data",
     "cutmix",
     "epoch_sampler",
+    "epoch_steps",
     "fit_transform",
     "from_arrays",
     "herding",
     "load",
     "real_data",
+    "repeated_sampler",
     "resized",
     "siamese",
     "transform_from_tensors",

@@ -68,24 +68,89 @@ def uniform_sampler(batch_size: int) -> Sampler:
     return sample
 
 
-def epoch_sampler(batch_size: int) -> Callable[[Key, Labels, Array], Indices]:
+EpochSampler = Callable[[Key, Labels, Array], Indices]
+
+
+def epoch_sampler(batch_size: int, *, complete: bool = False) -> EpochSampler:
     """Batches of an order of all examples that is drawn anew for each epoch: `sample(key, labels, step)`.
 
     A last batch that is not whole is left out, as an epoch's `len // batch_size` steps do. The key is the same at every
     step.
 
+    Args:
+      complete: fill such a batch up with some of the one before it instead, so that every epoch has every example.
+
     Raises:
       JaxddError: `batch_size` is not a positive integer; (while tracing) more than there are examples.
     """
+    return _rounds(batch_size, lambda count: epoch_steps(count, batch_size, complete=complete))
+
+
+def repeated_sampler(batch_size: int, share: float, *, replacement: bool) -> EpochSampler:
+    """RS2, repeated random sampling (Okanovic et al. 2024, arXiv:2305.18424): every epoch has a random share of the
+    examples, and so few steps: `epoch_steps(len, batch_size, share)`.
+
+    It is `sample(key, labels, step)`; the key is the same at every step. The learning rate is to fall over the steps
+    that there are, `epochs * epoch_steps(..)`: with the same hyper-parameters otherwise, this is what is trained with.
+
+    Without replacement the epochs walk through one order of all examples, a share after the other, and draw another
+    order when it is exhausted. So the rows are those of `epoch_sampler`, whatever the share: nothing but the schedule
+    is compressed.
+
+    Args:
+      share: of the examples, in (0, 1]; what is not a whole batch of it is left out.
+      replacement: each epoch draws its examples from all of them, without repeats within it, whatever others had.
+
+    Raises:
+      JaxddError: `batch_size` is not a positive integer, the share not in its range; (while tracing) a batch is more
+        than there are examples.
+
+    Example:
+        steps = epochs * data.epoch_steps(spec.length(), 128, share=0.1)
+        optimizer = optax.sgd(optax.cosine_decay_schedule(0.1, steps), momentum=0.9)
+        sampler = data.repeated_sampler(128, 0.1, replacement=False)
+        recipe = training.supervised("convnet", optimizer, batch_size=128, sampler=sampler)
+    """
+    _check_share(share)
+    if not replacement:
+        return epoch_sampler(batch_size)
+    return _rounds(batch_size, lambda count: epoch_steps(count, batch_size, share))
+
+
+def epoch_steps(count: int, batch_size: int, share: float = 1.0, *, complete: bool = False) -> int:
+    """Steps of an epoch of a share of so many examples, at least 1.
+
+    Args:
+      share: in (0, 1].
+      complete: count a last batch that is not whole, too.
+
+    Raises:
+      JaxddError: if the share is not in its range.
+    """
+    _check_share(share)
+    of_epoch = int(share * count + 1e-6)  # 0.29 * 100 is 28.999..
+    return max(1, -(-of_epoch // batch_size) if complete else of_epoch // batch_size)
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise JaxddError(f"a share of the examples is above 0 and at most 1, got {share}.")
+
+
+def _rounds(batch_size: int, steps_of: Callable[[int], int]) -> EpochSampler:
+    """The first `steps_of(examples)` batches of an order of all examples, then those of another order."""
     whole(batch_size, "batch_size")
 
     def sample(key: Key, labels: Labels, step: Array) -> Indices:
         count = labels.values.shape[0]
         if count < batch_size:
             raise JaxddError(f"an epoch of {count} examples has no batch of {batch_size}")
-        batches = count // batch_size
-        order = jax.random.permutation(jax.random.fold_in(key, step // batches), count).astype(jnp.int32)
-        return jax.lax.dynamic_slice_in_dim(order, step % batches * batch_size, batch_size)
+        steps = steps_of(count)
+        order = jax.random.permutation(jax.random.fold_in(key, step // steps), count).astype(jnp.int32)
+        # The last batch of a complete epoch begins earlier. A slice beyond the end would, too, but not where devices
+        # share it: each would then move its own part of it.
+        first = jnp.minimum(step % steps * batch_size, count - batch_size)
+        return jax.lax.dynamic_slice_in_dim(order, first, batch_size)
 
     return sample
 

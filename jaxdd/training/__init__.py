@@ -2,21 +2,26 @@
 
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, running_statistics
+from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
 from jaxdd.training.fit import Fitted, check_trainable, fit
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
 from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
 from jaxdd.training.step import TrainingState, train_step
 from jaxdd.training.supervised import supervised
-from jaxdd.training.teachers import teacher
+from jaxdd.training.teachers import descending, teacher
 
 __all__ = [
+    "Dynamics",
     "Fitted",
     "Protocol",
     "TrainingState",
     "barlow_twins",
     "check_as_distilled",
     "check_trainable",
+    "descending",
+    "dynamics",
+    "dynamics_stage",
     "encoded",
     "fit",
     "fit_as_distilled",

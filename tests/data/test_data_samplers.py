@@ -141,3 +141,61 @@ def test_a_class_without_examples_is_refused_not_sampled_wrongly():
 def test_a_bad_number_of_examples_of_each_class_gets_one_clear_sentence():
     with pytest.raises(JaxddError, match="real examples of each class must be an integer of at least 1, got 0"):
         data.class_sampler(0)
+
+
+def epochs_of(sampler, labels, steps, epochs, seed=0):
+    """Rows `(epochs, steps, batch)`."""
+    draw = jax.jit(lambda: jax.lax.map(lambda t: sampler(jax.random.key(seed), labels, t), jnp.arange(epochs * steps)))
+    rows = np.asarray(draw())
+    assert rows.dtype == np.int32
+    return rows.reshape(epochs, steps, -1)
+
+
+def test_a_complete_epoch_has_every_example_and_no_batch_has_one_twice(labels):
+    """61 in batches of 8: the last one has five of the one before; without that five are left out."""
+    found = epochs_of(data.epoch_sampler(8, complete=True), labels, data.epoch_steps(61, 8, complete=True), 3)
+    assert found.shape == (3, 8, 8)
+    for epoch in found:
+        assert sorted(set(epoch.ravel())) == list(range(61)) and all(len(set(batch)) == 8 for batch in epoch)
+        np.testing.assert_array_equal(epoch[-1, :3], epoch[-2, -3:])
+    shorter = epochs_of(data.epoch_sampler(8), labels, data.epoch_steps(61, 8), 3)
+    assert shorter.shape == (3, 7, 8) and all(len(set(epoch.ravel())) == 56 for epoch in shorter)
+
+
+def test_repeated_sampling_without_replacement_has_each_row_once_a_pass(labels):
+    """A share of a fifth after the other, of one order; then of another one: `epoch_sampler`, whatever the share."""
+    assert data.epoch_steps(60, 4, 0.2) == 3
+    of_sixty = Labels.index(RAGGED[:60])
+    found = epochs_of(data.repeated_sampler(4, 0.2, replacement=False), of_sixty, 3, 10)
+    passes = found.reshape(2, 60)
+    np.testing.assert_array_equal(np.sort(passes), np.tile(np.arange(60), (2, 1)))
+    assert not np.array_equal(*passes)
+    np.testing.assert_array_equal(found.reshape(2, 15, 4), epochs_of(data.epoch_sampler(4), of_sixty, 15, 2))
+
+
+def test_repeated_sampling_with_replacement_draws_every_epoch_from_all(labels):
+    """So many different rows an epoch, each example in it as often as any other one."""
+    epochs, steps = 600, data.epoch_steps(61, 4, 0.3)
+    found = epochs_of(data.repeated_sampler(4, 0.3, replacement=True), labels, steps, epochs).reshape(epochs, -1)
+    assert found.shape[1] == 16  # of 18.3
+    assert all(len(set(epoch)) == 16 for epoch in found)
+    share = np.bincount(found.ravel(), minlength=61) / epochs
+    assert np.all(np.abs(share - 16 / 61) < 5 * np.sqrt(16 / 61 * 45 / 61 / epochs))
+    both = np.mean([len(set(a) & set(b)) for a, b in zip(found[1:], found[:-1], strict=True)])
+    assert abs(both - 16 * 16 / 61) < 0.5, "what one epoch has says nothing of the next one"
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
+def test_a_share_that_is_none_gets_one_clear_sentence(share):
+    for refused in (
+        lambda: data.repeated_sampler(4, share, replacement=False),
+        lambda: data.epoch_steps(100, 4, share),
+    ):
+        with pytest.raises(JaxddError, match="a share of the examples is above 0 and at most 1"):
+            refused()
+
+
+def test_steps_of_an_epoch():
+    assert data.epoch_steps(100, 29, 0.29) == 1, "28.999.. is 29"
+    assert data.epoch_steps(100, 30, 0.29) == 1, "at least one"
+    assert data.epoch_steps(100, 30) == 3 and data.epoch_steps(100, 30, complete=True) == 4
