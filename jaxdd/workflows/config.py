@@ -16,15 +16,17 @@ EVALUATIONS = ("none", "kernel", "quick", "full")
 VALIDATIONS = ("auto", "network", "none")
 
 # What a config may leave out.
+DATA: dict[str, Any] = {
+    "name": "mnist_5k",
+    "validation": 0.1,
+    "split_seed": 0,
+    "keep": None,
+    "transform": "standardize",
+    "zca_ridge": 0.1,
+    "stream": False,
+}
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "data": {
-        "name": "mnist_5k",
-        "validation": 0.1,
-        "split_seed": 0,
-        "transform": "standardize",
-        "zca_ridge": 0.1,
-        "stream": False,
-    },
+    "data": DATA,
     "method": {},
     "run": {
         "steps": 1000,
@@ -38,8 +40,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "evaluation": {"model": None, "protocol": "default", "networks": 5},
 }
 
-# Where the data lie and how they are read: no part of what they are, so of no run's identity.
-_WHEREABOUTS = ("name", "stream")
+# Where the data lie and how they are read: no part of what they are, so of no run's identity. What is kept of them has
+# part in that by its content.
+_WHEREABOUTS = ("name", "stream", "keep")
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,22 +65,8 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         method.
     """
     config = jsonable(config)
-    for section in config:
-        if section not in ("seed", *_DEFAULTS):
-            raise unknown("section of the config", section, ("seed", *_DEFAULTS))
-    config = _moved(config)
-    full: dict[str, Any] = {"seed": check_seed(config.get("seed", 0))}
-    for section, defaults in _DEFAULTS.items():
-        given = config.get(section, {})
-        if not isinstance(given, Mapping):
-            raise JaxddError(f"config.{section} must hold fields, got {given!r}.")
-        for field in given:
-            if defaults and field not in defaults:
-                raise unknown(f"field of config.{section}", field, defaults)
-        full[section] = {**defaults, **given}
-    check_seed(full["data"]["split_seed"], "config.data.split_seed")
-    if not isinstance(full["data"]["stream"], bool):
-        raise JaxddError(f"config.data.stream must be True or False, got {full['data']['stream']!r}.")
+    check_sections(config, _DEFAULTS)
+    full = filled(_moved(config), _DEFAULTS)
     Execution.of(full["execution"])
     if full["run"]["seconds"] is not None:
         _numbers.positive(full["run"]["seconds"], "config.run.seconds")
@@ -85,6 +74,38 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         raise unknown("config.run.validate", full["run"]["validate"], VALIDATIONS)
     if "name" not in full["method"]:
         raise JaxddError(f"config.method.name is missing; known: {', '.join(methods.available())}.")
+    return full
+
+
+def check_sections(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raises JaxddError for a section that is none of these, with the nearest one."""
+    for section in config:
+        if section not in ("seed", *defaults):
+            raise unknown("section of the config", section, ("seed", *defaults))
+
+
+def filled(config: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A config with the defaults of its sections filled in, of which one without any may have other fields.
+
+    Raises:
+      JaxddError: for a section that is none, an unknown field, a seed that JAX does not take, or data that are not to
+        be had so.
+    """
+    full: dict[str, Any] = {"seed": check_seed(config.get("seed", 0))}
+    for section, usual in defaults.items():
+        given = config.get(section, {})
+        if not isinstance(given, Mapping):
+            raise JaxddError(f"config.{section} must hold fields, got {given!r}.")
+        for field in given:
+            if usual and field not in usual:
+                raise unknown(f"field of config.{section}", field, usual)
+        full[section] = {**usual, **given}
+    check_seed(full["data"]["split_seed"], "config.data.split_seed")
+    if not isinstance(full["data"]["stream"], bool):
+        raise JaxddError(f"config.data.stream must be True or False, got {full['data']['stream']!r}.")
+    keep = full["data"]["keep"]
+    if keep is not None and not isinstance(keep, str):
+        raise JaxddError(f"config.data.keep must be a file of jaxdd select, or its directory, got {keep!r}.")
     return full
 
 

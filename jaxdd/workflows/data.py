@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 
 from jaxdd import _progress, data, engine, methods
-from jaxdd.errors import JaxddError
+from jaxdd._files import expanded
+from jaxdd.data.sources import located
+from jaxdd.errors import JaxddError, printable
+from jaxdd.selection import Selection
 from jaxdd.types import Array, HostArray, Method, RealData, Recipe
+
+SELECTION = "selection.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Real:
       decode: from stored to transformed images, or None where they are stored transformed.
       validation: held-out training data, or None.
       test: test data.
+      kept: hash (hex) of the selection that its training examples are, or None for all.
     """
 
     dataset: data.Dataset
@@ -34,14 +42,29 @@ class Real:
     decode: Callable[[Array], Array] | None
     validation: RealData | None
     test: RealData
+    kept: str | None = None
 
     @classmethod
     def load(
-        cls, name: str, transform: data.Transform | Mapping[str, Any], *, validation: float, seed: int, stream: bool
+        cls,
+        name: str,
+        transform: data.Transform | Mapping[str, Any],
+        *,
+        validation: float,
+        seed: int,
+        stream: bool,
+        keep: str | None = None,
     ) -> Real:
-        """Load a data set, and fit its transform if it is given as the section `data` of a config."""
+        """Load a data set, and fit its transform if it is given as the section `data` of a config.
+
+        Args:
+          keep: the file of a `Selection`, or its directory: training examples are those alone.
+        """
+        selection = None if keep is None else Selection.read(selection_file(keep))
         with _progress.phase(f"reading {name}"):
             dataset = data.load(name, validation=validation, seed=seed, stream=stream)
+            if selection is not None:
+                dataset = _kept(selection, dataset, str(keep))
             with _fitting(name):
                 if isinstance(transform, Mapping):
                     transform = _fitted(transform, dataset)
@@ -51,12 +74,13 @@ class Real:
                     for split in (dataset.validation, dataset.test)
                 )
         assert test is not None  # only the validation split may be empty
-        return cls(dataset, transform, stored, decode, held_out, test)
+        kept = None if selection is None else selection.content
+        return cls(dataset, transform, stored, decode, held_out, test, kept)
 
     @classmethod
     def of_config(cls, section: Mapping[str, Any]) -> Real:
         """What the section `data` of a complete config says."""
-        cuts = {"validation": section["validation"], "seed": section["split_seed"]}
+        cuts = {"validation": section["validation"], "seed": section["split_seed"], "keep": section["keep"]}
         return cls.load(str(section["name"]), section, stream=section["stream"], **cuts)
 
     @functools.cached_property
@@ -78,6 +102,55 @@ class Real:
         """A method for `stored`."""
         method = methods.build(name, **hyper)
         return method if self.decode is None else engine.decoding(method, self.decode)
+
+
+def data_facts(real: Real, section: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of the data it was made of: which by their hash; paths, as they were given, are hints beside.
+
+    Args:
+      section: `data` of a complete config.
+    """
+    dataset = real.dataset
+    kept = {} if real.kept is None else {"kept": real.kept, **_hint("keep", section["keep"])}
+    return {
+        "name": dataset.name,
+        "source_hash": dataset.source_hash,
+        **(_hint("path", section["name"]) if located(section["name"]) else {}),
+        "class_names": list(dataset.class_names),
+        "num_classes": dataset.num_classes,
+        "license": dataset.license,
+        "pixel_range": list(dataset.pixel_range),
+        "validation": section["validation"],
+        **({"own_validation": True} if dataset.own_validation else {}),
+        "split_seed": section["split_seed"],
+        **kept,
+    }
+
+
+def _hint(name: str, path: Any) -> dict[str, str]:
+    """A path by its name, if it can be written down."""
+    return {name: str(path)} if printable(str(path)) == str(path) else {}
+
+
+def selection_file(source: str | os.PathLike) -> pathlib.Path:
+    """The file of a selection that `source` is, or that lies in the directory `source`.
+
+    Raises:
+      JaxddError: if the directory holds none.
+    """
+    path = expanded(source)
+    if path.is_dir():
+        path = path / SELECTION
+        if not path.exists():
+            raise JaxddError(f"{source} holds no {SELECTION}, which jaxdd select writes.")
+    return path
+
+
+def _kept(selection: Selection, dataset: data.Dataset, keep: str) -> data.Dataset:
+    try:
+        return selection.kept(dataset)
+    except JaxddError as error:
+        raise JaxddError(f"{keep}: {str(error).rstrip('.')}; select from these data anew.") from error
 
 
 def _fitted(section: Mapping[str, Any], dataset: data.Dataset) -> data.Transform:

@@ -18,14 +18,13 @@ from jaxdd import _progress, engine, evaluation, methods, report
 from jaxdd._files import expanded, write_atomically
 from jaxdd._jax import key_of
 from jaxdd._numbers import whole
-from jaxdd.data.sources import located
-from jaxdd.errors import JaxddError, RunInterrupted, printable
+from jaxdd.errors import JaxddError, RunInterrupted
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Distilled, Examples, Execution, Method, Network, Recipe, Spec, parts_of
 from jaxdd.workflows import again, beside, hooks, products, settled, transfer
 from jaxdd.workflows.architectures import of_file
 from jaxdd.workflows.config import told
-from jaxdd.workflows.data import Real
+from jaxdd.workflows.data import Real, data_facts
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome, full_bits, measure, summary
 from jaxdd.workflows.record import record
 from jaxdd.workflows.task import Task, check
@@ -234,24 +233,11 @@ def _provenance(task: Task, loaded: _Loaded, *, steps: int) -> dict[str, Any]:
     A config holds nothing else of this place or time, so that equal runs give equal bytes.
     """
     dataset, chosen = loaded.real.dataset, task.config["data"]
-    path = str(chosen["name"])
-    hint = {"path": path} if located(path) and printable(path) == path else {}
     return {
         "method": task.method,
         "config": {"data": {"name": dataset.name, **told(chosen)}, **_identity(task, loaded.told), "steps": steps},
         "seed": task.config["seed"],
-        "data": {
-            "name": dataset.name,
-            "source_hash": dataset.source_hash,
-            **hint,
-            "class_names": list(dataset.class_names),
-            "num_classes": dataset.num_classes,
-            "license": dataset.license,
-            "pixel_range": list(dataset.pixel_range),
-            "validation": chosen["validation"],
-            **({"own_validation": True} if dataset.own_validation else {}),
-            "split_seed": chosen["split_seed"],
-        },
+        "data": data_facts(loaded.real, chosen),
         "model": task.config["evaluation"]["model"],
         "protocol": task.config["evaluation"]["protocol"],
         "jaxdd_version": jaxdd.__version__,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 import time
@@ -14,13 +16,15 @@ from jaxdd._dotted import is_dotted
 from jaxdd._files import expanded
 from jaxdd.data.sources import located
 from jaxdd.errors import JaxddError
+from jaxdd.selection import Selection
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.workflows.config import check_seed
-from jaxdd.workflows.data import Real
+from jaxdd.workflows.data import Real, selection_file
 from jaxdd.workflows.outcome import FILE, Outcome, measure, summary
 from jaxdd.workflows.record import record
 from jaxdd.workflows.transfer import check
 
+_LOG = logging.getLogger("jaxdd")
 SETS = "sets:"
 """Before the name of a set that travels with jaxdd, where a file is asked for."""
 
@@ -177,7 +181,7 @@ def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, 
         raise JaxddError(f"{path} names a function, {name}, which is called only if you name it: --data={name}.")
     if name is None:
         raise JaxddError(f"{path} does not say which data it was distilled from: name it by --data=NAME_OR_PATH.")
-    cuts = {"validation": about.get("validation", 0.1), "seed": about.get("split_seed", 0)}
+    cuts = {"validation": about.get("validation", 0.1), "seed": about.get("split_seed", 0), "keep": _keep(about, path)}
     try:
         return Real.load(name, dataset.transform, stream=stream, **cuts)
     except JaxddError as error:
@@ -185,6 +189,18 @@ def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, 
             raise
         was = f"it was distilled from {hint} (no such path here); " if hint and name != hint else ""
         raise JaxddError(f"{str(error).rstrip('.')}; {was}--data=NAME_OR_PATH says where {name!r} lies.") from error
+
+
+def _keep(about: Mapping[str, Any], path: pathlib.Path) -> str | None:
+    """The file of the selection that a set was distilled from, where it still lies; baselines are of all data else."""
+    if about.get("kept") is None:
+        return None
+    hint = about.get("keep")
+    with contextlib.suppress(JaxddError):
+        if isinstance(hint, str) and Selection.read(selection_file(hint)).content == about["kept"]:
+            return hint
+    _LOG.warning("%s was distilled from some of its data, %s, which is not here: baselines are of all.", path, hint)
+    return None
 
 
 def _is_here(hint: Any) -> bool:

@@ -124,6 +124,7 @@ def _full_data(network: Network, model: str, dataset: DistilledDataset, real: Re
     identity = {
         "source": real.dataset.source_hash,
         "split": [dataset.header["data"].get("validation"), dataset.header["data"].get("split_seed")],
+        **({} if real.kept is None else {"kept": real.kept}),
         "transform": [steps, digest(tensors[part] for part in sorted(tensors))],
         "model": model,
     }
