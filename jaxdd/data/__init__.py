@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from jaxdd.data.augmentation import Augmentation, cutmix, siamese
 from jaxdd.data.dataset import Dataset, Split, compact_data, from_arrays, real_data
-from jaxdd.data.herding import herding
 from jaxdd.data.resizing import resized
 from jaxdd.data.samplers import balanced_choice, balanced_sampler, class_sampler, epoch_sampler, uniform_sampler
 from jaxdd.data.sources import available, load
@@ -43,7 +42,6 @@ __all__ = [
     "epoch_sampler",
     "fit_transform",
     "from_arrays",
-    "herding",
     "load",
     "real_data",
     "resized",
