@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from jaxdd.data.augmentation import Augmentation, cutmix, siamese
 from jaxdd.data.dataset import Dataset, Split, compact_data, from_arrays, real_data
-from jaxdd.data.herding import herding
 from jaxdd.data.resizing import resized
 from jaxdd.data.samplers import (
     balanced_choice,
@@ -52,7 +51,6 @@ __all__ = [
     "epoch_steps",
     "fit_transform",
     "from_arrays",
-    "herding",
     "load",
     "real_data",
     "repeated_sampler",

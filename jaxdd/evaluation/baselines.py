@@ -18,16 +18,19 @@ from jaxdd import _progress, inner
 from jaxdd._files import cache_folder, digest_of_facts, expanded, write_atomically
 from jaxdd._jax import key_of
 from jaxdd._version import __version__
-from jaxdd.data import balanced_choice, herding
+from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.arrays import check_has_classes, check_in_memory
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.kernels import label_solve
 from jaxdd.losses import centred_one_hot
+from jaxdd.selection import by_class, choose, pixels
 from jaxdd.synthetic import label_bits, label_codec, labels_of
 from jaxdd.training import Protocol, fit, protocols
 from jaxdd.types import Array, Content, Cost, Distilled, Draws, Examples, Key, Network, RealData
+
+_herding = by_class(choose.herding)
 
 # Real examples to which the labels of a baseline are fitted.
 NUM_TARGETS = 5000
@@ -87,7 +90,7 @@ def _solved(images: Array, targets: Array, goal: Array, ridge: float, *, kernel:
 
 
 def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:
-    """Real images of each class chosen by `data.herding` of their pixels in transformed space, with their labels.
+    """Real images of each class with their labels, chosen by `selection.choose.herding` of transformed pixels.
 
     Args:
       data: the training data.
@@ -99,7 +102,7 @@ def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:
     """
     check_has_classes(like)
     check_in_memory(data.images, "herded images")
-    chosen = herding(data.images, data.labels, per_class)
+    chosen = _herding(key_of(0), pixels(data), data.labels, per_class).rows  # nothing is random
     labels = _in_convention(data.labels.values[chosen], like, data.labels.num_classes)
     return _treated_as(like, data.images[chosen], labels, per_class, data.labels.num_classes)
 

@@ -1,0 +1,15 @@
+"""Choosing some of the real data: arrays in, rows out, no training.
+
+* `choose`: rules over one group of points, such as `choose.herding(features, k)`;
+* `by_class`: any of them over the classes of a set; `Selector`: with what they look at;
+* `scores`: what a network says of each example;
+* `diversity`: how many different examples there are in a set, and how well some stand for all.
+"""
+
+from __future__ import annotations
+
+from jaxdd.selection import choose
+from jaxdd.selection.last_layer import LastLayer
+from jaxdd.selection.selector import Chosen, Selector, by_class, pixels
+
+__all__ = ["Chosen", "LastLayer", "Selector", "by_class", "choose", "pixels"]

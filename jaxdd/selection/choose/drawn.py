@@ -1,0 +1,119 @@
+"""Chosen by chance: of all points alike, or of every stratum as many."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxdd.errors import JaxddError
+from jaxdd.selection.choose._points import all_of, length, number
+from jaxdd.types import Array, Key, PyTree
+
+
+def uniform(points: int | PyTree, k: int, key: Key, *, mask: ArrayLike | None = None) -> Array:
+    """k different points, all alike likely.
+
+        rows = uniform(1000, 10, jax.random.key(0))
+
+    Args:
+      points: how many there are, or what has so many rows: leaves `(n, ..)`.
+      k: how many, 1 to n.
+      mask: bool `(n,)`, the points that count; None for all.
+
+    Returns:
+      int32 `(k,)` in the order of the draw.
+
+    Raises:
+      JaxddError: if k is not between 1 and the number of points that count.
+    """
+    n = points if isinstance(points, int | np.integer) else len(jax.tree.leaves(points)[0])
+    counted = all_of(max(int(n), 0)) if mask is None else jnp.asarray(mask, bool)
+    return _uniform(key, counted, length=length(number(k, counted), len(counted)))[:k]
+
+
+@functools.partial(jax.jit, static_argnames="length")
+def _uniform(key: Key, mask: Array, *, length: int) -> Array:
+    return by_chance(key, mask)[:length]
+
+
+def by_chance(key: Key, mask: Array) -> Array:
+    """All rows in an order by chance, those that count before the others: int32 `(n,)`."""
+    # Not jax.random.permutation: padding would change the draw of what counts.
+    return jnp.lexsort((_priorities(key, len(mask)), ~mask)).astype(jnp.int32)
+
+
+def _priorities(key: Key, n: int) -> Array:
+    """A number for each row that does not depend on how many follow it."""
+    return jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i)))(jnp.arange(n))
+
+
+def stratified(strata: ArrayLike, k: int, key: Key, *, mask: ArrayLike | None = None) -> Array:
+    """k different points, as evenly as possible over strata; inside of each all alike likely.
+
+    Every stratum gives the same number as long as it has so many, a smaller one all that it has; what is left over goes
+    to different strata by chance.
+
+        rows = stratified(labels, 100, jax.random.key(0))
+
+    Args:
+      strata: integers `(n,)`, the stratum of each point: any numbers.
+      k: how many, 1 to n.
+      mask: bool `(n,)`, the points that count; None for all.
+
+    Returns:
+      int32 `(k,)`, stratum after stratum.
+
+    Raises:
+      JaxddError: for strata that are no integers of one axis, or if k is not between 1 and the number of points that
+        count.
+    """
+    values = np.asarray(strata)
+    if values.ndim != 1 or not len(values) or not np.issubdtype(values.dtype, np.integer):
+        raise JaxddError(f"strata must be integers of shape (n,), got {values.dtype} of shape {values.shape}.")
+    counted = np.ones(len(values), bool) if mask is None else np.asarray(mask, bool)
+    k = number(k, jnp.asarray(counted))
+    known, numbers = np.unique(values, return_inverse=True)
+    # A power of two, so that another number of strata seldom is another program.
+    among = 1 << (len(known) - 1).bit_length()
+    rows = _stratified(key, jnp.asarray(numbers, jnp.int32), jnp.asarray(counted), k, strata=among)
+    return rows[:k]
+
+
+@functools.partial(jax.jit, static_argnames="strata")
+def _stratified(key: Key, numbers: Array, mask: Array, k: Array, *, strata: int) -> Array:
+    return from_strata(key, numbers, mask, k, strata=strata)
+
+
+def from_strata(key: Key, numbers: Array, mask: Array, k: Array, *, strata: int) -> Array:
+    """Rows `(n,)` of which the first k are those drawn evenly from numbered strata; k may be traced."""
+    key_quotas, key_rows = jax.random.split(key)
+    counts = jnp.zeros(strata, jnp.int32).at[numbers].add(mask.astype(jnp.int32))
+    quotas = even_quotas(key_quotas, counts, k)
+    outside = jnp.where(mask, numbers, strata)
+    order = jnp.lexsort((_priorities(key_rows, len(numbers)), outside))  # by stratum, by chance inside of it
+    ends = jnp.cumsum(counts)
+    position = jnp.arange(len(numbers)) - (ends - counts)[jnp.minimum(outside[order], strata - 1)]
+    taken = (outside[order] < strata) & (position < quotas[jnp.minimum(outside[order], strata - 1)])
+    return order[jnp.argsort(~taken, stable=True)].astype(jnp.int32)
+
+
+def even_quotas(key: Key, counts: Array, k: Array) -> Array:
+    """How many each stratum gives, int32 `(strata,)`: the same, or all that it has, and the remainder by chance."""
+    # The highest level at which min(count, level) does not sum to more than k, by halving.
+    low, high = jnp.int32(0), jnp.max(counts) + 1
+
+    def halve(_, between):
+        low, high = between
+        middle = (low + high) // 2
+        fits = jnp.sum(jnp.minimum(counts, middle)) <= k
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
+
+    level, _ = jax.lax.fori_loop(0, 32, halve, (low, high))
+    quotas = jnp.minimum(counts, level)
+    more = jnp.where(counts > level, jax.random.uniform(key, counts.shape), jnp.inf)
+    rank = jnp.argsort(jnp.argsort(more))
+    return quotas + ((counts > level) & (rank < k - jnp.sum(quotas))).astype(jnp.int32)

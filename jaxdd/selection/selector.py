@@ -1,0 +1,120 @@
+"""The contract of selection, and what lifts a rule over one group of points to one over classes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd._numbers import whole
+from jaxdd.errors import JaxddError
+from jaxdd.types import Array, Key, Labels, PyTree, RealData
+
+
+class Chosen(NamedTuple):
+    """What was chosen of a whole set."""
+
+    rows: Array
+    """int32 `(m,)`, numbers in the whole set, class after class, in each in order of choice."""
+    weights: Array
+    """float32 `(m,)`, how often each counts; ones where a rule gives none."""
+
+
+class Selector(NamedTuple):
+    """How some of the real data are chosen: what is known of each example, then which ones.
+
+    selector = Selector(pixels, by_class(choose.herding))
+    chosen = selector.choose(key, selector.describe(data, key), data.labels, 10)
+    """
+
+    describe: Callable[[RealData, Key], PyTree]
+    """`describe(data, key) -> (n, ..)`: features, gradients or scores, an array or leaves with the same rows."""
+    choose: Callable[[Key, PyTree, Labels, int | Sequence[int]], Chosen]
+    """`choose(key, described, labels, k) -> Chosen`, k of each class, or a number for each."""
+
+
+def pixels(data: RealData, key: Key | None = None) -> Array:
+    """Images as they are, flat: float32 `(n, height * width * channels)`."""
+    del key
+    images = jnp.asarray(data.images, jnp.float32)
+    return images.reshape(len(images), -1)
+
+
+def by_class(rule: Callable[..., Any]) -> Callable[[Key, PyTree, Labels, int | Sequence[int]], Chosen]:
+    """A rule over one group of points, as one that chooses from every class.
+
+        chosen = by_class(functools.partial(choose.graph_cut, penalty=0.5))(key, features, labels, 10)
+
+    A rule that takes `mask=`, as all of `choose` do, is given every class filled up to the largest one, so that it is
+    compiled once; classes of half that size or less are filled up to half of it, and so on, so that at most half of
+    what is computed is for nothing. A rule without is given the bare points of each class.
+
+    Args:
+      rule: `rule(points, k)` with rows `(k,)`, or rows and weights `(k,)`, for result; keywords `key` and `mask` are
+        given if it has them and they are not bound by `functools.partial`. The key is the caller's with the number of
+        the class folded in.
+
+    Returns:
+      `choose(key, described, labels, k) -> Chosen`, for a `Selector`; described: leaves `(n, ..)`.
+
+    Raises:
+      JaxddError: (the function) if k is not an integer of at least 1, or a sequence with one of at least 0 for each
+        class; if a class has too few examples; or if what is described are not as many as the labels.
+    """
+    takes = set(inspect.signature(rule).parameters) - set(getattr(rule, "keywords", {}))
+
+    def choose(key: Key, described: PyTree, labels: Labels, k: int | Sequence[int]) -> Chosen:
+        numbers = _of_each(k, labels)
+        sizes = {len(leaf) for leaf in jax.tree.leaves(described)}
+        if sizes != {len(labels.values)}:
+            raise JaxddError(f"there are {len(labels.values)} labels, and what is described has {sizes} rows.")
+        order, largest = np.asarray(labels.order), max(labels.counts)
+        rows, weights = [], []
+        for c, (start, count, many) in enumerate(zip(labels.starts, labels.counts, numbers, strict=True)):
+            if not many:
+                continue
+            members, given = order[start : start + count], {}
+            if "key" in takes:
+                given["key"] = jax.random.fold_in(key, c)
+            size = _filled(count, largest) if "mask" in takes else count
+            if "mask" in takes:
+                given["mask"] = np.arange(size) < count
+            result = rule(_members(described, np.resize(members, size)), many, **given)
+            found, counted = result if isinstance(result, tuple) else (result, np.ones(many))
+            rows.append(members[np.asarray(found)])
+            weights.append(np.asarray(counted))
+        return Chosen(jnp.asarray(np.concatenate(rows), jnp.int32), jnp.asarray(np.concatenate(weights), jnp.float32))
+
+    return choose
+
+
+def _of_each(k: int | Sequence[int], labels: Labels) -> list[int]:
+    """How many of each class."""
+    classes = labels.num_classes
+    if np.ndim(k) == 1:
+        numbers = [whole(one, "the number to choose of a class", least=0) for one in cast(Sequence[int], k)]
+        if len(numbers) != classes or not any(numbers):
+            raise JaxddError(f"k must say of each of {classes} classes how many to choose, at least one, got {k}.")
+    else:
+        numbers = [whole(k, "k, the number to choose of each class,")] * classes
+    for c, (count, many) in enumerate(zip(labels.counts, numbers, strict=True)):
+        if many > count:
+            raise JaxddError(f"class {c} has {count} examples, and {many} of it are to be chosen.")
+    return numbers
+
+
+def _filled(count: int, largest: int) -> int:
+    """The largest size of a class, halved as often as it holds this one."""
+    size = largest
+    while -(-size // 2) >= count and size > 1:
+        size = -(-size // 2)
+    return size
+
+
+@jax.jit
+def _members(described: PyTree, rows: Array) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[rows], described)
