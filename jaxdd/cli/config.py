@@ -99,7 +99,31 @@ def template(name: str, /, *, seed: int = 0, **sections: Mapping[str, Any]) -> C
                 elif title == "execution" and field in ("block", "side_by_side"):
                     section[field] = config_dict.FieldReference(value, field_type=object)
                 elif value is None:
-                    section[field] = config_dict.FieldReference(None, field_type=str if field == "model" else object)
+                    text = field in ("model", "keep")
+                    section[field] = config_dict.FieldReference(None, field_type=str if text else object)
+    return ConfigDict(full)
+
+
+def selection(name: str = "", /, *, seed: int = 0, **sections: Mapping[str, Any]) -> ConfigDict:
+    """A complete config of a selection, every field of it open to `--config.a.b=VALUE`.
+
+    Args:
+      name: of the rule, one of `selection.choose`; "" for that of `sections`.
+      **sections: `select`, `network`, `data`, `evaluation`: what is to differ from the defaults.
+
+    Raises:
+      JaxddError: for an unknown rule, section or field (the nearest one is named).
+    """
+    from jaxdd.workflows.select import complete
+
+    chosen = {**({"rule": name} if name else {}), **sections.get("select", {})}
+    full = complete({"seed": seed, **sections, "select": chosen})
+    for section in full.values():
+        if isinstance(section, dict):
+            for field, value in section.items():
+                if value is None:
+                    text = field in ("model", "keep")
+                    section[field] = config_dict.FieldReference(None, field_type=str if text else object)
     return ConfigDict(full)
 
 

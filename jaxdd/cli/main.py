@@ -15,7 +15,7 @@ from absl import flags
 
 from jaxdd import _progress
 from jaxdd.cli import config as configs
-from jaxdd.cli import distill, evaluate, export, plan, push, resume, show, stages, sweep, table
+from jaxdd.cli import distill, evaluate, export, plan, push, resume, select, show, stages, sweep, table
 from jaxdd.cli import list as list_
 from jaxdd.cli.printing import printing
 from jaxdd.cli.speaking import speaking
@@ -27,6 +27,7 @@ from jaxdd.errors import JaxddError, RunInterrupted, unknown
 _COMMANDS: dict[str, ModuleType] = {
     "distill": distill,
     "resume": resume,
+    "select": select,
     "sweep": sweep,
     "plan": plan,
     "evaluate": evaluate,

@@ -117,6 +117,15 @@ class Selection:
         """Write the file whole or not at all. Raises JaxddError on a full or read-only disk."""
         write_atomically(path, self.to_bytes())
 
+    @staticmethod
+    def is_one(path: str | os.PathLike) -> bool:
+        """Whether a file says that it is a selection; nothing else of it is checked."""
+        try:
+            header, _ = _sealed.opened(expanded(path).read_bytes(), str(path), _WHAT)
+        except (JaxddError, OSError):
+            return False
+        return header.get("kind") == _WHAT
+
     @classmethod
     def read(cls, path: str | os.PathLike) -> Selection:
         """Read and check a file.

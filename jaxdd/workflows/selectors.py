@@ -1,8 +1,7 @@
-"""Selectors as a config names them: what is looked at in the real data, and the rule that chooses by it."""
+"""Selectors as a config names them: a rule of choice, and what it looks at in the real data."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,18 +11,218 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd import data, engine, models, training
+from jaxdd import engine, training
 from jaxdd.errors import JaxddError, unknown
-from jaxdd.methods import missing_method
-from jaxdd.selection import LastLayer, Selector, by_class, choose, pixels, scores
+from jaxdd.selection import Chosen, LastLayer, Selector, by_class, choose, pixels, scores
 from jaxdd.training import Dynamics
-from jaxdd.types import Array, Key, Labels, Network, PyTree, RealData, Recipe, Spec
+from jaxdd.types import Array, Examples, Key, Labels, Network, PyTree, RealData, Recipe, Spec, Stage
+from jaxdd.workflows.data import Real
 
-DYNAMICS = "dynamics"
-"""Name of the stage that trains the network of a selector."""
-_BLOCK = 500  # examples whose features are computed at once
+STAGE = "dynamics"
+"""Of the training of a selector's network."""
+_BLOCK = 500  # images that a network sees at once
+_GIVEN = {"key", "mask", "k", "first", "centres", "validation", "points", "features", "gradients", "scores"}
 
-RULES: dict[str, Callable[..., Any]] = {
-    name: getattr(choose, name) for name in choose.__all__ if name != "stratified"
+
+class Seen(NamedTuple):
+    """What a trained network makes of some examples, in their order."""
+
+    features: Array
+    """float32 `(n, d)`"""
+    logits: Array
+    """float32 `(n, classes)`"""
+    labels: Array
+    """int32 `(n,)`"""
+
+
+RULES: dict[str, Callable[..., Any]] = {name: getattr(choose, name) for name in choose.__all__ if name != "stratified"}
+"""Rules of choice by name, each over one group of points."""
+
+LOOKS = ("pixels", "features", "gradients")
+"""What a rule over points may look at: images as networks see them; and what a trained network makes of them, its
+features and its gradients in the last layer."""
+
+SCORES: dict[str, Callable[[Dynamics, Seen], Array]] = {
+    "forgetting": lambda dynamics, seen: _never_last(dynamics.forgotten),
+    "aum": lambda dynamics, seen: -dynamics.margins,
+    "el2n": lambda dynamics, seen: dynamics.errors,
+    "loss": lambda dynamics, seen: scores.loss(seen.logits, seen.labels),
+    "margin": lambda dynamics, seen: -scores.margin(seen.logits),
+    "entropy": lambda dynamics, seen: scores.entropy(seen.logits),
+    "least_confidence": lambda dynamics, seen: scores.least_confidence(seen.logits),
 }
-"""By name; each chooses from one group of points."""
+"""Of every example, the larger the harder, by what the training of a network says of it and what it makes of it at its
+end. "grad_norm" is one more, which needs gradients."""
+
+GRAD_NORM = "grad_norm"
+
+
+def _never_last(forgotten: Array) -> Array:
+    """Forgetting events as finite scores: one more than any other for what was never learned."""
+    finite = jnp.isfinite(forgotten)
+    return jnp.where(finite, forgotten, 1 + jnp.max(jnp.where(finite, forgotten, 0)))
+
+
+def options_of(rule: str) -> dict[str, inspect.Parameter]:
+    """What a rule takes beside points, a number and a key: a penalty, for one.
+
+    Raises:
+      JaxddError: for an unknown rule.
+    """
+    if rule not in RULES:
+        raise unknown("rule of choice", rule, RULES)
+    return {name: each for name, each in inspect.signature(RULES[rule]).parameters.items() if name not in _GIVEN}
+
+
+def default_of(each: inspect.Parameter) -> Any:
+    """Of an option; 0.0 where it has none, as the cutoff of CCS."""
+    return 0.0 if each.default is inspect.Parameter.empty else each.default
+
+
+def check(section: Mapping[str, Any]) -> None:
+    """Refuse what cannot be selected by, from the section `select` of a config.
+
+    Raises:
+      JaxddError: for an unknown rule, look or option, or a rule that cannot choose by that.
+    """
+    rule, by = section["rule"], section["by"]
+    known = options_of(rule)
+    for name, value in section.items():
+        if name in FIELDS:
+            continue
+        if name not in known:
+            raise unknown(f"field of config.select with the rule {rule!r}", name, [*FIELDS, *known])
+        usual = default_of(known[name])
+        kind = float if isinstance(usual, int | float) else type(usual)
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            raise JaxddError(f"config.select.{name} must be like {usual!r}, got {value!r}.")
+    if by not in (*LOOKS, *SCORES, GRAD_NORM):
+        raise unknown("config.select.by", by, (*LOOKS, *SCORES, GRAD_NORM))
+    scored, needs = by not in LOOKS, _first_argument(rule)
+    if needs == "scores" and not scored:
+        raise JaxddError(f"{rule} chooses by scores: config.select.by is one of {', '.join((*SCORES, GRAD_NORM))}.")
+    if needs in ("features", "gradients") and scored:
+        raise JaxddError(f"{rule} chooses by points, not by scores: config.select.by is one of {', '.join(LOOKS)}.")
+    if rule == "glister" and by != "gradients":
+        raise JaxddError("glister chooses by gradients: config.select.by=gradients.")
+
+
+def _first_argument(rule: str) -> str:
+    return next(iter(inspect.signature(RULES[rule]).parameters))
+
+
+FIELDS: dict[str, Any] = {
+    "rule": "herding",
+    "by": "pixels",
+    "ipc": None,
+    "fraction": None,
+    "balanced": True,
+}
+"""Of the section `select` of a config beside the options of its rule."""
+
+NETWORK: dict[str, Any] = {
+    "model": "convnet(width=32)",
+    "epochs": 20,
+    "batch_size": 128,
+    "learning_rate": 0.05,
+    "weight_decay": 5e-4,
+    "networks": 1,
+    "early": None,
+    "augmentation": "none",
+}
+"""Of the section `network` of a config: of the network whose features, gradients or training a rule looks at."""
+
+
+def needs_network(by: str) -> bool:
+    """Whether a network has to be trained for this look."""
+    return by != "pixels"
+
+
+def stage(section: Mapping[str, Any], spec: Spec) -> Stage:
+    """The training of the network of a selector, from the section `network` of a config."""
+    fields = {**section, "augment": section["augmentation"]}
+    del fields["augmentation"]
+    return training.dynamics_stage(STAGE, fields.pop("model"), spec, **fields)
+
+
+def trained(section: Mapping[str, Any], real: Real, *, seed: int, config: Mapping[str, Any]) -> Dynamics:
+    """What the training of a network says of the training examples; from the cache where that was done before.
+
+    Raises:
+      JaxddError, RunInterrupted: as `engine.run`; what was done is kept.
+    """
+
+    def bind(spec: Spec) -> Any:
+        raise AssertionError("only its stages are run")
+
+    recipe: Any = Recipe(bind, stages=lambda spec: (stage(section, spec),))
+    recipe = recipe if real.decode is None else engine.decoding(recipe, real.decode)
+    return engine.provide(recipe, real.stored, seed=seed, config=config).assets[STAGE]
+
+
+def selector(
+    section: Mapping[str, Any], network: Network | None, dynamics: Dynamics | None, validation: Examples | None
+) -> Selector:
+    """What the section `select` of a config says, as a `Selector` over transformed real data.
+
+    Args:
+      network, dynamics: whose training was watched, where the look needs one.
+      validation: held-out data, which GLISTER chooses for.
+    """
+    rule = functools.partial(RULES[section["rule"]], **{k: v for k, v in section.items() if k not in FIELDS})
+    by = section["by"]
+
+    def describe(data: RealData, key: Key) -> PyTree:
+        if by == "pixels":
+            return pixels(data, key)
+        assert network is not None and dynamics is not None
+        if by == GRAD_NORM:
+            theta, stats = dynamics.network
+            return scores.grand(network, theta, stats, data.images, data.labels.values)
+        seen = _seen(network, dynamics, data.examples)
+        if by == "features":
+            return seen.features
+        return LastLayer.of(*seen) if by == "gradients" else SCORES[by](dynamics, seen)
+
+    if section["rule"] == "glister":
+        assert network is not None and dynamics is not None
+        if validation is None:
+            raise JaxddError("glister chooses for held-out data: hold some out (config.data.validation=0.1).")
+        rule = functools.partial(rule, validation=LastLayer.of(*_seen(network, dynamics, validation)))
+    elif by == "gradients":
+        rule = _of_gradients(rule)
+    lifted = by_class(rule)
+    return Selector(describe, lifted if section["balanced"] else _of_all(lifted))
+
+
+def _of_gradients(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule over points, of the gradients in a last layer, which are made for one class at a time."""
+    if "key" in inspect.signature(rule).parameters:
+        return lambda part, k, key, mask=None: rule(part.gradients(), k, key=key, mask=mask)
+    return lambda part, k, mask=None: rule(part.gradients(), k, mask=mask)
+
+
+def _of_all(lifted: Callable[..., Chosen]) -> Callable[..., Chosen]:
+    """A rule over classes, of all examples as if they were of one."""
+
+    def choose(key: Key, described: PyTree, labels: Labels, k: Any) -> Chosen:
+        return lifted(key, described, Labels.index(np.zeros(len(labels.values), np.int32)), int(np.sum(k)))
+
+    return choose
+
+
+def _seen(network: Network, dynamics: Dynamics, examples: Examples) -> Seen:
+    """What the network makes of examples, which may stay on the host, block by block."""
+    state, count = dynamics.network, len(examples.labels)
+    found = []
+    for start in range(0, count, _BLOCK):
+        rows = np.minimum(np.arange(start, start + _BLOCK), count - 1)  # a last block is filled up
+        found.append(_look(state, jnp.asarray(examples.images[rows]), network=network))
+    features, logits = (jnp.concatenate(parts)[:count] for parts in zip(*found, strict=True))
+    return Seen(features.reshape(count, -1), logits, jnp.asarray(examples.labels))
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _look(state: PyTree, images: Array, *, network: Network) -> tuple[Array, Array]:
+    theta, stats = state
+    return network.features(theta, images, stats)[0], network.apply(theta, images, stats)[0]

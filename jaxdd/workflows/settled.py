@@ -8,10 +8,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxdd import _progress, engine, methods
 from jaxdd._numbers import whole
 from jaxdd.data.sources import located
 from jaxdd.errors import JaxddError, printable
+from jaxdd.selection import Selection
 from jaxdd.synthetic import Continued, DistilledDataset, continued
 from jaxdd.synthetic.continued import INITS
 from jaxdd.workflows.data import Real
@@ -49,7 +52,7 @@ def check(name: str, hyper: Mapping[str, Any]) -> None:
     if BYTES not in own:
         hyper.pop(BYTES, None)
     if named := _named(hyper.get("init")):
-        DistilledDataset.read(distilled_file(named[0]))
+        _opened(named[0])
         hyper["init"] = own["init"]
     methods.build(name, **hyper)
 
@@ -90,12 +93,19 @@ def _named(init: Any) -> tuple[str, str | None] | None:
     return (path, rest) if is_set else None
 
 
+def _opened(path: str) -> DistilledDataset | Selection:
+    """The set or the selection of a file."""
+    return Selection.read(path) if Selection.is_one(path) else DistilledDataset.read(distilled_file(path))
+
+
 def _begun(path: str, rest: str | None, *, usual: Any, real: Real) -> Continued:
     """The set of a file, as a run on these data begins from it; what is not to be seen in it is said."""
-    dataset = DistilledDataset.read(distilled_file(path))
+    dataset = _opened(path)
     about = dataset.header["data"]
     _check_range(path, about.get("pixel_range"), real.dataset.pixel_range)
     rest = rest or (usual if usual in INITS else "real")
+    if isinstance(dataset, Selection):
+        return _chosen(dataset, path, rest, real)
     begun = continued(dataset, real.transform, rest=rest)
     known = about.get("class_names") or []
     for k, (there, here) in enumerate(zip(known, real.dataset.class_names, strict=False)):
@@ -110,6 +120,17 @@ def _begun(path: str, rest: str | None, *, usual: Any, real: Real) -> Continued:
             real.dataset.num_classes,
         )
     return begun
+
+
+def _chosen(selection: Selection, path: str, rest: str, real: Real) -> Continued:
+    """Real images that were chosen, as what a run begins from."""
+    try:
+        rows = selection.places(real.dataset)
+    except JaxddError as error:
+        raise JaxddError(f"{path}: {error}") from error
+    vectors = np.eye(real.dataset.num_classes, dtype=np.float32)[real.dataset.train.labels[rows]]
+    images = np.asarray(real.train.images[rows])
+    return Continued(images, vectors, learned=False, mosaics=None, rest=rest, source=selection.content)
 
 
 def _check_range(path: str, there: Any, here: tuple[float, float]) -> None:

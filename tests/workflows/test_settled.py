@@ -8,9 +8,11 @@ import pytest
 import toys
 
 from jaxdd import _progress, data, engine, workflows
+from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError
+from jaxdd.selection import Selection
 from jaxdd.synthetic import DistilledDataset
-from jaxdd.types import Distilled
+from jaxdd.types import Distilled, bound
 from jaxdd.workflows import settled
 
 SMALL = {"model": "mlp(width=4, depth=1)"}
@@ -158,3 +160,20 @@ def test_files_that_are_not_there_cost_no_loading(name, init, sentence, tmp_path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(JaxddError, match=sentence):
         settled.check(name, {"init": init})
+
+
+def test_a_run_begins_with_what_was_selected(real, tmp_path):
+    numbers = real.dataset.train.numbers
+    rows = np.array([np.flatnonzero(real.dataset.train.labels == label)[3] for label in range(10)])
+    facts = {"source_hash": real.dataset.source_hash, "name": "tiny"}
+    Selection(numbers[rows], np.ones(10, np.float32), {"data": facts}).write(tmp_path / "selection.safetensors")
+    hyper = {"ipc": 2, "init": f"{tmp_path / 'selection.safetensors'}+noise"}
+    settled.check("kip", hyper)
+    made, told = settled.settle("kip", hyper, real)
+    assert str(tmp_path) not in str(told)
+    begun = real.method("kip", made)
+    state = bound(begun, real.stored).init(key_of(0), real.stored)
+    np.testing.assert_allclose(state.params["images"][::2], real.train.images[rows], atol=1e-6)
+    Selection(numbers[rows], np.ones(10), {"data": {**facts, "source_hash": "0"}}).write(tmp_path / "other.safetensors")
+    with pytest.raises(JaxddError, match="hashes differ"):
+        settled.settle("kip", {"init": str(tmp_path / "other.safetensors")}, real)
