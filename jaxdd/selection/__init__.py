@@ -9,9 +9,9 @@
 
 from __future__ import annotations
 
-from jaxdd.selection import choose
+from jaxdd.selection import choose, diversity, scores
 from jaxdd.selection.last_layer import LastLayer
 from jaxdd.selection.selector import Chosen, Selector, by_class, pixels
 from jaxdd.selection.stored import Selection
 
-__all__ = ["Chosen", "LastLayer", "Selection", "Selector", "by_class", "choose", "pixels"]
+__all__ = ["Chosen", "LastLayer", "Selection", "Selector", "by_class", "choose", "diversity", "pixels", "scores"]

@@ -1,8 +1,8 @@
 """Columns ahead: the greedy loop whose every choice needs one column of products with all points.
 
-A column alone is a matrix-vector product, bound by memory. Here the columns of the candidates that are most promising
-by the current criterion are one matrix product, and as long as the loop chooses among them it finds its columns there.
-The choice is that of the plain loop: the criterion is exact for all points at every step, only columns are early.
+A column alone is a matrix-vector product, bound by memory. So the loop is first run among the most promising points
+alone, which costs little; the columns of what it chose there are one matrix product; and then the loop over all points
+finds its columns there as long as it chooses the same. What it chooses is exact: only columns are early.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from jax import lax
 
 from jaxdd.types import Array
 
+_AHEAD = 32
+_PROMISING = 512
+
 
 class _Greedy(NamedTuple):
     count: Array
@@ -24,37 +27,46 @@ class _Greedy(NamedTuple):
 
 
 def columns_ahead(
-    columns: Callable[[Array], Array],
+    pairs: Callable[[Array, Array | None], Array],
     update: Callable[[Array, Array], Array],
     criterion: Array,
     k: Array,
     *,
     length: int,
-    ahead: int,
 ) -> Array:
     """Rows in order of choice, each the one of the largest criterion then; of equal ones the lowest row.
 
     Args:
-      columns: from rows `(b,)` to their columns `(b, n)`.
-      update: `update(criterion, column) -> criterion`, both `(n,)`, after the choice of that column's row. It keeps
-        what is minus infinity.
+      pairs: `pairs(rows (b,), among (m,))` gives parts of columns, `(b, m)`; whole ones, `(b, n)`, for None.
+      update: `update(criterion, column) -> criterion`, both `(n,)`, or of some points, after the choice of that
+        column's row. It keeps what is minus infinity.
       criterion: float32 `(n,)`, minus infinity where a row may not be chosen.
       k: how many, at most `length`; may be traced.
       length: of the result.
-      ahead: how many columns are computed at a time.
 
     Returns:
       int32 `(length,)`, zeros beyond k.
     """
-    ahead = min(ahead, length, len(criterion))
+    n = len(criterion)
+    ahead, promising = min(_AHEAD, length), min(_PROMISING, n)
+
+    def foretold(now: _Greedy) -> Array:
+        """What the loop chooses if it goes on among the most promising points alone, `(ahead,)`."""
+        some = lax.top_k(now.criterion, promising)[1].astype(jnp.int32)
+        between = pairs(some, some)
+
+        def choose(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            rows, of_some = carry
+            best = jnp.argmax(of_some)
+            return rows.at[i].set(some[best]), update(of_some, between[best]).at[best].set(-jnp.inf)
+
+        rows, _ = lax.fori_loop(0, ahead, choose, (jnp.zeros(ahead, jnp.int32), now.criterion[some]))
+        return rows.at[0].set(now.following)  # the same, but for what is not a number: the loop always goes on
 
     def refill(now: _Greedy) -> _Greedy:
-        candidates = lax.top_k(now.criterion, ahead)[1].astype(jnp.int32)
-        # It is among them but for what is not a number; then too the loop goes on.
-        there = jnp.any(candidates == now.following)
-        candidates = jnp.where(there, candidates, candidates.at[-1].set(now.following))
-        block = columns(candidates)
-        slots = jnp.full(len(criterion), -1, jnp.int32).at[candidates].set(jnp.arange(ahead, dtype=jnp.int32))
+        candidates = foretold(now)
+        block = pairs(candidates, None)
+        slots = jnp.full(n, -1, jnp.int32).at[candidates].set(jnp.arange(ahead, dtype=jnp.int32))
 
         def known(now: _Greedy) -> Array:
             return (now.count < k) & (slots[now.following] >= 0)
@@ -62,8 +74,7 @@ def columns_ahead(
         def choose(now: _Greedy) -> _Greedy:
             chosen = now.following
             after = update(now.criterion, block[slots[chosen]]).at[chosen].set(-jnp.inf)
-            rows = now.rows.at[now.count].set(chosen)
-            return _Greedy(now.count + 1, after, rows, _first_largest(after))
+            return _Greedy(now.count + 1, after, now.rows.at[now.count].set(chosen), _first_largest(after))
 
         return lax.while_loop(known, choose, now)
 

@@ -70,6 +70,6 @@ def distances(of: Prepared, to: Prepared, similarity: str) -> Array:
     return jnp.maximum(0.5 - 0.5 * product(of.points, to.points.T), 0)
 
 
-def take(prepared: Prepared, rows: Array) -> Prepared:
-    """Some of the points."""
-    return jax.tree.map(lambda leaf: leaf[rows], prepared)
+def take(prepared: Prepared, rows: Array | None) -> Prepared:
+    """Some of the points; for None all."""
+    return prepared if rows is None else jax.tree.map(lambda leaf: leaf[rows], prepared)

@@ -17,7 +17,6 @@ from jaxdd.selection.choose._points import length, number, points
 from jaxdd.selection.choose.drawn import by_chance
 from jaxdd.types import Array, Key
 
-_AHEAD = 128
 _BLOCK = 512
 
 
@@ -103,10 +102,9 @@ def _to_centres(values: Array, mask: Array, known: Array) -> Array:
 def _k_center(values: Array, mask: Array, k: Array, start: Array, *, length: int) -> Array:
     of = _metric.prepared(values, mask, "euclidean")
     return columns_ahead(
-        lambda rows: _metric.squared_distances(_metric.take(of, rows), of),
+        lambda rows, among: _metric.squared_distances(_metric.take(of, rows), _metric.take(of, among)),
         jnp.minimum,
         start,
         k,
         length=length,
-        ahead=_AHEAD,
     )

@@ -16,8 +16,6 @@ from jaxdd.selection.choose._columns import columns_ahead
 from jaxdd.selection.choose._points import length, number, points
 from jaxdd.types import Array, Key
 
-_AHEAD = 64
-
 
 def herding(features: ArrayLike, k: int, *, mask: ArrayLike | None = None) -> Array:
     """Greedily the points that bring the mean of those chosen closest to the mean of all.
@@ -50,12 +48,11 @@ def _herding(values: Array, mask: Array, k: Array, *, length: int) -> Array:
     z = _metric.centred(values, mask)
     start = jnp.where(mask, -jnp.sum(jnp.square(z), axis=1), -jnp.inf)
     return columns_ahead(
-        lambda rows: _metric.product(z[rows], z.T),
+        lambda rows, among: _metric.product(z[rows], (z if among is None else z[among]).T),
         lambda criterion, column: criterion - 2 * column,
         start,
         k,
         length=length,
-        ahead=_AHEAD,
     )
 
 

@@ -20,7 +20,6 @@ from jaxdd.types import Array
 
 _BLOCK = 256
 _KEPT = 8  # blocks of columns: 0.4 GB of 50,000 points
-_AHEAD = 64
 _SAMPLE = 2048  # points by which the first choice is foretold
 _FORETOLD = 128
 
@@ -162,8 +161,8 @@ def graph_cut(
 def _graph_cut(values: Array, mask: Array, k: Array, penalty: Array, *, similarity: str, length: int) -> Array:
     of = _metric.prepared(values, mask, similarity)
 
-    def columns(rows: Array) -> Array:
-        return _metric.distances(_metric.take(of, rows), of, similarity)
+    def columns(rows: Array, among: Array | None = None) -> Array:
+        return _metric.distances(_metric.take(of, rows), _metric.take(of, among), similarity)
 
     if similarity == "cosine":  # those that do not count are zeros
         sums = -0.5 * _metric.product(of.points, jnp.sum(of.points, axis=0))
@@ -176,7 +175,6 @@ def _graph_cut(values: Array, mask: Array, k: Array, penalty: Array, *, similari
         jnp.where(mask, -sums, -jnp.inf),
         k,
         length=length,
-        ahead=_AHEAD,
     )
 
 

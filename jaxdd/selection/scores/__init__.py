@@ -1,0 +1,11 @@
+"""Scores of examples by one network: pure functions, arrays in, one number an example out.
+
+Those that need training (forgetting, areas under the margin, means over early networks) are made of these elsewhere.
+"""
+
+from __future__ import annotations
+
+from jaxdd.selection.scores.gradients import grand, last_layer_gradients
+from jaxdd.selection.scores.logits import el2n, entropy, least_confidence, loss, margin
+
+__all__ = ["el2n", "entropy", "grand", "last_layer_gradients", "least_confidence", "loss", "margin"]
