@@ -3,7 +3,7 @@
 from jaxdd.losses._numerics import l2_normalize
 from jaxdd.losses.attention import attention_map, attention_matching
 from jaxdd.losses.characteristic import FrequencySampler, characteristic_function_matching, frequency_sampler
-from jaxdd.losses.distillation import distillation
+from jaxdd.losses.distillation import distillation, taught
 from jaxdd.losses.distribution import cafe_discrimination, maximum_mean_discrepancy, mean_feature_matching
 from jaxdd.losses.gradient import convolutions, gradient_matching, matrices
 from jaxdd.losses.invariance import barlow_twins
@@ -40,5 +40,6 @@ __all__ = [
     "mean_squared_error",
     "squared_error",
     "statistics_matching",
+    "taught",
     "trajectory_matching",
 ]

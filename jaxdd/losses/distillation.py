@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd.errors import JaxddError
+from jaxdd.losses.label import cross_entropy
 
 
 def distillation(logits: jax.Array, teacher: jax.Array, *, temperature: float | jax.Array = 1.0) -> jax.Array:
@@ -32,3 +33,35 @@ def distillation(logits: jax.Array, teacher: jax.Array, *, temperature: float | 
     ours = jax.nn.log_softmax(logits / temperature)
     theirs = jax.nn.log_softmax(jax.lax.stop_gradient(teacher) / temperature)
     return jnp.sum(jnp.exp(theirs) * (theirs - ours), axis=-1)
+
+
+def taught(
+    logits: jax.Array,
+    labels: jax.Array,
+    teacher: jax.Array,
+    *,
+    share: float | jax.Array,
+    temperature: float | jax.Array = 1.0,
+) -> jax.Array:
+    """`(1 - a) CE(y, S) + a T² KL(softmax(R/T) | softmax(S/T))`: from labels and from a teacher at once.
+
+    Of Hinton et al. (2015, arXiv:1503.02531), here with the teacher's share of Ben-Baruch et al. (2025, "Distilling the
+    Knowledge in Data Pruning", arXiv:2403.07854), who train on what pruning left, taught by a network that saw all.
+    With the square of the temperature the gradient of the second term keeps its size; as the temperature grows, the
+    term becomes `|c(S) - c(R)|² / (2 classes)`, of logits around their means.
+
+    Args:
+      logits: S, the student's `(..., classes)`.
+      labels: y, as of `cross_entropy`.
+      teacher: R, as of `distillation`.
+      share: a, the teacher's; 0 to 1.
+      temperature: T, positive.
+
+    Returns:
+      One loss per example, `(...)`.
+
+    Raises:
+      JaxddError: if shapes do not fit.
+    """
+    soft = temperature**2 * distillation(logits, teacher, temperature=temperature)
+    return (1 - share) * cross_entropy(logits, labels) + share * soft

@@ -4,6 +4,7 @@ from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, running_statistics
 from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
 from jaxdd.training.fit import Fitted, check_trainable, fit
+from jaxdd.training.infobatch import infobatch
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
 from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
@@ -25,6 +26,7 @@ __all__ = [
     "encoded",
     "fit",
     "fit_as_distilled",
+    "infobatch",
     "num_blocks",
     "optimizer_of",
     "protocols",

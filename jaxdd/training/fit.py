@@ -57,6 +57,7 @@ def fit(
     *,
     label_convention: str | None = None,
     labelling: Labelling | None = None,
+    teacher_logits: ArrayLike | None = None,
     sets: ArrayLike | None = None,
     record: Record | None = None,
     start: NetworkState | None = None,
@@ -77,15 +78,19 @@ def fit(
       learning_rates: `(k,)`.
       keys: `(k,)`.
       label_convention: of the labels, see `types.Labelling`; "hard" or "probability" by default, as their shape says.
-      labelling: of the sets, where it has labels of views: then networks are trained with these instead.
+      labelling: of the sets, where it has labels of views: then networks are trained with these instead, or by a
+        protocol with the loss "taught" with these beside the labels.
+      teacher_logits: `(s, m, classes)`, what a teacher makes of each image, for such a protocol where there are no
+        labels of views. They are of the images as they are, whatever the protocol's augmentation does.
       sets: int `(k,)`, the set of each network; the first for all by default.
       record: rows of a `TrainingState` to keep of each network, one at a time, the first before any step.
       start: where networks start from instead of fresh: stacked along a first axis, `k` of them.
 
     Raises:
       JaxddError: for an unknown protocol, one that trains as a set was distilled for (`fit_as_distilled` does) or one
-        whose loss cannot use labels of this convention; for labels of another shape; for numbers of rates, keys and
-        sets that differ, and for sets that are none.
+        whose loss cannot use labels of this convention; for labels or logits of another shape, for a teacher that is
+        missing or that the loss has no use for; for numbers of rates, keys and sets that differ, and for sets that are
+        none.
     """
     protocol = protocols.get(protocol)
     if protocol.as_distilled:
@@ -100,6 +105,7 @@ def fit(
             f"labels of the convention {convention!r} must be {expected} for images (sets, images, h, w, c), got "
             f"{np.shape(labels)} for {np.shape(images)}."
         )
+    _check_taught(protocol, np.shape(images), teacher_logits, of_views=labelling is not None and bool(labelling.codec))
     indices = np.zeros(len(keys), np.int32) if sets is None else np.asarray(sets, np.int32)
     rates = np.asarray(learning_rates, np.float32)
     if not indices.shape == rates.shape == (len(keys),):
@@ -116,6 +122,7 @@ def fit(
         indices,
         labelling.stored if labelling is not None else {},
         start,
+        teacher_logits,
         network=network,
         protocol=_trained_by(protocol),
         convention=convention,
@@ -146,15 +153,36 @@ def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) 
         check_as_distilled(network, distilled)
     else:
         _check_loss(protocol, distilled.label_convention)
+        of_views = distilled.labelling.codec is not None
+        _check_taught(protocol, (1, *np.shape(distilled.images)), None, of_views=of_views)
 
 
 def _check_loss(protocol: Protocol, label_convention: str) -> None:
-    if protocol.loss == "cross_entropy" and label_convention in ("centred", "features"):
+    if protocol.loss in ("cross_entropy", "taught") and label_convention in ("centred", "features"):
         what = "centred labels" if label_convention == "centred" else "features"
         raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use {what}.")
     if protocol.loss == "distillation" and label_convention != "probability":
         raise JaxddError(
             f"protocol {protocol.name!r} trains on a teacher's probabilities, and these labels are {label_convention}."
+        )
+
+
+def _check_taught(protocol: Protocol, images: tuple[int, ...], logits: ArrayLike | None, *, of_views: bool) -> None:
+    """Check that there is a teacher where, and only where, a protocol learns from one beside labels."""
+    if protocol.loss != "taught":
+        if logits is not None:
+            raise JaxddError(f"protocol {protocol.name!r} has no use for teacher_logits: its loss is not 'taught'.")
+        return
+    if (logits is not None) == of_views:
+        needs = "either teacher_logits or labels of views, and not both" if of_views else "teacher_logits"
+        raise JaxddError(f"protocol {protocol.name!r} learns from a teacher beside labels and needs {needs}.")
+    if logits is None:
+        return
+    if np.ndim(logits) != 3 or np.shape(logits)[:2] != images[:2]:
+        raise JaxddError(f"teacher_logits must be (sets, images, classes) for images {images}, got {np.shape(logits)}.")
+    if protocol.cutmix or protocol.mixup:
+        raise JaxddError(
+            f"protocol {protocol.name!r} mixes images, of which stored logits know nothing; labels of views do."
         )
 
 
@@ -167,6 +195,7 @@ def _fit(
     sets,
     stored,
     start=None,
+    teacher_logits=None,
     *,
     network,
     protocol,
@@ -189,8 +218,9 @@ def _fit(
         logits, _ = jax.eval_shape(network.apply, theta, images[0], stats)
         labels, convention = jax.nn.one_hot(labels, logits.shape[-1]), "probability"
 
-    def changed(key, images, labels, rows):
+    def changed(key, batch, rows):
         """A batch as networks see it."""
+        images, labels, teacher = batch
         key_augment, key_mix = jax.random.split(key)
         if augment is not None:
             images = augment.apply(images, augment.draw(key_augment, len(images)))
@@ -199,10 +229,13 @@ def _fit(
         elif protocol.mixup:
             images, labels = augmentation.mixup(key_mix, images, labels, beta=protocol.mixup)
         if codec is not None:
-            labels = labels_of(of_views, images, Draws(rows))
-        return images, labels
+            found = labels_of(of_views, images, Draws(rows))
+            labels, teacher = (labels, _logarithms(found)) if protocol.loss == "taught" else (found, None)
+        return images, labels, teacher
 
-    def objective(images, labels, key):
+    def objective(batch, key):
+        images, labels, teacher = batch
+
         def loss(theta, stats):
             logits, stats = network.apply(theta, images, stats, mode="train", key=key)
             if squared:
@@ -211,8 +244,10 @@ def _fit(
                 mean = protocol.loss == "mean_squared_error"
                 per_example = (losses.mean_squared_error if mean else losses.squared_error)(logits, goal)
             elif protocol.loss == "distillation":
-                logs = jnp.log(jnp.maximum(labels, jnp.finfo(labels.dtype).tiny))
-                per_example = losses.distillation(logits, logs, temperature=protocol.temperature)
+                per_example = losses.distillation(logits, _logarithms(labels), temperature=protocol.temperature)
+            elif protocol.loss == "taught":
+                share, temperature = protocol.teacher_share, protocol.temperature
+                per_example = losses.taught(logits, labels, teacher, share=share, temperature=temperature)
             else:
                 per_example = losses.cross_entropy(logits, labels)
             return per_example.mean(), (stats, ())
@@ -223,7 +258,8 @@ def _fit(
         index, learning_rate, key, first = arguments
         key_init, key_order, key_apply = jax.random.split(key, 3)
         optimizer = optimizer_of(protocol, learning_rate, num_examples)
-        whole = (images[index], labels[index]) if batch_size == num_examples else None
+        held = (images, labels, teacher_logits)
+        whole = jax.tree.map(lambda leaf: leaf[index], held) if batch_size == num_examples else None
 
         def step(carry, t):
             state, average, order = carry
@@ -236,14 +272,14 @@ def _fit(
                     lambda: order,
                 )
                 chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
-                batch = images[index, chosen], labels[index, chosen]
+                batch = jax.tree.map(lambda leaf: leaf[index, chosen], held)
             else:
                 chosen, batch = jnp.arange(num_examples), whole
             key_step = jax.random.fold_in(key_apply, t)
             if augment is not None or mixed or codec is not None:
                 key_step, key_change = jax.random.split(key_step)
-                batch = changed(key_change, *batch, chosen)
-            state, _ = train_step(objective(*batch, key_step), optimizer, state)
+                batch = changed(key_change, batch, chosen)
+            state, _ = train_step(objective(batch, key_step), optimizer, state)
             theta = state.network.theta
             average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, theta) if decay else ()
             return (state, average, order), None
@@ -258,6 +294,11 @@ def _fit(
         return Fitted(theta, stats, rows)
 
     return inner.each_network(fit_one, (sets, learning_rates, keys, start))
+
+
+def _logarithms(probabilities: Array) -> Array:
+    """Logits that have these."""
+    return jnp.log(jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny))
 
 
 def _scan(step, start, num_steps: int, record: Record | None):

@@ -19,7 +19,7 @@ from jaxdd.errors import JaxddError, unknown
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "multistep")
-LOSSES = ("auto", "squared_error", "mean_squared_error", "cross_entropy", "distillation")
+LOSSES = ("auto", "squared_error", "mean_squared_error", "cross_entropy", "distillation", "taught")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +50,13 @@ class Protocol:
       warmup: steps of linear warm-up before it; milestones count from the start all the same.
       loss: "squared_error", "cross_entropy", or "auto": what the set's label convention is meant for, squared error
         for "centred" and "features", cross-entropy for all others. "mean_squared_error" is the squared error divided by
-        half the number of outputs, as PyTorch has it.
+        half the number of outputs, as PyTorch has it. "distillation" learns from labels that are a teacher's
+        probabilities; "taught" from labels and from a teacher beside them, see `losses.taught`.
       augmentation: of every batch, with parameters for each image, see `data.augmentation.named`; "none" by default.
       cutmix: probability that a batch is mixed by `data.cutmix`, after the augmentation.
       mixup: of the Beta distribution by which a batch is mixed by `augmentation.mixup` instead; 0 for none.
-      temperature: of the loss "distillation", for labels that are probabilities, see `losses.distillation`.
+      temperature: of the losses "distillation" and "taught".
+      teacher_share: of the loss "taught": 0 for labels alone, 1 for the teacher alone.
       weight_average: decay of an exponential moving average of the weights after each step, which is scored in place of
         the last ones: of T steps, `sum_t d^(T-t) theta_t / sum_t d^(T-t)`, so the initialisation is not in it. What is
         not trained by gradients, BatchNorm's statistics, stays that of the last step. 0 for the last weights.
@@ -82,6 +84,7 @@ class Protocol:
     cutmix: float = 0.0
     mixup: float = 0.0
     temperature: float = 1.0
+    teacher_share: float = 0.5
     weight_average: float = 0.0
     selection_networks: int = 2
 
@@ -121,6 +124,8 @@ class Protocol:
                 f"protocol {self.name!r} needs a finite mixup of at least 0, none beside CutMix, and a positive "
                 f"temperature, got {self.mixup}, {self.cutmix} and {self.temperature}."
             )
+        if not 0 <= self.teacher_share <= 1:
+            raise JaxddError(f"protocol {self.name!r} needs a teacher's share within 0..1, got {self.teacher_share}.")
         if not 0 <= self.weight_average < 1:
             raise JaxddError(
                 f"protocol {self.name!r} needs a decay of its weights' average of at least 0 and under 1, "

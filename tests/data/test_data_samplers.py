@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxdd import data
+from jaxdd.data.samplers import shuffled
 from jaxdd.errors import JaxddError
 from jaxdd.types import Labels
 
@@ -76,11 +79,19 @@ def test_samples_depend_on_the_key_alone_plain_jitted_and_in_a_scan(make, labels
     assert not np.array_equal(plain[0], plain[1])
 
 
-@pytest.mark.parametrize("make", [data.balanced_sampler, data.uniform_sampler])
-def test_a_step_costs_nothing_that_grows_with_the_data(make):
+@pytest.mark.parametrize(
+    ("make", "step"),
+    [
+        (data.balanced_sampler, ()),
+        (data.uniform_sampler, ()),
+        (functools.partial(data.repeated_sampler, share=0.1, replacement=True), (7,)),
+        (functools.partial(data.epoch_sampler, complete=True), (7,)),
+    ],
+)
+def test_a_step_costs_nothing_that_grows_with_the_data(make, step):
     """No operation in the compiled step has an output as large as the data set, so nothing sorts or permutes it."""
     labels = Labels.index(np.arange(100_000) % 10)
-    jaxpr = jax.make_jaxpr(make(32))(jax.random.key(0), labels)
+    jaxpr = jax.make_jaxpr(make(32))(jax.random.key(0), labels, *step)
     sizes = [int(np.prod(v.aval.shape)) for eqn in jaxpr.jaxpr.eqns for v in eqn.outvars]
     assert max(sizes) <= 64
 
@@ -163,14 +174,15 @@ def test_a_complete_epoch_has_every_example_and_no_batch_has_one_twice(labels):
 
 
 def test_repeated_sampling_without_replacement_has_each_row_once_a_pass(labels):
-    """A share of a fifth after the other, of one order; then of another one: `epoch_sampler`, whatever the share."""
+    """A share of a fifth after the other, of one order; then of another one, whatever the share."""
     assert data.epoch_steps(60, 4, 0.2) == 3
     of_sixty = Labels.index(RAGGED[:60])
     found = epochs_of(data.repeated_sampler(4, 0.2, replacement=False), of_sixty, 3, 10)
     passes = found.reshape(2, 60)
     np.testing.assert_array_equal(np.sort(passes), np.tile(np.arange(60), (2, 1)))
     assert not np.array_equal(*passes)
-    np.testing.assert_array_equal(found.reshape(2, 15, 4), epochs_of(data.epoch_sampler(4), of_sixty, 15, 2))
+    whole = epochs_of(data.repeated_sampler(4, 1.0, replacement=False), of_sixty, 15, 2)
+    np.testing.assert_array_equal(found.reshape(2, 15, 4), whole)
 
 
 def test_repeated_sampling_with_replacement_draws_every_epoch_from_all(labels):
@@ -199,3 +211,26 @@ def test_steps_of_an_epoch():
     assert data.epoch_steps(100, 29, 0.29) == 1, "28.999.. is 29"
     assert data.epoch_steps(100, 30, 0.29) == 1, "at least one"
     assert data.epoch_steps(100, 30) == 3 and data.epoch_steps(100, 30, complete=True) == 4
+
+
+@pytest.mark.parametrize("count", [2, 5, 61, 64, 1000])
+def test_an_order_computed_by_places_is_one_of_all_numbers(count):
+    """Each stands at each place equally often, and beside each other one; of each key another order."""
+    draws = 4000 if count < 100 else 50
+    orders = np.asarray(
+        jax.jit(jax.vmap(lambda key: shuffled(key, count, jnp.arange(count))))(
+            jax.random.split(jax.random.key(3), draws)
+        )
+    )
+    np.testing.assert_array_equal(np.sort(orders, 1), np.tile(np.arange(count), (draws, 1)))
+    if count < 100:
+        at_place = np.stack([(orders == number).mean(0) for number in range(count)])
+        assert np.abs(at_place - 1 / count).max() < 5 * np.sqrt(1 / count / draws)
+        after = np.zeros((count, count))
+        np.add.at(after, (orders[:, :-1].ravel(), orders[:, 1:].ravel()), 1 / draws)
+        off = ~np.eye(count, dtype=bool)
+        assert np.abs(after[off] - 1 / count).max() < 5 * np.sqrt(1 / count / draws)
+    else:
+        assert abs(np.corrcoef(orders.ravel(), np.tile(np.arange(count), draws))[0, 1]) < 5 / np.sqrt(orders.size)
+    some = np.array([count - 1, 0], np.int32)
+    np.testing.assert_array_equal(shuffled(jax.random.split(jax.random.key(3), draws)[0], count, some), orders[0][some])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdd.errors import JaxddError
-from jaxdd.losses import cross_entropy, distillation
+from jaxdd.losses import cross_entropy, distillation, taught
 
 
 def test_it_is_the_divergence_at_a_temperature(rng):
@@ -34,3 +34,25 @@ def test_logarithms_of_probabilities_serve_as_logits_at_any_temperature(rng):
 def test_other_shapes_are_refused():
     with pytest.raises(JaxddError, match="must have equal shapes"):
         distillation(jnp.zeros((3, 5)), jnp.zeros((3, 1)))
+
+
+def test_what_is_taught_is_labels_and_a_teacher_at_once(rng):
+    ours, theirs = jnp.asarray(rng.normal(size=(2, 7, 5)), jnp.float32)
+    labels = jnp.arange(7) % 5
+    hard, soft = cross_entropy(ours, labels), 9 * distillation(ours, theirs, temperature=3.0)
+    for share in (0.0, 0.3, 1.0):
+        found = taught(ours, labels, theirs, share=share, temperature=3.0)
+        np.testing.assert_allclose(found, (1 - share) * hard + share * soft, rtol=1e-5)
+    vectors = jax.nn.one_hot(labels, 5)
+    np.testing.assert_allclose(
+        taught(ours, vectors, theirs, share=0.3), taught(ours, labels, theirs, share=0.3), rtol=1e-5
+    )
+
+
+def test_a_hot_teacher_is_squared_error_of_centred_logits(rng):
+    """Hinton et al. (2015, §2.1): so the teacher's term keeps its size whatever the temperature."""
+    ours, theirs = rng.normal(size=(2, 7, 5))
+    centred = (ours - ours.mean(1, keepdims=True)) - (theirs - theirs.mean(1, keepdims=True))
+    with jax.enable_x64(True):
+        found = taught(jnp.asarray(ours), jnp.zeros(7, int), jnp.asarray(theirs), share=1.0, temperature=1e4)
+    np.testing.assert_allclose(found, (centred**2).sum(1) / 10, rtol=1e-3)

@@ -129,6 +129,7 @@ def test_digits_are_not_mirrored():
         ({"factor": 0.0}, "positive factor"),
         ({"final": 1.5}, "final share"),
         ({"cutmix": -0.1}, "probability of CutMix"),
+        ({"teacher_share": 1.1}, "teacher's share within 0..1"),
         ({"augmentation": "dsb"}, "unknown augmentation 'dsb'; did you mean 'dsa'"),
         ({"augmentation": "flip_crp"}, "unknown operation of augmentation 'crp'"),
     ],
