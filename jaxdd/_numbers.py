@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,40 @@ def whole(value: Any, what: str, least: int = 1) -> int:
     if not _is_whole(value) or value < least:
         raise JaxddError(f"{what} must be an integer of at least {least}, got {_shown(value)}.")
     return int(value)
+
+
+def by_class(value: Any, what: str, least: int = 1) -> int | tuple[int, ...]:
+    """One whole number for all classes, of at least 1, or a tuple of one for each, as Python's.
+
+        by_class(np.array([5, 1, 1]), "images per class")  # (5, 1, 1)
+
+    Args:
+      least: what the number of a class may be where each has its own.
+
+    Raises:
+      JaxddError: if they are none, or less.
+    """
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        return tuple(whole(each, f"{what}, for class {k},", least) for k, each in enumerate(value))
+    return whole(value, what)
+
+
+def of_each(value: int | Sequence[int], classes: int, what: str) -> tuple[int, ...]:
+    """The number of each of so many classes, from what `by_class` gives.
+
+        of_each(2, 3, "images per class")  # (2, 2, 2)
+
+    Raises:
+      JaxddError: for a tuple of another length.
+    """
+    if not isinstance(value, Sequence):
+        return (value,) * classes
+    if len(value) != classes:
+        raise JaxddError(
+            f"{what} are given for {len(value)} classes, but there are {classes}: give a number for each, or one for "
+            "all."
+        )
+    return tuple(value)
 
 
 def seed(value: Any, what: str = "seed") -> int:

@@ -281,6 +281,7 @@ class Labelling:
       regime: "hard" or "learned": what a fair baseline is allowed to do with its labels.
       codec: name of the `LabelCodec` of `stored`, see `synthetic.label_codec`; None if the values are all there is.
       stored: what that codec decodes.
+      counts: images of each class, where a method was given unequal numbers of them; its baselines have as many.
     """
 
     values: Array
@@ -288,6 +289,7 @@ class Labelling:
     regime: str = dataclasses.field(default="hard", metadata={"static": True})
     codec: str | None = dataclasses.field(default=None, metadata={"static": True})
     stored: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    counts: tuple[int, ...] | None = dataclasses.field(default=None, metadata={"static": True})
 
 
 class Draws(NamedTuple):

@@ -54,7 +54,7 @@ def poisoning(
     *,
     attacked: int,
     target: int,
-    ipc: int = 10,
+    ipc: int | tuple[int, ...] = 10,
     steps: int = 1,
     inner_learning_rate: float = 0.02,
     learning_rate: float = 0.02,
@@ -70,7 +70,7 @@ def poisoning(
       starts: `(theta, stats)` of trained networks, stacked along the first axis; an attack on networks one has not
         seen needs many.
       attacked, target: classes of the data, two different ones.
-      ipc: images per class; they keep their right labels.
+      ipc: images per class, one number or one for each class; they keep their right labels.
       steps: gradient descent steps, each on all images.
       inner_learning_rate: where the learned rates of these steps start.
       learning_rate: Adam's, for images and rates.
@@ -110,7 +110,8 @@ def _check_classes(num_classes: int, *classes: int) -> None:
 def mislabelled_real(key: Key, data: RealData, like: Distilled, *, attacked: int, target: int) -> Distilled:
     """The plain attack to compare with: as many real images, those of the attacked class labelled as the target."""
     _check_classes(data.labels.num_classes, attacked, target)
-    chosen = balanced_choice(key, data.labels, len(like.images) // data.labels.num_classes)
+    per_class = like.labelling.counts or len(like.images) // data.labels.num_classes
+    chosen = balanced_choice(key, data.labels, per_class)
     labels = data.labels.values[chosen]
     labels = jnp.where(labels == attacked, target, labels)
     return Distilled(Content(data.images[chosen]), Labelling(labels), Training(like.learning_rates, like.schedule))

@@ -18,6 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
 import jaxdd
+from jaxdd._dotted import is_dotted
 from jaxdd._files import expanded, read_object
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import RETIRED
@@ -91,6 +92,8 @@ def template(name: str, /, *, seed: int = 0, **sections: Mapping[str, Any]) -> C
     settled.check(name, written)  # what cannot be built is said where it is written
     full["method"] = methods.fields(name, **full["method"])
     kinds = methods.field_types(name)
+    if kinds.get("ipc") is int and not is_dotted(name):
+        kinds["ipc"] = int | tuple[int, ...]  # what does not take numbers by class says who does
     for title, section in full.items():
         if isinstance(section, dict):
             for field, value in section.items():
@@ -134,7 +137,8 @@ def _open_to_flags(value: Any, kind: Any) -> Any:
     """
     union = typing.get_origin(kind) in (typing.Union, types.UnionType)
     allowed = [typing.get_origin(each) or each for each in (typing.get_args(kind) if union else (kind,))]
-    if (type(value) in allowed and type(None) not in allowed) or (kind is Any and value is not None):
+    several = type(None) in allowed or (union and tuple in allowed)
+    if (type(value) in allowed and not several) or (kind is Any and value is not None):
         return value
     text = set(allowed) <= {str, type(None)}  # which is not to be read as a Python literal
     return config_dict.FieldReference(value, field_type=str if text else object)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._numbers import whole
+from jaxdd._numbers import by_class, of_each, whole
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, Indices, Key, Labels
 
@@ -206,32 +206,38 @@ def _check_share(share: float) -> None:
         raise JaxddError(f"a share of the examples is above 0 and at most 1, got {share}.")
 
 
-def balanced_choice(key: Key, labels: Labels, per_class: int) -> Indices:
+def balanced_choice(key: Key, labels: Labels, per_class: int | Sequence[int]) -> Indices:
     """`per_class` different examples of each class, sorted by class: int32 `(classes * per_class,)`.
 
-    Sorts all labels once; meant for initialisation, not for every step.
+    Sorts all labels once; meant for initialisation, not for every step. By one key fewer examples of a class are among
+    the more.
+
+    Args:
+      per_class: one number for all classes, or one for each, which may be 0: then int32 `(sum(per_class),)`.
 
     Raises:
-      JaxddError: `per_class` is not an integer of at least 1, or is larger than the smallest class.
+      JaxddError: `per_class` is not an integer of at least 1, has not one for each class, or is larger than a class.
     """
-    whole(per_class, "images per class")
-    _check_filled(labels)
-    smallest = int(np.argmin(labels.counts))
-    if per_class > labels.counts[smallest]:
+    counts = of_each(by_class(per_class, "images per class", least=0), labels.num_classes, "images per class")
+    _check_filled(labels, counts)
+    scarcest = int(np.argmin(np.subtract(labels.counts, counts)))
+    if counts[scarcest] > labels.counts[scarcest]:
         raise JaxddError(
-            f"images per class is {per_class}, but class {smallest} has only {labels.counts[smallest]} examples"
+            f"images per class is {counts[scarcest]}, but class {scarcest} has only {labels.counts[scarcest]} examples"
         )
-    return _chosen(key, labels, int(per_class))
+    return _chosen(key, labels, counts)
 
 
 @functools.partial(jax.jit, static_argnums=2)  # one program, not one for each operation, where nothing else is compiled
-def _chosen(key: Key, labels: Labels, per_class: int) -> Indices:
+def _chosen(key: Key, labels: Labels, counts: tuple[int, ...]) -> Indices:
     scores = jax.random.bits(key, labels.order.shape)
     shuffled = jnp.lexsort((scores, labels.values[labels.order]))  # within each class; classes stay in place
-    first = labels.starts[:, None] + np.arange(per_class)
-    return labels.order[shuffled[first.ravel()]]
+    first = [start + np.arange(count) for start, count in zip(labels.starts, counts, strict=True)]
+    return labels.order[shuffled[np.concatenate(first)]]
 
 
-def _check_filled(labels: Labels) -> None:
-    if 0 in labels.counts:
-        raise JaxddError(f"class {labels.counts.index(0)} has no examples")
+def _check_filled(labels: Labels, wanted: Sequence[int] | None = None) -> None:
+    """Raises JaxddError for a class without examples of which some are wanted; by default of every class."""
+    for k, count in enumerate(labels.counts):
+        if not count and (wanted is None or wanted[k]):
+            raise JaxddError(f"class {k} has no examples")

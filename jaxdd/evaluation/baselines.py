@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 from jaxdd import _progress, inner
 from jaxdd._files import cache_folder, digest_of_facts, expanded, write_atomically
 from jaxdd._jax import key_of
+from jaxdd._numbers import of_each
 from jaxdd._version import __version__
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError
@@ -39,7 +40,7 @@ NUM_TARGETS = 5000
 def random_real(
     key: Key,
     data: RealData,
-    per_class: int,
+    per_class: int | Sequence[int],
     *,
     like: Distilled,
     predictor: Predictor | None = None,
@@ -53,6 +54,7 @@ def random_real(
 
     Args:
       data: the training data.
+      per_class: how many, of each class its own number or of all the same.
       like: the distilled set; `in_regime(distilled, "hard")` asks for the plain baseline.
       predictor: of a kernel method.
       teacher: from images to class probabilities `(n, classes)`, see `teach`.
@@ -72,8 +74,9 @@ def random_real(
     key_images, key_targets = jax.random.split(key)
     chosen = balanced_choice(jax.random.split(key_images)[0], data.labels, per_class)  # those `pixels` starts from
     images, hard, classes = data.images[chosen], data.labels.values[chosen], data.labels.num_classes
+    counts = of_each(per_class, classes, "images per class")
     if learned and predictor and kernel:
-        targets = min(min(data.labels.counts), max(2 * per_class, NUM_TARGETS // classes))
+        targets = min(min(data.labels.counts), max(2 * max(counts), NUM_TARGETS // classes))
         target = balanced_choice(key_targets, data.labels, targets)
         goal = centred_one_hot(data.labels.values[target], classes)
         labels = _solved(images, data.images[target], goal, predictor.ridge, kernel=kernel)
@@ -81,7 +84,7 @@ def random_real(
         labels = teacher(images) - (1 / classes if like.label_convention == "centred" else 0)
     else:
         labels = _in_convention(hard, like, classes)
-    return _treated_as(like, images, labels, per_class, classes)
+    return _treated_as(like, images, labels, counts)
 
 
 @functools.partial(jax.jit, static_argnames="kernel")
@@ -89,11 +92,12 @@ def _solved(images: Array, targets: Array, goal: Array, ridge: float, *, kernel:
     return label_solve(kernel, images, targets, goal, ridge=ridge)
 
 
-def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:
+def herded(data: RealData, per_class: int | Sequence[int], *, like: Distilled) -> Distilled:
     """Real images of each class with their labels, chosen by `selection.choose.herding` of transformed pixels.
 
     Args:
       data: the training data.
+      per_class: how many, of each class its own number or of all the same.
       like: a distilled set with hard labels; what is measured beside it is to be trained on as it is.
 
     Raises:
@@ -102,9 +106,10 @@ def herded(data: RealData, per_class: int, *, like: Distilled) -> Distilled:
     """
     check_has_classes(like)
     check_in_memory(data.images, "herded images")
-    chosen = _herding(key_of(0), pixels(data), data.labels, per_class).rows  # nothing is random
+    counts = of_each(per_class, data.labels.num_classes, "images per class")
+    chosen = _herding(key_of(0), pixels(data), data.labels, counts).rows  # nothing is random
     labels = _in_convention(data.labels.values[chosen], like, data.labels.num_classes)
-    return _treated_as(like, data.images[chosen], labels, per_class, data.labels.num_classes)
+    return _treated_as(like, data.images[chosen], labels, counts)
 
 
 def _in_convention(hard: Array, like: Distilled, classes: int) -> Array:
@@ -114,8 +119,9 @@ def _in_convention(hard: Array, like: Distilled, classes: int) -> Array:
     return jax.nn.one_hot(hard, classes) - (1 / classes if like.label_convention == "centred" else 0)
 
 
-def _treated_as(like: Distilled, images: Array, labels: Array, per_class: int, classes: int) -> Distilled:
-    """Real images as a set that is trained on as the distilled one is."""
+def _treated_as(like: Distilled, images: Array, labels: Array, counts: tuple[int, ...]) -> Distilled:
+    """Real images, so many of each class, as a set that is trained on as the distilled one is."""
+    classes = len(counts)
     vectors = jax.ShapeDtypeStruct((len(images), classes), np.float32)
     of_labels = label_bits(like.label_regime, vectors)
     if like.labelling.codec is not None:  # the same teacher's
@@ -126,23 +132,25 @@ def _treated_as(like: Distilled, images: Array, labels: Array, per_class: int, c
         dataclasses.replace(like.labelling, values=labels),
         dataclasses.replace(
             like.training,
-            schedule=None if schedule is None else _balanced_schedule(schedule, len(images), per_class),
+            schedule=None if schedule is None else _balanced_schedule(schedule, counts),
             kernel=None,
         ),
         Cost.of({"images": 32 * images.size, "labels": of_labels}),
     )
 
 
-def _balanced_schedule(schedule: Array, num_images: int, per_class: int) -> Array:
-    """A schedule as it is if every step of it sees all classes of a balanced set alike, else all images at every step.
+def _balanced_schedule(schedule: Array, counts: tuple[int, ...]) -> Array:
+    """A schedule as it is if every step of it sees the same share of every class of a set of these, else all images at
+    every step.
 
-    The schedule of a set with images of some classes only would show a balanced one some of its classes.
+    The schedule of a set with images of some classes only would show one with images of all some of its classes.
     """
     steps, size = schedule.shape
-    rows = np.asarray(schedule)
-    if rows.max() < num_images and size % (num_images // per_class) == 0:
-        counts = [np.bincount(step // per_class, minlength=num_images // per_class) for step in rows]
-        if np.ptp(counts) == 0:
+    rows, num_images = np.asarray(schedule), sum(counts)
+    if rows.max() < num_images:
+        of_rows = np.repeat(np.arange(len(counts)), counts)
+        seen = np.stack([np.bincount(of_rows[step], minlength=len(counts)) for step in rows])
+        if np.all(seen * num_images == size * np.asarray(counts)[None]):
             return schedule
     return inner.ordered_plan(1, num_images, num_images, epochs=steps)
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxdd import _progress, _stopping
+from jaxdd._numbers import of_each
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import share_right
 from jaxdd.evaluation.baselines import herded, in_regime, own_teacher, random_real, teach
@@ -92,7 +93,8 @@ def compare(
     full_bits: int | None = None,
     networks_per_batch: int | None = None,
 ) -> list[Row]:
-    """Measure a distilled set and, the same way, random real images of the same number of bits, as many of each class.
+    """Measure a distilled set and, the same way, random real images of the same number of bits, as many of each class,
+    or where a method was given unequal numbers as many as these.
 
     The baselines are in the label regime of the distilled set: where that is "learned", their labels are solved for
     under the method's kernel, or given by a network of the same kind trained on all real data; a second baseline with
@@ -158,7 +160,7 @@ def compare(
                 continue
             except JaxddError as error:  # what no shape tells: a solve that fails
                 obstacle = str(error).rstrip(".")
-        images = possible.per_class * train.labels.num_classes
+        images = sum(of_each(possible.per_class, train.labels.num_classes, "real images"))
         rows.append(Row(name, images, None, regime, obstacle=obstacle))
     if full_data is not None:
         rows.append(Row("full data", len(train.images), full_bits, "hard", full_data))

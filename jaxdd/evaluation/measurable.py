@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxdd._jax import key_of
+from jaxdd._numbers import of_each
 from jaxdd.evaluation.arrays import check_has_classes
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.training import Protocol, check_trainable, protocols
@@ -33,11 +34,11 @@ class Measurable(NamedTuple):
     """What `compare` will measure beside the distilled set itself.
 
     Attributes:
-      per_class: real images of each class in a baseline.
+      per_class: real images of each class in a baseline, or of each its own number.
       baselines: in the order of their rows.
     """
 
-    per_class: int
+    per_class: int | tuple[int, ...]
     baselines: tuple[Baseline, ...]
 
 
@@ -69,12 +70,12 @@ def measurable(
         if predictor is not None and predictor.kernel is None:
             theta, stats = jax.eval_shape(network.init, key_of(0))
             jax.eval_shape(network.features, theta, distilled.images, stats)
-    per_class = math.ceil(_affordable(distilled) / train.labels.num_classes)
-    counts = train.labels.counts
-    smallest, streamed = int(np.argmin(counts)), isinstance(train.images, HostArray)
-    few = None
-    if counts[smallest] < per_class:
-        few = f"class {smallest} has {counts[smallest]} real images, fewer than {per_class}"
+    counts, streamed = train.labels.counts, isinstance(train.images, HostArray)
+    per_class = _per_class(distilled, len(counts))
+    wanted = of_each(per_class, len(counts), "real images")
+    scarcest, few = int(np.argmin(np.subtract(counts, wanted))), None
+    if counts[scarcest] < wanted[scarcest]:
+        few = f"class {scarcest} has {counts[scarcest]} real images, fewer than {wanted[scarcest]}"
     baselines = []
     if distilled.label_regime == "learned" and predictor and predictor.kernel:
         uncentred = None if distilled.label_convention == "centred" else "a kernel's labels are centred, these are not"
@@ -92,6 +93,14 @@ def measurable(
 
 
 STREAMED = "needs all real images in memory, and the data are streamed"
+
+
+def _per_class(distilled: Distilled, classes: int) -> int | tuple[int, ...]:
+    """Plain images of each class that cost what a set does: as unequal as its own, where each class has some."""
+    count, own = _affordable(distilled), distilled.labelling.counts
+    if own is None or len(own) != classes or min(own) < 1:
+        return math.ceil(count / classes)
+    return tuple(-(-each * count // sum(own)) for each in own)
 
 
 def _affordable(distilled: Distilled) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxdd._numbers import of_each
 from jaxdd.types import Indices, Key
 
 
@@ -38,14 +41,18 @@ def balanced_plan(key: Key, num_classes: int, ipc: int, per_class: int, steps: i
     return rows.reshape(steps, num_classes * per_class)
 
 
-def ordered_plan(num_classes: int, ipc: int, per_class: int, epochs: int) -> Indices:
+def ordered_plan(num_classes: int, ipc: int | Sequence[int], per_class: int | Sequence[int], epochs: int) -> Indices:
     """The same order in every epoch, as Wang et al. (2018) distil: int32 `(epochs * ipc / per_class, num_classes *
     per_class)`.
 
     For a set that is sorted by class: step t sees the next `per_class` rows of every class, so that each step of an
-    epoch has images of its own.
+    epoch has images of its own. Classes may have numbers of their own, all of which make as many steps.
     """
-    if not 1 <= per_class <= ipc or ipc % per_class:
+    own, seen = (of_each(value, num_classes, "rows") for value in (ipc, per_class))
+    if not all(1 <= k <= n and n % k == 0 for n, k in zip(own, seen, strict=True)):
         raise ValueError(f"rows per class must divide the set's {ipc}, got {per_class}")
-    rows = jnp.arange(num_classes * ipc, dtype=jnp.int32).reshape(num_classes, ipc // per_class, per_class)
-    return jnp.tile(rows.swapaxes(0, 1).reshape(ipc // per_class, -1), (epochs, 1))
+    if len({n // k for n, k in zip(own, seen, strict=True)}) > 1:
+        raise ValueError(f"{per_class} rows per class of {ipc} make more steps in one class than in another")
+    starts = np.cumsum(own) - own
+    rows = [start + np.arange(n).reshape(-1, k) for start, n, k in zip(starts, own, seen, strict=True)]
+    return jnp.asarray(np.tile(np.concatenate(rows, axis=1), (epochs, 1)), jnp.int32)

@@ -39,10 +39,12 @@ class Range:
     Attributes:
       holds: `holds(value)`, whether it is that. It may raise a `JaxddError` with a better sentence.
       expected: the same in words, after "must be".
+      kind: likewise, of a value of another type than the annotation; None for that itself.
     """
 
     holds: Callable[[Any], bool]
     expected: str
+    kind: Callable[[], str] | None = None
 
 
 def field(default: T, allowed: Range | None = None) -> T:
@@ -118,6 +120,9 @@ class HyperParameters:
         for name, value in vars(self).items():
             if isinstance(value, np.generic):
                 object.__setattr__(self, name, value.item())
+            elif isinstance(value, tuple) and any(isinstance(each, np.generic) for each in value):
+                bare = (each.item() if isinstance(each, np.generic) else each for each in value)
+                object.__setattr__(self, name, tuple(bare))
         validate(self)
 
     def check(self) -> None:
@@ -140,8 +145,11 @@ def validate(config: Any) -> None:
     hyper = type(config)
     for name, kind in types_of(hyper).items():
         value = getattr(config, name)
-        require(config, **{name: (_fits(value, kind), _in_words(kind))})
-        if value is not None and (allowed := _ranges(hyper)[name]):
+        allowed = _ranges(hyper)[name]
+        if not _fits(value, kind):
+            expected = allowed.kind() if allowed and allowed.kind else _in_words(kind)
+            require(config, **{name: (False, expected)})
+        if value is not None and allowed:
             or_none = " or None" if _fits(None, kind) else ""
             require(config, **{name: (allowed.holds(value), allowed.expected + or_none)})
     if check := getattr(config, "check", None):

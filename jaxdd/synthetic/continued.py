@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -71,11 +72,14 @@ class Continued:
             )
         return self.mosaics, self.vectors[::tiles]
 
-    def layout(self, ipc: int, filled: int, num_classes: int, factor: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Where the stored images go: places among `filled * ipc`, class after class, and the rows that go there.
+    def layout(self, room: Sequence[int], num_classes: int, factor: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Where the stored images go: places among all, class after class, and the rows that go there.
 
         A row goes to its class. Where learned labels do not name the classes evenly enough for that, and there are as
         many rows as places, each keeps its own.
+
+        Args:
+          room: places of each of the first classes; the others have none.
 
         Raises:
           JaxddError: for more images of a class, or more classes, than the run has.
@@ -87,29 +91,30 @@ class Continued:
                 "that it was distilled from, or such with more classes."
             )
         classes = vectors.argmax(axis=1)
-        counts = np.bincount(classes, minlength=filled)
-        if len(counts) <= filled and counts.max() <= ipc:
+        counts, places = np.bincount(classes, minlength=len(room)), np.asarray(room)
+        if len(counts) == len(places) and np.all(counts <= places):
             rows = np.argsort(classes, kind="stable")
             within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-            return classes[rows] * ipc + within, rows
-        if self.learned and len(images) == filled * ipc:
+            return (np.cumsum(places) - places)[classes[rows]] + within, rows
+        if self.learned and len(images) == places.sum():
             return np.arange(len(images)), np.arange(len(images))
-        if len(counts) > filled:
+        if len(counts) > len(places):
             raise JaxddError(
-                f"the set to go on with has images of class {len(counts) - 1}, and only the first {filled} classes get "
-                "some here."
+                f"the set to go on with has images of class {len(counts) - 1}, and only the first {len(places)} "
+                "classes get some here."
             )
-        fullest = int(counts.argmax())
+        fullest = int((counts - places).argmax())
+        enough = f"ipc={counts.max()}" if np.all(places == places[0]) else f"{counts[fullest]} of it"
         raise JaxddError(
-            f"the set to go on with has {counts[fullest]} images of class {fullest}, more than the {ipc} of this run: "
-            f"take ipc={counts.max()} or more."
+            f"the set to go on with has {counts[fullest]} images of class {fullest}, more than the {places[fullest]} "
+            f"of this run: take {enough} or more."
         )
 
-    def labels(self, ipc: int, filled: int, num_classes: int, factor: int = 1) -> tuple[Array, Array] | None:
+    def labels(self, room: Sequence[int], num_classes: int, factor: int = 1) -> tuple[Array, Array] | None:
         """The places that `layout` fills, and their learned labels `(m, num_classes)`; None if none were learned."""
         if not self.learned:
             return None
-        places, rows = self.layout(ipc, filled, num_classes, factor)
+        places, rows = self.layout(room, num_classes, factor)
         vectors = self.stored(factor)[1][rows]
         return jnp.asarray(places), jnp.asarray(np.pad(vectors, ((0, 0), (0, num_classes - vectors.shape[1]))))
 

@@ -56,6 +56,7 @@ _FACTS = {
     "decoder": _Fact("content", "decoder", str),
     "num_bits": _Fact("cost", "total", int),
     "label_codec": _Fact("labelling", "codec", str, optional=True),
+    "counts": _Fact("labelling", "counts", list, optional=True),
 }
 # A name that ends in a dot is that of a dict of tensors.
 _TENSORS = {
@@ -137,7 +138,7 @@ class DistilledDataset:
             images = _whole(images) if np.dtype(dtype) == np.uint8 else images
         facts = {name: getattr(getattr(distilled, fact.part), fact.field) for name, fact in _FACTS.items()}
         written = {
-            name: dict(value) if isinstance(value, tuple) else value
+            name: _in_json(value, _FACTS[name].kinds)
             for name, value in facts.items()
             if not (_FACTS[name].optional and value == _FACTS[name].default)
         }
@@ -152,8 +153,7 @@ class DistilledDataset:
         parts["labelling"]["values"] = jnp.asarray(self.labels)
         for name, fact in _FACTS.items():
             if name in self.header:
-                value = self.header[name]
-                parts[fact.part][fact.field] = tuple(sorted(value.items())) if isinstance(value, dict) else value
+                parts[fact.part][fact.field] = _hashable(self.header[name])
         for name, (part, field) in _TENSORS.items():
             found = _named(self.more, name)
             if isinstance(found, dict):
@@ -231,6 +231,20 @@ class DistilledDataset:
         return cls(images, labels, transform_from_tensors(header.pop("transform"), tensors), header, more)
 
 
+def _in_json(value: Any, kinds: Any) -> Any:
+    """A fact's value as the header has it: a tuple is a list, or of pairs a dict."""
+    if not isinstance(value, tuple):
+        return value
+    return list(value) if kinds is list else dict(value)
+
+
+def _hashable(value: Any) -> Any:
+    """A fact's value as a set has it."""
+    if isinstance(value, dict):
+        return tuple(sorted(value.items()))
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _is_known(name: str) -> bool:
     return name in _TENSORS or f"{name.partition('.')[0]}." in _TENSORS
 
@@ -290,6 +304,9 @@ def _problem(
     classes = None if convention == "features" else header["data"].get("num_classes")
     if classes is not None and (labels.max() >= classes if hard else labels.shape[1] != classes):
         return f"its labels are not of {classes} classes"
+    counts = header.get("counts", [len(images)])
+    if any(type(count) is not int or count < 0 for count in counts) or sum(counts) != len(images):
+        return f"'counts' of its header, {counts}, are not those of {len(images)} images"
     if unknown := [name for name in more if not _is_known(name)]:
         return f"it has tensors that nothing is known of, {', '.join(sorted(unknown))}"
     if ("label_codec" in header) != any(name.startswith("label_codec.") for name in more):

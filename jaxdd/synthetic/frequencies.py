@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._numbers import whole
+from jaxdd._numbers import by_class, of_each, whole
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic.continued import Continued
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet
@@ -18,17 +19,19 @@ from jaxdd.synthetic.resizing import map_sides
 from jaxdd.types import Array, Key, RealData
 
 
-def frequencies(ipc: int, coefficients: int, *, init: str | Continued = "real", labels: str = "hard") -> SyntheticSet:
+def frequencies(
+    ipc: int | Sequence[int], coefficients: int, *, init: str | Continued = "real", labels: str = "hard"
+) -> SyntheticSet:
     """A few DCT coefficients of each image and channel (Shin et al. 2023, FreD).
 
     Each class and channel keeps the positions of the orthonormal DCT-II in which its real images have the largest
     variance; all other coefficients are zero. (The paper's code shares the positions among channels.) Params are
-    `coefficients` `(classes * ipc, coefficients, c)`, by rising position; and frozen, but stored, `mask`
+    `coefficients` `(m, coefficients, c)` of m images, by rising position; and frozen, but stored, `mask`
     `(classes, h, w, c)`, 1 at kept positions, and `labels`. The ledger: 32 bits a coefficient, an index of
     `ceil(log2(h * w))` bits a kept position.
 
     Args:
-      ipc: images per class. For the bits of one plain image per class, about `h * w / coefficients`.
+      ipc: images per class, as in `pixels`. For the bits of one plain image per class, about `h * w / coefficients`.
       coefficients: kept of each image and channel, at most h * w.
       init, labels: as in `pixels`; the coefficients start as those of such images.
 
@@ -36,7 +39,8 @@ def frequencies(ipc: int, coefficients: int, *, init: str | Continued = "real", 
       JaxddError: for a bad argument; (in `init`) more coefficients than an image has pixels.
     """
     whole(coefficients, "the number of coefficients")
-    base = pixels(ipc, init=init, labels=labels)
+    numbers = by_class(ipc, "images per class")
+    base = pixels(numbers, init=init, labels=labels)
 
     def init_fn(key: Key, data: RealData) -> Params:
         _, height, width, _ = data.images.shape
@@ -50,13 +54,13 @@ def frequencies(ipc: int, coefficients: int, *, init: str | Continued = "real", 
         mask = (rank < coefficients).astype(flat.dtype).reshape(variances.shape)
         start = base.init(key, data)
         spectrum = _dct(start["images"]).reshape(-1, *flat.shape[1:])
-        kept = jnp.take_along_axis(spectrum, _positions(mask, coefficients, ipc), axis=1)
+        kept = jnp.take_along_axis(spectrum, _positions(mask, coefficients, numbers), axis=1)
         return {"coefficients": kept, "mask": mask, "labels": start["labels"]}
 
     def render(params: Params) -> Rendered:
         kept, mask = params["coefficients"], params["mask"]
         _, height, width, channels = mask.shape
-        positions = _positions(mask, coefficients, ipc)
+        positions = _positions(mask, coefficients, numbers)
         empty = jnp.zeros((len(kept), height * width, channels), kept.dtype)
         spectrum = jnp.put_along_axis(empty, positions, kept, axis=1, inplace=False)
         spectrum = spectrum.reshape(-1, height, width, channels)
@@ -78,10 +82,11 @@ def frequencies(ipc: int, coefficients: int, *, init: str | Continued = "real", 
     )
 
 
-def _positions(mask: Array, coefficients: int, ipc: int) -> Array:
-    """The kept positions of every image, rising: int `(classes * ipc, coefficients, c)`."""
+def _positions(mask: Array, coefficients: int, ipc: int | tuple[int, ...]) -> Array:
+    """The kept positions of each of m images, rising: int `(m, coefficients, c)`."""
     flat = mask.reshape(len(mask), -1, mask.shape[3])
-    return jnp.repeat(jnp.argsort(-flat, axis=1, stable=True)[:, :coefficients], ipc, axis=0)
+    of_rows = np.repeat(np.arange(len(mask)), of_each(ipc, len(mask), "images per class"))
+    return jnp.argsort(-flat, axis=1, stable=True)[:, :coefficients][of_rows]
 
 
 def _variances(data: RealData) -> Array:

@@ -43,7 +43,12 @@ def multi_formation(base: SyntheticSet, factor: int) -> SyntheticSet:
         tiles = map_sides("iHy,jWx,myxc->mijHWc", _enlarge(height, factor), _enlarge(width, factor), images)
         return Rendered(tiles.reshape(-1, *images.shape[1:]), jnp.repeat(labels, factor**2, axis=0), rates)
 
-    return base._replace(init=init, render=render, decoder=f"multi_formation({base.decoder})")
+    return base._replace(
+        init=init,
+        render=render,
+        decoder=f"multi_formation({base.decoder})",
+        counts=base.counts and tuple(factor**2 * count for count in base.counts),
+    )
 
 
 def _mosaics(key: Key, data: RealData, factor: int) -> RealData:

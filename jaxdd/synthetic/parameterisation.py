@@ -51,6 +51,8 @@ class SyntheticSet(NamedTuple):
     first_labels: Callable[[int], tuple[Array, Array] | None] = lambda num_classes: None
     """Rows that begin with labels which a run before has learned, and these, as vectors `(rows, classes)` with one-hot
     ones for their origin; None if there are none. What learns labels begins from them."""
+    counts: tuple[int, ...] | None = None
+    """Rendered images of each class, where classes have unequal numbers of them."""
 
 
 def render(synthetic: SyntheticSet, params: Params, *, iterate: str = "last", **training: Any) -> Distilled:
@@ -68,7 +70,7 @@ def render(synthetic: SyntheticSet, params: Params, *, iterate: str = "last", **
         training["schedule"] = training.pop("plan")  # its older name
     return Distilled(
         Content(rendered.images, {name: params[name] for name in ledger}, synthetic.decoder, iterate),
-        Labelling(labels, synthetic.label_convention, synthetic.label_regime),
+        Labelling(labels, synthetic.label_convention, synthetic.label_regime, counts=synthetic.counts),
         Training(**{"learning_rates": rendered.learning_rates, **training}),
         Cost.of(ledger),
     )

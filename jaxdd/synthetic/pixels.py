@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._numbers import whole
+from jaxdd._numbers import by_class, of_each, whole
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.synthetic.codecs import label_bits
@@ -20,14 +21,20 @@ _SOME = 256  # images on the host that are read at once
 
 
 def pixels(
-    ipc: int, *, init: str | Continued = "real", labels: str = "hard", classes: int | None = None, factor: int = 1
+    ipc: int | Sequence[int],
+    *,
+    init: str | Continued = "real",
+    labels: str = "hard",
+    classes: int | None = None,
+    factor: int = 1,
 ) -> SyntheticSet:
     """Free pixels, class after class: the plain parameterisation of most methods.
 
-    Params are `images` `(classes * ipc, h, w, c)` and the frozen `labels` `(classes * ipc, all classes)`.
+    Params are `images` `(m, h, w, c)` and the frozen `labels` `(m, all classes)`, m = classes * ipc or sum(ipc).
 
     Args:
-      ipc: images per class.
+      ipc: images per class: one number for all classes, or one for each class that gets images, at least 1. Equal ones
+        are the same as one number.
       init: "real" (random distinct real images of each class), "noise" (standard normal in transformed space), "unit"
         (such noise, each image scaled to an L2 norm of 1; Feng et al. 2024), or a set to go on with, see `continued`.
       labels: "hard" (one-hot) or "centred" (one-hot minus 1/classes, Nguyen et al. 2021).
@@ -36,10 +43,11 @@ def pixels(
       factor: of a `multi_formation` around this, which tells what a set to go on with stores.
 
     Raises:
-      JaxddError: for a bad argument; (in `init`) more images than a class has, more classes than there are, a set to go
-        on with that has images of another size, more of them or more classes.
+      JaxddError: for a bad argument; (in `init`) more images than a class has, more classes than there are, numbers by
+        class for more or fewer of them, a set to go on with that has images of another size, more of them or more
+        classes.
     """
-    whole(ipc, "images per class")
+    numbers = by_class(ipc, "images per class")
     begun, named = (init, "") if isinstance(init, Continued) else (None, init)
     if begun is None and named not in INITS:
         raise _unknown(named)
@@ -48,19 +56,18 @@ def pixels(
     if classes is not None:
         whole(classes, "classes with images")
 
-    def filled(num_classes: int) -> int:
+    def filled(num_classes: int) -> tuple[int, ...]:
+        """Images of each class that gets some."""
         count = num_classes if classes is None else classes
         if count > num_classes:
             raise JaxddError(f"images for {count} classes were asked for, but the data have {num_classes}.")
-        return count
+        return of_each(numbers, count, "images per class")
 
     def init_fn(key: Key, data: RealData) -> Params:
-        count = filled(data.labels.num_classes)
-        if begun is None:
-            images = _first(key, data, named, ipc, count)
-        else:
-            images = _continued(key, data, begun, ipc, count, factor)
-        one_hot = jax.nn.one_hot(np.repeat(np.arange(count), ipc), data.labels.num_classes, dtype=images.dtype)
+        counts = filled(data.labels.num_classes)
+        images = _first(key, data, named, counts) if begun is None else _continued(key, data, begun, counts, factor)
+        of_rows = np.repeat(np.arange(len(counts)), counts)
+        one_hot = jax.nn.one_hot(of_rows, data.labels.num_classes, dtype=images.dtype)
         return {"images": images, "labels": one_hot - 1 / one_hot.shape[1] if labels == "centred" else one_hot}
 
     def num_bits(params: Params) -> dict[str, int]:
@@ -75,7 +82,8 @@ def pixels(
         label_convention=labels,
         label_regime="hard",
         learned=("images",),
-        first_labels=lambda n: None if begun is None else begun.labels(ipc, filled(n), n, factor),
+        first_labels=lambda n: None if begun is None else begun.labels(filled(n), n, factor),
+        counts=numbers if isinstance(numbers, tuple) and len(set(numbers)) > 1 else None,
     )
 
 
@@ -85,16 +93,17 @@ def _unknown(init: str) -> JaxddError:
     return unknown("initialisation of pixels (neither a distilled set nor a name)", init, INITS)
 
 
-def _first(key: Key, data: RealData, init: str, ipc: int, filled: int) -> Array:
-    """Images `(filled * ipc, h, w, c)` of the first classes."""
+def _first(key: Key, data: RealData, init: str, counts: tuple[int, ...]) -> Array:
+    """So many images of each of the first classes, `(sum(counts), h, w, c)`."""
     key_choice, key_noise = jax.random.split(key)
     if init == "real":
-        return data.images[balanced_choice(key_choice, data.labels, ipc)[: filled * ipc]]
-    images = jax.random.normal(key_noise, (filled * ipc, *data.images.shape[1:]), data.images.dtype)
+        none = (0,) * (data.labels.num_classes - len(counts))
+        return data.images[balanced_choice(key_choice, data.labels, counts + none)]
+    images = jax.random.normal(key_noise, (sum(counts), *data.images.shape[1:]), data.images.dtype)
     return normalised(images) if init == "unit" else images
 
 
-def _continued(key: Key, data: RealData, begun: Continued, ipc: int, filled: int, factor: int) -> Array:
+def _continued(key: Key, data: RealData, begun: Continued, counts: tuple[int, ...], factor: int) -> Array:
     """Images of a set, and others in the places that it leaves: real ones of classes that it does not know."""
     stored, vectors = begun.stored(factor)
     if stored.shape[1:] != data.images.shape[1:]:
@@ -103,13 +112,13 @@ def _continued(key: Key, data: RealData, begun: Continued, ipc: int, filled: int
             f"the set to go on with has images of {there} and the data of {here}: nothing is resized here, so take "
             "data of its size."
         )
-    places, rows = begun.layout(ipc, filled, data.labels.num_classes, factor)
-    images = jnp.zeros((filled * ipc, *stored.shape[1:]), data.images.dtype)
-    lacking = np.setdiff1d(np.arange(filled * ipc), places)
-    new = lacking // ipc >= vectors.shape[1]
+    places, rows = begun.layout(counts, data.labels.num_classes, factor)
+    images = jnp.zeros((sum(counts), *stored.shape[1:]), data.images.dtype)
+    lacking = np.setdiff1d(np.arange(sum(counts)), places)
+    new = np.repeat(np.arange(len(counts)), counts)[lacking] >= vectors.shape[1]
     for init, at in ((begun.rest, lacking[~new]), ("real", lacking[new])):
         if len(at):
-            images = images.at[at].set(_first(key, data, init, ipc, filled)[at])
+            images = images.at[at].set(_first(key, data, init, counts)[at])
     return images.at[places].set(jnp.asarray(stored[rows], images.dtype))
 
 

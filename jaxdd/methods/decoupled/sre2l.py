@@ -14,6 +14,7 @@ import optax
 from jaxdd import losses, models, training
 from jaxdd.data import augmentation
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, between, elements, field, one_of, positive
+from jaxdd.methods._ipc import ALIKE
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import labelled_by, pixel_range
 from jaxdd.types import (
@@ -59,7 +60,7 @@ class SRe2L(HyperParameters):
         in a stage before, by gradient descent with momentum 0.9, along half a cosine.
     """
 
-    ipc: int = field(10, at_least(1))
+    ipc: int = field(10, ALIKE)
     model: str | Network = "resnet18"
     classes_together: int = field(100, at_least(1))
     learning_rate: float = field(0.25, positive)

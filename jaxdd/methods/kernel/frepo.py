@@ -14,6 +14,7 @@ import optax
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.methods._hyper import HyperParameters, at_least, field, positive, require
+from jaxdd.methods._ipc import BY_CLASS
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render, with_mirror_images
 from jaxdd.types import (
@@ -40,7 +41,7 @@ class FRePo(HyperParameters):
     Unlike theirs the pool's networks see all images of the set at once, not 1,000 of them.
 
     Attributes:
-      ipc: images per class.
+      ipc: images per class, one number or one for each class.
       model: network whose features are regressed on, see `models.build`.
       pool, max_age: networks in the pool, and updates after which one is replaced, see `inner.pool`.
       pool_learning_rate: Adam's, for the networks.
@@ -54,7 +55,7 @@ class FRePo(HyperParameters):
       float64: solve in float64.
     """
 
-    ipc: int = field(1, at_least(1))
+    ipc: int | tuple[int, ...] = field(1, BY_CLASS)
     model: str | Network = "wide_convnet"
     pool: int = field(10, at_least(1))
     max_age: int = field(100, at_least(1))

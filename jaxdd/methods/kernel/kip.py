@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxdd import inner, kernels
 from jaxdd.data import balanced_sampler
 from jaxdd.losses import centred_one_hot, squared_error
 from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, or_a, positive, require
+from jaxdd.methods._ipc import BY_CLASS
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import Continued, corrupted, descend, learned_labels, moving_average, per_leaf, pixels, render
 from jaxdd.types import Batch, Distilled, Examples, Execution, Key, Method, Metrics, RealData, Recipe, Spec
@@ -25,14 +27,15 @@ class KIP(HyperParameters):
     """Hyper-parameters of KIP; the paper's for fully-connected kernels, except that labels are learned.
 
     Attributes:
-      ipc: images per class in the support.
+      ipc: images per class in the support, one number or one for each class.
       init: "real" images of each class, "noise", or a set to go on with, see `synthetic.continued`.
       labels: "fixed" (one-hot minus 1/classes), "learned" with the images, or "solve": the images stay real and only
         the labels are chosen, in closed form (Label Solve).
       learning_rate: Adam's, for images.
-      label_learning_rate: Adam's, for learned labels, times sqrt(ipc): the more images share a class, the less each
-        label matters. At the images' rate labels grow several times larger than one-hot ones, which kernel regression
-        does not mind and finite networks do (10 images, MNIST, MLP on validation: 59 % with 0.04, 72 % with 0.004).
+      label_learning_rate: Adam's, for learned labels, times sqrt(ipc), each label's of its class: the more images share
+        a class, the less each label matters. At the images' rate labels grow several times larger than one-hot ones,
+        which kernel regression does not mind and finite networks do (10 images, MNIST, MLP on validation: 59 % with
+        0.04, 72 % with 0.004).
       ema: decay of the exponential moving average of the iterates that is the result (Loo et al. 2023 use 0.99; the
         paper none); 0 gives the bare last iterate.
       target_batch: real examples a step, class-balanced.
@@ -44,7 +47,7 @@ class KIP(HyperParameters):
       float64: solve in float64.
     """
 
-    ipc: int = field(1, at_least(1))
+    ipc: int | tuple[int, ...] = field(1, BY_CLASS)
     init: str | Continued = field("real", or_a(Continued, "a distilled set", one_of(("real", "noise"))))  # noqa: RUF009 (it is our own)
     labels: str = field("learned", one_of(("fixed", "learned", "solve")))
     learning_rate: float = field(0.04, positive)
@@ -130,7 +133,7 @@ def _bind(config: KIP, spec: Spec) -> Method:
         synthetic = corrupted(synthetic, config.corruption)
     optimizers = {
         "images": optax.adam(config.learning_rate),
-        "labels": optax.adam(config.label_learning_rate * math.sqrt(config.ipc)),
+        "labels": optax.adam(_label_rates(config)),
     }
     if config.labels == "fixed":
         del optimizers["labels"]
@@ -187,6 +190,15 @@ def _bind(config: KIP, spec: Spec) -> Method:
         return render(synthetic, state.average, kernel=facts, iterate="average" if config.ema else "last")
 
     return Method(init, balanced_sampler(config.target_batch), update, product)
+
+
+def _label_rates(config: KIP) -> Any:
+    """One rate, or where classes have numbers of their own one for each label, `(m, 1)`."""
+    if isinstance(config.ipc, tuple) and len(set(config.ipc)) > 1:
+        counts = np.repeat(config.ipc, config.ipc)
+        return (config.label_learning_rate * np.sqrt(counts)).astype(np.float32)[:, None]
+    count = config.ipc[0] if isinstance(config.ipc, tuple) else config.ipc
+    return config.label_learning_rate * math.sqrt(count)
 
 
 def _divisor(count: int, block: int | None) -> int | None:

@@ -13,6 +13,7 @@ import optax
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.methods._hyper import HyperParameters, at_least, field, positive
+from jaxdd.methods._ipc import BY_CLASS
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, moving_average, per_leaf, pixels, render, with_mirror_images
 from jaxdd.types import (
@@ -40,7 +41,7 @@ class RCIG(HyperParameters):
     networks are theirs with ReLU for its smoothed form, softplus(60 x) / 60.
 
     Attributes:
-      ipc: images per class.
+      ipc: images per class, one number or one for each class.
       model: network that is linearised, see `models.build`.
       pool, max_age: networks in the pool, and updates after which one is replaced, see `inner.pool`.
       pool_steps: updates of a network each time it was used are uniform from 1 to this.
@@ -56,7 +57,7 @@ class RCIG(HyperParameters):
         beside a diagonal of some 500: a relative 1e-6 for each.
     """
 
-    ipc: int = field(1, at_least(1))
+    ipc: int | tuple[int, ...] = field(1, BY_CLASS)
     model: str | Network = "wide_convnet(norm='none')"
     pool: int = field(30, at_least(1))
     max_age: int = field(100, at_least(1))

@@ -13,6 +13,7 @@ import optax
 from jaxdd import inner, kernels, losses, models
 from jaxdd.data import balanced_sampler
 from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, positive
+from jaxdd.methods._ipc import BY_CLASS
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import descend, learned_labels, per_leaf, pixels, render
 from jaxdd.types import (
@@ -35,7 +36,7 @@ class RFAD(HyperParameters):
     """Hyper-parameters of RFAD; the paper's, without its learned linear map of the pixels.
 
     Attributes:
-      ipc: images per class.
+      ipc: images per class, one number or one for each class.
       model: network whose features are taken, with new random weights in every update, see `models.build`.
       networks: how many.
       target_batch: real examples an update, class-balanced.
@@ -47,7 +48,7 @@ class RFAD(HyperParameters):
       float64: solve in float64.
     """
 
-    ipc: int = field(1, at_least(1))
+    ipc: int | tuple[int, ...] = field(1, BY_CLASS)
     model: str = "convnet(width=256, norm='none', initializer='he')"
     networks: int = field(8, at_least(1))
     target_batch: int = field(5120, at_least(1))

@@ -15,6 +15,7 @@ import optax
 from jaxdd import inner, losses, models
 from jaxdd.data import augmentation, class_sampler
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, positive
+from jaxdd.methods._ipc import ALIKE
 from jaxdd.synthetic import Continued, Params, SyntheticSet, descend, per_leaf, render
 from jaxdd.types import (
     AT_ONCE,
@@ -61,7 +62,7 @@ class Matching(HyperParameters):
       learning_rate: of gradient descent on the images, with momentum 0.5.
     """
 
-    ipc: int = field(1, at_least(1))
+    ipc: int = field(1, ALIKE)
     init: str | Continued = "real"
     model: str | Network = "convnet"
     target_per_class: int = field(256, at_least(1))

@@ -12,6 +12,7 @@ import optax
 from jaxdd import inner, losses, models, training
 from jaxdd.data import augmentation
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive, require
+from jaxdd.methods._ipc import BY_CLASS
 from jaxdd.methods._registry import method
 from jaxdd.synthetic import Continued, Params, descend, learning_rates, per_leaf, pixels, render
 from jaxdd.types import (
@@ -40,7 +41,7 @@ class MTT(HyperParameters):
     """Hyper-parameters of MTT; by default the authors' for 10 images per class of CIFAR-10, whitened.
 
     Attributes:
-      ipc: images per class.
+      ipc: images per class, one number or one for each class.
       init: of the images, see `synthetic.pixels`.
       model: network of experts and students, see `models.build`.
       steps: a student's, from an expert's parameters at one epoch.
@@ -57,7 +58,7 @@ class MTT(HyperParameters):
       gradient: see `inner.unroll`.
     """
 
-    ipc: int = field(10, at_least(1))
+    ipc: int | tuple[int, ...] = field(10, BY_CLASS)
     init: str | Continued = "real"
     model: str | Network = "convnet"
     steps: int = field(30, at_least(1))

@@ -14,7 +14,8 @@ from jaxdd import inner, losses, models
 from jaxdd.data import uniform_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.inner import InnerOptimizer
-from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of
+from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, require
+from jaxdd.methods._ipc import BY_CLASS
 from jaxdd.synthetic import SyntheticSet, descend, render
 from jaxdd.types import (
     Array,
@@ -46,14 +47,14 @@ class Bilevel(HyperParameters):
     """Hyper-parameters that every method of the family has.
 
     Attributes:
-      ipc: images per class.
+      ipc: images per class, one number or one for each class.
       model: network that is trained, see `models.build`.
       networks: how many an update trains; their gradients are averaged.
       target_batch: real examples an update; a network with batch normalisation sees all of them in one pass.
       gradient: see `inner.unroll`.
     """
 
-    ipc: int = field(1, at_least(1))
+    ipc: int | tuple[int, ...] = field(1, BY_CLASS)
     model: str | Network = "convnet"
     networks: int = field(1, at_least(1))
     target_batch: int = field(1024, at_least(1))
@@ -192,6 +193,13 @@ def bilevel(
         return Execution(block=config.target_batch, side_by_side=config.networks)
 
     return Recipe(bind, lean=lean, most=most)
+
+
+def check_batches(config: Any) -> None:
+    """Raises JaxddError for batches of so many images of every class, `config.per_class`, where classes have numbers of
+    their own."""
+    alike = not isinstance(config.ipc, tuple) or config.per_class is None
+    require(config, per_class=(alike, "None, all images at each step, where ipc is by class"))
 
 
 def class_batches(per_class: int | None, steps: int) -> Callable[[Key, int, int], Indices]:

@@ -9,7 +9,7 @@ import optax
 
 from jaxdd import inner
 from jaxdd.methods._hyper import at_least, field, one_of, positive
-from jaxdd.methods.unrolled._bilevel import Bilevel, Inner, bilevel, class_batches
+from jaxdd.methods.unrolled._bilevel import Bilevel, Inner, bilevel, check_batches, class_batches
 from jaxdd.synthetic import SyntheticSet, per_leaf
 from jaxdd.types import Recipe
 
@@ -34,6 +34,10 @@ class LongUnroll(Bilevel):
     momentum: float = field(0.9, at_least(0, under=1))
     optimizer: str = field("sgd", one_of(OPTIMIZERS))
     learning_rate: float = field(0.1, positive)
+
+    def check(self):
+        super().check()
+        check_batches(self)
 
 
 def through_time(config: LongUnroll, synthetic: SyntheticSet, penalty: Callable | None = None) -> Recipe:

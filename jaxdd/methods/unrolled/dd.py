@@ -21,7 +21,8 @@ INITIALISATIONS = ("random", "fixed")
 class DD(Bilevel):
     """Hyper-parameters of Dataset Distillation, beside those of `Bilevel`; the paper's for MNIST.
 
-    `ipc / steps` images of each class belong to each step. `networks` is for random initialisations.
+    `ipc / steps` images of each class belong to each step, by its own number where each has one. `networks` is for
+    random initialisations.
 
     Attributes:
       initialisation: "random": for any network, new ones at every update; "fixed": for one, which travels with the
@@ -37,7 +38,7 @@ class DD(Bilevel):
         steadier (docs/results/meta.md).
     """
 
-    ipc: int = 10
+    ipc: int | tuple[int, ...] = 10
     model: str | Network = "lenet"
     networks: int = 4
     initialisation: str = field("random", one_of(INITIALISATIONS))
@@ -51,7 +52,8 @@ class DD(Bilevel):
 
     def check(self):
         super().check()
-        require(self, steps=(self.ipc % self.steps == 0, f"a divisor of ipc, {self.ipc}"))
+        counts = self.ipc if isinstance(self.ipc, tuple) else (self.ipc,)
+        require(self, steps=(all(n % self.steps == 0 for n in counts), f"a divisor of ipc, {self.ipc}"))
 
 
 @method(DD)
@@ -61,7 +63,7 @@ def dd(config: DD) -> Recipe:
 
 
 def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Recipe:
-    """`dd` for any parameterisation that renders `config.ipc` images for each of its classes."""
+    """`dd` for any parameterisation that renders `config.ipc` images for its classes."""
     synthetic = learning_rates(synthetic, config.inner_learning_rate, (config.epochs * config.steps,))
     schedule = optax.exponential_decay(config.learning_rate, config.decay_every, 0.5, staircase=True)
     optimizer = optax.adam(schedule, b1=0.5)
@@ -70,6 +72,9 @@ def gradient_descent_set(config: DD, synthetic: SyntheticSet) -> Recipe:
     fixed = config.initialisation == "fixed"
 
     def plan(num_images: int) -> Indices:
+        if isinstance(config.ipc, tuple):
+            seen = tuple(count // config.steps for count in config.ipc)
+            return inner.ordered_plan(len(config.ipc), config.ipc, seen, config.epochs)
         return inner.ordered_plan(num_images // config.ipc, config.ipc, config.ipc // config.steps, config.epochs)
 
     def describe(num_images: int, kept: PyTree) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import math
 import jax.numpy as jnp
 
 from jaxdd.methods._hyper import at_least, field
+from jaxdd.methods._ipc import ALIKE
 from jaxdd.methods._registry import method
 from jaxdd.methods.unrolled._long_unroll import LongUnroll, through_time
 from jaxdd.synthetic import linear_bases
@@ -24,6 +25,7 @@ class LinBa(LongUnroll):
       coefficient_decay: L2 penalty on the coefficients.
     """
 
+    ipc: int = field(1, ALIKE)
     per_class: int | None = 32
     bases: int = 16
     scale: int = 2

@@ -9,7 +9,7 @@ import optax
 from jaxdd import inner
 from jaxdd.methods._hyper import at_least, field, more_than, one_of, positive, require
 from jaxdd.methods._registry import method
-from jaxdd.methods.unrolled._bilevel import LEAN, Bilevel, Inner, bilevel, class_batches
+from jaxdd.methods.unrolled._bilevel import LEAN, Bilevel, Inner, bilevel, check_batches, class_batches
 from jaxdd.synthetic import Continued, clip_by_running_norm, learned_labels, per_leaf, pixels
 from jaxdd.types import Recipe
 
@@ -32,7 +32,7 @@ class RaTBPTT(Bilevel):
       clip: gradients of the images that are longer than so many times their running norm are cut.
     """
 
-    ipc: int = 10
+    ipc: int | tuple[int, ...] = 10
     target_batch: int = 5000
     init: str | Continued = "unit"
     learn_labels: bool = False
@@ -48,6 +48,7 @@ class RaTBPTT(Bilevel):
 
     def check(self):
         super().check()
+        check_batches(self)
         left = self.steps - self.start
         require(
             self,
