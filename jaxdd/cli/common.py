@@ -46,7 +46,21 @@ def evaluation_flags(values: flags.FlagValues) -> None:
         "also measure networks trained on all real data (slow once, then cached)",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "baselines",
+        None,
+        "rules by which real images are chosen that stand beside random ones: herding,facility,k_center,..",
+        flag_values=values,
+    )
     flags.DEFINE_bool("json", False, "print the result as one JSON object on the last line", flag_values=values)
+
+
+def configured(values: flags.FlagValues) -> dict[str, Any]:
+    """The config that was typed, with what the flags of `evaluation_flags` say in it."""
+    config = values.config.to_dict()
+    if values.baselines is not None and "evaluation" in config:
+        config["evaluation"]["baselines"] = values.baselines
+    return config
 
 
 def show(renderable: Any, *, to_stderr: bool = False) -> None:

@@ -25,12 +25,19 @@ from jaxdd.types import RETIRED
 
 
 def shipped() -> dict[str, pathlib.Path]:
-    """The configs that came with the package, by name."""
+    """The configs of methods that came with the package, by name."""
+    return {path.stem: path for path in sorted(_folder().glob("*.py"))}
+
+
+def rules() -> dict[str, str]:
+    """The selections that came with the package, by name: what `load` takes for each."""
+    path = _folder() / "selection" / "rules.py"
+    return {name: f"{path}:{name}" for name in (module_of(path).RULES if path.exists() else ())}
+
+
+def _folder() -> pathlib.Path:
     package = pathlib.Path(jaxdd.__file__).parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.py"))}
-    return {}
+    return next((each for each in (package / "configs", package.parent / "configs") if each.is_dir()), package)
 
 
 def module_of(path: pathlib.Path) -> types.ModuleType:

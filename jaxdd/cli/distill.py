@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 from jaxdd.cli import config as configs
-from jaxdd.cli.common import evaluation_flags, finish, no_arguments
+from jaxdd.cli.common import configured, evaluation_flags, finish, no_arguments
 from jaxdd.cli.speaking import awake
 from jaxdd.errors import JaxddError
 
@@ -57,7 +57,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
         if not getattr(values, name):
             raise JaxddError(f"--{name} is missing: jaxdd distill --config=kip --workdir=DIR.")
     options = {name: value for name, value in typed(values).items() if value is not None}
-    carry_out(values, values.config.to_dict(), values.workdir, options, command, resume=values.resume)
+    carry_out(values, configured(values), values.workdir, options, command, resume=values.resume)
 
 
 def typed(values: flags.FlagValues) -> dict[str, Any]:

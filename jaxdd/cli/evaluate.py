@@ -54,6 +54,12 @@ def define(values: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "diversity",
+        False,
+        "also say how diverse sets are: Vendi score, coverage of real images",
+        flag_values=values,
+    )
     evaluation_flags(values)
 
 
@@ -65,6 +71,8 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     path = one_argument(positional, "directory or distilled file")
     if values.models is not None and values.model is not None:
         raise JaxddError("--model and --models are both there: give one of them.")
+    if values.models is not None and values.diversity:
+        raise JaxddError("--diversity is of sets and not of networks: leave out --models.")
     _, workflows = awake()
     from jaxdd import report
 
@@ -76,13 +84,14 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
         "learning_rate": values.learning_rate,
         "seed": values.seed,
         "full_data": bool(values.full_data),
+        "baselines": values.baselines,
         "target": values.transfer,
         "fine_tuning": values.fine_tuning,
         "labels_per_class": values.labels_per_class,
         "command": command,
     }
     if values.models is None:
-        outcome = workflows.evaluate(path, model=values.model, **how)
+        outcome = workflows.evaluate(path, model=values.model, diversity=values.diversity, **how)
         finish(values, outcome, f"{path}: {outcome.summary}", classes=True)
         return
     outcome = workflows.architectures(path, [name.strip() for name in values.models.split(";")], **how)

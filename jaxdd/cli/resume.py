@@ -10,7 +10,7 @@ from absl import flags
 
 from jaxdd.cli import config as configs
 from jaxdd.cli import distill
-from jaxdd.cli.common import one_argument
+from jaxdd.cli.common import configured, one_argument
 from jaxdd.errors import JaxddError
 
 flags.disclaim_key_flags()
@@ -46,7 +46,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     # Of the config only what was typed now: that of the run may say less than a complete one, and be the same.
     before = configs.load(str(pathlib.Path(directory) / again.FILE)).to_dict()
     options = {**asked.options, **{name: value for name, value in distill.typed(values).items() if value is not None}}
-    distill.carry_out(values, _changed(asked.config, before, values.config.to_dict()), directory, options, command)
+    distill.carry_out(values, _changed(asked.config, before, configured(values)), directory, options, command)
 
 
 def _changed(config: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

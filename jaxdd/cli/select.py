@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from jaxdd._files import expanded
 from jaxdd.cli import config as configs
-from jaxdd.cli.common import evaluation_flags, finish, no_arguments
+from jaxdd.cli.common import configured, evaluation_flags, finish, no_arguments
 from jaxdd.cli.speaking import awake
-from jaxdd.errors import JaxddError
+from jaxdd.errors import JaxddError, unknown
 
 flags.disclaim_key_flags()
 SPEAKS = True
-_SHIPPED = "select"  # the config whose presets are rules by name
 
 
 def define(values: flags.FlagValues) -> None:
@@ -29,10 +29,16 @@ def define(values: flags.FlagValues) -> None:
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
-    """`--config=herding` is the preset of that name of `configs/select.py`."""
-    rules = configs.module_of(configs.shipped()[_SHIPPED]).RULES
-    named = {f"--config={name}": f"--config={_SHIPPED}:{name}" for name in rules}
-    return [named.get(argument, argument) for argument in arguments]
+    """`--config=herding` is that rule of `configs/selection/rules.py`, unless there is a file of this name."""
+    known, found = configs.rules(), []
+    for argument in arguments:
+        name = argument.removeprefix("--config=")
+        if name != argument and not expanded(name.partition(":")[0]).is_file():
+            if name not in known:
+                raise unknown("selection (neither a file nor the name of a rule)", name, known)
+            argument = f"--config={known[name]}"
+        found.append(argument)
+    return found
 
 
 def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
@@ -44,7 +50,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     for name in ("config", "workdir"):
         if not getattr(values, name):
             raise JaxddError(f"--{name} is missing: jaxdd select --config=herding --ipc=10 --workdir=DIR.")
-    config = values.config.to_dict()
+    config = configured(values)
     if "select" not in config:
         raise JaxddError("this config says how to distil, not what to select: jaxdd distill takes it.")
     for name in ("ipc", "fraction"):

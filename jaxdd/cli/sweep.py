@@ -11,7 +11,7 @@ from absl import flags
 
 from jaxdd.cli import config as configs
 from jaxdd.cli import swept
-from jaxdd.cli.common import evaluation_flags, no_arguments, show, under
+from jaxdd.cli.common import configured, evaluation_flags, no_arguments, show, under
 from jaxdd.cli.distill import EVALUATE
 from jaxdd.cli.speaking import awake
 from jaxdd.errors import JaxddError
@@ -52,7 +52,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     from jaxdd import report
 
     found = workflows.sweep(
-        values.config.to_dict(),
+        configured(values),
         values.sweep or {},
         seeds,
         values.workdir,

@@ -1,6 +1,6 @@
 """What a distilled set is worth: fresh networks trained on it, kernel accuracy, and fair baselines beside it."""
 
-from jaxdd.evaluation.baselines import full_data_reference, random_real
+from jaxdd.evaluation.baselines import coreset, full_data_reference, random_real, rules_of
 from jaxdd.evaluation.comparison import Row, compare
 from jaxdd.evaluation.confusion import Confusion
 from jaxdd.evaluation.kernel import Predictor, kernel_accuracy
@@ -32,6 +32,7 @@ __all__ = [
     "check_pretraining",
     "check_trainable",
     "compare",
+    "coreset",
     "evaluate",
     "full_data_reference",
     "kernel_accuracy",
@@ -40,6 +41,7 @@ __all__ = [
     "pretrain",
     "protocols",
     "random_real",
+    "rules_of",
     "selection_examples",
     "transfer",
     "verify",

@@ -20,7 +20,7 @@ from jaxdd._jax import key_of
 from jaxdd._numbers import of_each
 from jaxdd._version import __version__
 from jaxdd.data import balanced_choice
-from jaxdd.errors import JaxddError
+from jaxdd.errors import JaxddError, unknown
 from jaxdd.evaluation.arrays import check_has_classes, check_in_memory
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.score import Score, evaluate
@@ -31,7 +31,14 @@ from jaxdd.synthetic import label_bits, label_codec, labels_of
 from jaxdd.training import Protocol, fit, protocols
 from jaxdd.types import Array, Content, Cost, Distilled, Draws, Examples, Key, Network, RealData
 
-_herding = by_class(choose.herding)
+_RULES = {
+    "herding": choose.herding,
+    "facility_location": choose.facility_location,
+    "k_center": choose.k_center,
+    "graph_cut": choose.graph_cut,
+    "k_means": choose.k_means,
+    "moderate": choose.moderate,
+}
 
 # Real examples to which the labels of a baseline are fitted.
 NUM_TARGETS = 5000
@@ -92,22 +99,43 @@ def _solved(images: Array, targets: Array, goal: Array, ridge: float, *, kernel:
     return label_solve(kernel, images, targets, goal, ridge=ridge)
 
 
-def herded(data: RealData, per_class: int | Sequence[int], *, like: Distilled) -> Distilled:
-    """Real images of each class with their labels, chosen by `selection.choose.herding` of transformed pixels.
+def rules_of(names: str | None) -> tuple[str, ...] | None:
+    """The rules of choice in a list with commas, as in "random,herding,facility"; random real images are always there.
+
+    Raises:
+      JaxddError: for one that is unknown, or that looks at more than pixels.
+    """
+    if names is None:
+        return None
+    known = {**{name: name for name in _RULES}, "facility": "facility_location"}
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    for name in found:
+        if name not in ("random", *known):
+            raise unknown("baseline", name, ("random", *_RULES))
+    return tuple(dict.fromkeys(known[name] for name in found if name != "random"))
+
+
+def coreset(
+    rule: str, data: RealData, per_class: int | Sequence[int], *, like: Distilled, key: Key | None = None
+) -> Distilled:
+    """Real images of each class with their labels, chosen by a rule of `selection.choose` of transformed pixels.
 
     Args:
+      rule: one that looks at nothing else: "herding", "facility_location", "k_center", "graph_cut", "k_means" or
+        "moderate".
       data: the training data.
       per_class: how many, of each class its own number or of all the same.
       like: a distilled set with hard labels; what is measured beside it is to be trained on as it is.
+      key: for a rule that draws.
 
     Raises:
       JaxddError: if a class has fewer than `per_class` images, they stay on the host, or the set has features for
         labels.
     """
     check_has_classes(like)
-    check_in_memory(data.images, "herded images")
+    check_in_memory(data.images, "images that are chosen by a rule")
     counts = of_each(per_class, data.labels.num_classes, "images per class")
-    chosen = _herding(key_of(0), pixels(data), data.labels, counts).rows  # nothing is random
+    chosen = by_class(_RULES[rule])(key_of(0) if key is None else key, pixels(data), data.labels, counts).rows
     labels = _in_convention(data.labels.values[chosen], like, data.labels.num_classes)
     return _treated_as(like, data.images[chosen], labels, counts)
 

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import _progress, _stopping
 from jaxdd._numbers import of_each
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import share_right
-from jaxdd.evaluation.baselines import herded, in_regime, own_teacher, random_real, teach
+from jaxdd.evaluation.arrays import check_in_memory
+from jaxdd.evaluation.baselines import coreset, in_regime, own_teacher, random_real, teach
 from jaxdd.evaluation.confusion import Confusion
 from jaxdd.evaluation.kernel import Predictor, kernel_predictions
 from jaxdd.evaluation.measurable import measurable
 from jaxdd.evaluation.score import Score, evaluate
+from jaxdd.selection import diversity, pixels
 from jaxdd.training import Protocol
 from jaxdd.types import Distilled, Examples, Key, Network, RealData
+
+_REAL = 5000  # real images that diversity is measured beside
+
+
+class Diversity(NamedTuple):
+    """How many different images there are in a set, and how well they stand for the real ones; by pixels as networks
+    see them. See `selection.diversity`."""
+
+    vendi: float
+    """Effective number of different images."""
+    coverage: float
+    """Share of the real images that have one of the set among their five nearest."""
+    representativeness: float
+    """Share of the real images' variance that their nearest image of the set explains; below 0 for images that are
+    farther from all than their mean is."""
+
+    @classmethod
+    def of(cls, sets: Sequence[Distilled], train: RealData) -> Diversity:
+        """The mean over some sets, beside (5,000 evenly spaced examples of) real data in memory."""
+        real = pixels(train)[:: -(-len(train.images) // _REAL)]
+        of_each = []
+        for one in sets:
+            flat = jnp.reshape(one.images, (len(one.images), -1))
+            of_each.append(
+                (diversity.vendi(flat), diversity.coverage(real, flat), diversity.representativeness(real, flat))
+            )
+        return cls(*(float(value) for value in np.mean(of_each, axis=0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +68,7 @@ class Row:
       obstacle: why nothing was measured, if it could not be.
       kernel_confusion: which classes kernel regression took for which, over the sets behind the row; that of networks
         is their score's.
+      diversity: of its pixels, the mean over the sets behind the row, if that was asked for.
     """
 
     name: str
@@ -47,6 +79,7 @@ class Row:
     kernel_accuracy: float | None = None
     obstacle: str | None = None
     kernel_confusion: Confusion | None = dataclasses.field(default=None, compare=False)
+    diversity: Diversity | None = None
 
     @property
     def note(self) -> str | None:
@@ -75,6 +108,7 @@ class Row:
             "protocol": score.protocol if score else None,
             "learning_rate": score.learning_rate if score else None,
             "note": self.note,
+            **(self.diversity._asdict() if self.diversity else {}),
         }
 
 
@@ -92,15 +126,18 @@ def compare(
     full_data: Score | None = None,
     full_bits: int | None = None,
     networks_per_batch: int | None = None,
+    rules: Sequence[str] | None = None,
+    diverse: bool = False,
 ) -> list[Row]:
     """Measure a distilled set and, the same way, random real images of the same number of bits, as many of each class,
     or where a method was given unequal numbers as many as these.
 
     The baselines are in the label regime of the distilled set: where that is "learned", their labels are solved for
-    under the method's kernel, or given by a network of the same kind trained on all real data; a second baseline with
-    hard labels follows. Each is `num_networks` independent draws, one for each network, so its spread shows the luck of
-    the draw too. Beside hard labels there is one set of herded real images as well. All sets are measured with networks
-    from the same keys. A baseline that cannot be had (see `measurable`) is a row that says why.
+    under the method's kernel, or given by a network of the same kind trained on all real data; a second baseline
+    with hard labels follows. Each is `num_networks` independent draws, one for each network, so its spread shows
+    the luck of the draw too. Beside hard labels there is one set of herded real images as well, or those of other
+    `rules`. All sets are measured with networks from the same keys. A baseline that cannot be had (see
+    `measurable`) is a row that says why.
 
     Args:
       network: what to train; None leaves only kernel accuracies.
@@ -108,11 +145,15 @@ def compare(
       predictor: of a kernel method, see `Predictor.of`.
       full_data: a score from `full_data_reference`, to be put in the last row.
       full_bits: what storing all the training data costs, for that row.
+      rules: of choice, by which more baselines are chosen, see `measurable`.
+      diverse: also say how diverse each set is, see `Diversity`.
 
     Raises:
       JaxddError: as `measurable`, and as `evaluate` and `kernel_accuracy` of the distilled set.
     """
-    possible = measurable(network, distilled, train, validation, protocol, predictor=predictor)
+    if diverse:
+        check_in_memory(train.images, "the diversity of sets")
+    possible = measurable(network, distilled, train, validation, protocol, predictor=predictor, rules=rules)
     key_draw, key_evaluate, key_teacher = jax.random.split(key, 3)
     keys = jax.random.split(key_draw, num_networks)
     solver = predictor if predictor and predictor.kernel else None
@@ -139,12 +180,13 @@ def compare(
             kernel_mean = float(share_right(predicted, test).mean())
             confusion = Confusion.of(test.labels, predicted, train.labels.num_classes)
         facts = (len(sets[0].images), sets[0].num_bits, sets[0].label_regime)
-        return Row(name, *facts, score, kernel_mean, kernel_confusion=confusion)
+        how_diverse = Diversity.of(sets, train) if diverse else None
+        return Row(name, *facts, score, kernel_mean, kernel_confusion=confusion, diversity=how_diverse)
 
     def sets_of(name: str, regime: str) -> list[Distilled]:
         like, per_class = in_regime(distilled, regime), possible.per_class
-        if name == "herding":
-            return [herded(train, per_class, like=like)]
+        if not name.startswith("random"):
+            return [coreset(name.replace(" ", "_"), train, per_class, like=like, key=key_draw)]
         teacher = None
         if network is not None and regime == "learned" and not solver:
             teacher = own_teacher(distilled) or teach(network, train, key=key_teacher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -50,12 +51,15 @@ def measurable(
     protocol: str | Protocol = "default",
     *,
     predictor: Predictor | None = None,
+    rules: Sequence[str] | None = None,
 ) -> Measurable:
     """Say what of a comparison can be had, before anything is computed. The arguments are those of `compare`.
 
     Args:
       distilled: a set, or its shapes.
       train: only its counts, and where its images are, play a part.
+      rules: of choice, by which real images are chosen that it is compared with, see `rules_of`; by default herding
+        where labels are hard and networks are trained.
 
     Raises:
       JaxddError: if the set itself cannot be measured: its labels are features, the network cannot be trained on it
@@ -87,8 +91,9 @@ def measurable(
     if network is not None and protocols.get(protocol).loss == "distillation":
         teacher = f"protocol {protocols.get(protocol).name!r} trains on a teacher's probabilities"
     baselines.append(Baseline("random real, hard labels", "hard", few or teacher))
-    if distilled.label_regime == "hard" and network is not None:
-        baselines.append(Baseline("herding", "hard", STREAMED if streamed else few))
+    if rules is None:
+        rules = ("herding",) if distilled.label_regime == "hard" and network is not None else ()
+    baselines += [Baseline(rule.replace("_", " "), "hard", STREAMED if streamed else few or teacher) for rule in rules]
     return Measurable(per_class, tuple(baselines))
 
 

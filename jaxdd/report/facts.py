@@ -225,6 +225,9 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Comparison:
         "images": [f"{row['num_images']:,}" if row.get("num_images") else "" for row in rows],
         "bits": [f"{row['bits']:,}" if row.get("bits") else "" for row in rows],
         "labels": [str(row.get("label_regime") or "") for row in rows],
+        "Vendi": [f"{row['vendi']:.1f}" if row.get("vendi") is not None else "" for row in rows],
+        "coverage": [percent(row.get("coverage")) for row in rows],
+        "represented": [percent(row.get("representativeness")) for row in rows],
         "trained": [trained(row) if _measured(row) else "" for row in rows],
         "note": [str(row.get("note") or "") for row in rows],
     }
@@ -237,7 +240,10 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Comparison:
     )
 
 
-_NUMERIC = ("images", "bits", "kernel accuracy", "network accuracy", "linear probe", "fine-tuned")
+_NUMERIC = (
+    *("images", "bits", "kernel accuracy", "network accuracy", "linear probe", "fine-tuned"),
+    *("Vendi", "coverage", "represented"),
+)
 
 
 def _measured(row: Mapping[str, Any]) -> bool:

@@ -41,6 +41,7 @@ def architectures(
     learning_rate: float | None = None,
     seed: int = 0,
     full_data: bool = False,
+    baselines: str | None = None,
     target: str | None = None,
     fine_tuning: str | None = None,
     labels_per_class: int | None = None,
@@ -57,8 +58,8 @@ def architectures(
       source: the file, or the directory of its run.
       models: names, see `jaxdd list`.
       networks: of each kind.
-      data_name, stream, protocol, learning_rate, seed, full_data, target, fine_tuning, labels_per_class, command: as of
-        `evaluate`, the same for all models.
+      data_name, stream, protocol, learning_rate, seed, full_data, baselines, target, fine_tuning, labels_per_class,
+        command: as of `evaluate`, the same for all models.
 
     Returns:
       `architectures` of it is the matrix: `{"distilled_sha256", "columns", "rows"}`, a column `{"model", "protocol",
@@ -70,6 +71,7 @@ def architectures(
     """
     began = time.perf_counter()
     _check_names(models)
+    evaluation.rules_of(baselines)
     transferred = {"target": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class}
     file = opened(source, data_name, stream=stream, full_data=full_data, transferred=any(transferred.values()))
     chosen, seed = file.protocol(protocol, learning_rate), check_seed(seed)
@@ -82,7 +84,7 @@ def architectures(
     matrix = matrix or {"distilled_sha256": _digest(file.path), "columns": [], "rows": []}
     rows: list[dict[str, Any]] = []
     for model in models:
-        how = {"protocol": chosen, "networks": networks, "full_data": full_data, **transferred}
+        how = {"protocol": chosen, "networks": networks, "full_data": full_data, "baselines": baselines, **transferred}
         with _progress.phase(f"evaluating with {model}"):
             _, found = measure(file.dataset, file.real, model=model, seed=seed, **how)
         matrix = with_column(matrix, {"model": model, **of_all}, found)
@@ -95,7 +97,7 @@ def architectures(
     settings = {
         "seed": seed,
         "data": {"name": file.real.dataset.name, "stream": stream},
-        "evaluation": {**asked, "learning_rate": learning_rate, "full_data": full_data},
+        "evaluation": {**asked, "learning_rate": learning_rate, "full_data": full_data, "baselines": baselines},
     }
     result = file.result(asked, began)
     return Outcome(file.path, result, rows, summary(file.dataset), record(settings, command=command), matrix)

@@ -10,6 +10,7 @@ from typing import Any
 from jaxdd import _numbers, methods
 from jaxdd._numbers import jsonable
 from jaxdd.errors import JaxddError, unknown
+from jaxdd.evaluation import rules_of
 from jaxdd.types import AUTO, RETIRED, UNNAMED, Execution, renamed
 
 EVALUATIONS = ("none", "kernel", "quick", "full")
@@ -25,6 +26,7 @@ DATA: dict[str, Any] = {
     "zca_ridge": 0.1,
     "stream": False,
 }
+EVALUATION: dict[str, Any] = {"model": None, "protocol": "default", "networks": 5, "baselines": None}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "data": DATA,
     "method": {},
@@ -37,7 +39,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "checkpoint_seconds": 30.0,
     },
     "execution": dataclasses.asdict(UNNAMED),
-    "evaluation": {"model": None, "protocol": "default", "networks": 5},
+    "evaluation": EVALUATION,
 }
 
 # Where the data lie and how they are read: no part of what they are, so of no run's identity. What is kept of them has
@@ -58,7 +60,8 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         `run.validate` says how iterates are scored on held-out data: "auto" (by the kernel in closed form, where the
         method has one, else by networks at five points of the run where networks are measured at its end, too),
         "network" (by one network trained on the iterate, at a tenth of the steps each) or "none". `run.validate_every`
-        sets the steps between; None leaves them to that.
+        sets the steps between; None leaves them to that. `evaluation.baselines` names rules of choice whose real
+        images stand beside random ones, as in "herding,facility"; None leaves it to the labels.
 
     Raises:
       JaxddError: for an unknown section or field (the nearest one is named), a seed that JAX does not take, or no
@@ -103,6 +106,7 @@ def filled(config: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]])
     check_seed(full["data"]["split_seed"], "config.data.split_seed")
     if not isinstance(full["data"]["stream"], bool):
         raise JaxddError(f"config.data.stream must be True or False, got {full['data']['stream']!r}.")
+    rules_of(full["evaluation"]["baselines"])
     keep = full["data"]["keep"]
     if keep is not None and not isinstance(keep, str):
         raise JaxddError(f"config.data.keep must be a file of jaxdd select, or its directory, got {keep!r}.")

@@ -134,7 +134,8 @@ def _checked(task: Task, real: Real) -> _Loaded:
         transfer.check(product, real.dataset, model=task.model, protocol=task.protocol, full_data=task.full_data)
     elif task.level != "none":
         network = products.build_model(task.model, real.dataset)
-        engine.on_first(lambda: _foretell(network, product, real, held_out, task.protocol, predictor))
+        rules = evaluation.rules_of(task.config["evaluation"]["baselines"])
+        engine.on_first(lambda: _foretell(network, product, real, held_out, task.protocol, predictor, rules))
     curve = products.curve(
         task.config["run"]["validate"],
         product,
@@ -155,10 +156,12 @@ def _foretell(
     held_out: Examples | None,
     protocol: evaluation.Protocol,
     predictor: evaluation.Predictor | None,
+    rules: Sequence[str] | None,
 ) -> None:
     """Refuse what could not be evaluated after a run, and name the baselines that it will not stand beside."""
     try:
-        possible = evaluation.measurable(network, product, real.stored, held_out, protocol, predictor=predictor)
+        how = {"predictor": predictor, "rules": rules}
+        possible = evaluation.measurable(network, product, real.stored, held_out, protocol, **how)
     except JaxddError as error:
         raise JaxddError(f"{str(error).rstrip('.')}; --evaluate=none distils without measuring.") from error
     for baseline in possible.baselines:
@@ -258,6 +261,7 @@ def _measure(task: Task, real: Real, dataset: DistilledDataset) -> tuple[dict[st
             networks=task.config["evaluation"]["networks"],
             seed=task.config["seed"],
             full_data=task.full_data,
+            baselines=task.config["evaluation"]["baselines"],
         )
         return scores | {"evaluation_seconds": time.perf_counter() - began}, rows
     except (KeyboardInterrupt, RunInterrupted) as stopped:

@@ -89,6 +89,8 @@ def evaluate(
     learning_rate: float | None = None,
     seed: int = 0,
     full_data: bool = False,
+    baselines: str | None = None,
+    diversity: bool = False,
     target: str | None = None,
     fine_tuning: str | None = None,
     labels_per_class: int | None = None,
@@ -105,6 +107,8 @@ def evaluate(
       learning_rate: fixes the protocol's.
       seed: of the networks.
       full_data: also measure networks trained on all real data.
+      baselines: rules of choice whose real images stand beside random ones, as in "herding,facility".
+      diversity: also say how diverse each set is and how well it stands for the real images, see `selection.diversity`.
       target: of a set whose labels are features: another data set on which networks that were pretrained on it are
         measured, its images resized where they have to be. `data_name` is still the one it was distilled from.
       fine_tuning: likewise, the protocol of fine-tuning; None for linear probes alone.
@@ -115,12 +119,14 @@ def evaluate(
       JaxddError: if the file is not whole, or the data it was distilled from is not to be had or is not the same.
     """
     began = time.perf_counter()
+    evaluation.rules_of(baselines)
     transferred = {"target": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class}
     file = opened(source, data_name, stream=stream, full_data=full_data, transferred=any(transferred.values()))
     model, chosen = file.model(model), file.protocol(protocol, learning_rate)
     if file.features:
         check(file.dataset.distilled(), file.real.dataset, model=model, protocol=chosen, full_data=full_data)
-    how = {"protocol": chosen, "networks": networks, "full_data": full_data, **transferred}
+    how = {"protocol": chosen, "networks": networks, "full_data": full_data, "baselines": baselines, **transferred}
+    how["diverse"] = diversity
     scores, rows = measure(file.dataset, file.real, model=model, seed=check_seed(seed), **how)
     evaluated = {
         "model": model,
@@ -128,6 +134,7 @@ def evaluate(
         "learning_rate": learning_rate,
         "networks": networks,
         "full_data": full_data,
+        "baselines": baselines,
         **(of_transfer(**transferred) if file.features else {}),
     }
     settings = {"seed": seed, "data": {"name": file.real.dataset.name, "stream": stream}, "evaluation": evaluated}

@@ -68,6 +68,8 @@ def measure(
     networks: int,
     seed: int,
     full_data: bool,
+    baselines: str | None = None,
+    diverse: bool = False,
     target: str | None = None,
     fine_tuning: str | None = None,
     labels_per_class: int | None = None,
@@ -79,6 +81,8 @@ def measure(
       networks: how many.
       seed: theirs.
       full_data: whether networks trained on all real data are measured as well.
+      baselines: rules of choice, see `evaluation.rules_of`.
+      diverse: whether it is said how diverse the sets are, see `evaluation.compare`.
       target, fine_tuning, labels_per_class: of a set whose labels are features, see `measure_transfer`.
     """
     key = jax.random.fold_in(key_of(seed), _EVALUATION_STREAM)  # another stream than the engine's, key(seed)
@@ -102,6 +106,8 @@ def measure(
         predictor=predictor(distilled, real.dataset),
         full_data=full,
         full_bits=full_bits(real.dataset),
+        rules=evaluation.rules_of(baselines),
+        diverse=diverse,
     )
     rows = [{**row.as_dict(), "model": model if row.score else None} for row in compared]
     rows[0]["by_class"] = _by_class(compared[0], real)

@@ -23,7 +23,7 @@ from jaxdd.selection import Selection
 from jaxdd.synthetic import DistilledDataset, label_bits
 from jaxdd.types import Content, Cost, Distilled, HostArray, Labelling
 from jaxdd.workflows import beside, selectors
-from jaxdd.workflows.config import DATA, check_sections, filled, told
+from jaxdd.workflows.config import DATA, EVALUATION, check_sections, filled, told
 from jaxdd.workflows.data import SELECTION, Real, data_facts
 from jaxdd.workflows.outcome import FILE, RESULTS, Outcome, full_bits, measure, summary
 from jaxdd.workflows.record import record
@@ -33,7 +33,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "data": DATA,
     "select": {},
     "network": selectors.NETWORK,
-    "evaluation": {"model": None, "protocol": "default", "networks": 5},
+    "evaluation": EVALUATION,
 }
 
 
@@ -143,7 +143,8 @@ def select(
     if evaluate != "none":
         began = time.perf_counter()
         model = "mlp" if quick and own is None else full["evaluation"]["model"]
-        how = {"networks": full["evaluation"]["networks"], "seed": full["seed"], "full_data": full_data}
+        how = {"seed": full["seed"], "full_data": full_data}
+        how |= {name: full["evaluation"][name] for name in ("networks", "baselines")}
         scores, rows = measure(dataset, real, model=model, protocol=protocol, **how)
         result |= {**scores, "evaluation_seconds": time.perf_counter() - began}
     outcome = Outcome(workdir / SELECTION, result, rows, summary(dataset), record(full, command=command))

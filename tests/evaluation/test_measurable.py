@@ -10,7 +10,7 @@ import pytest
 from jaxdd import data, evaluation, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import Predictor, Score, measurable
-from jaxdd.evaluation.baselines import herded
+from jaxdd.evaluation.baselines import coreset, rules_of
 from jaxdd.kernels import ntk
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.training import Protocol, protocols
@@ -82,6 +82,17 @@ def test_without_networks_only_kernels_are_compared(real):
 def test_a_set_that_costs_less_than_it_renders_stands_beside_fewer_images(mlp, real):
     small = dataclasses.replace(a_set(5), num_bits=32 * 16 * 6)
     assert measurable(mlp, small, real[0], None, ONE) == (2, ((HARD, "hard", None), ("herding", "hard", None)))
+
+
+def test_rules_that_are_named_stand_beside_any_labels(mlp, real):
+    rules = rules_of("random, facility,k_center,facility_location")
+    assert rules == ("facility_location", "k_center") and rules_of(None) is None and rules_of("random") == ()
+    for regime, convention in (("hard", "hard"), ("learned", "centred")):
+        found = measurable(mlp, a_set(2, convention, regime, shapes=True), real[0], None, ONE, rules=rules)
+        named = [one for one in found.baselines if not one.name.startswith("random")]
+        assert named == [("facility location", "hard", None), ("k center", "hard", None)]
+    with pytest.raises(JaxddError, match=r"unknown baseline .herdin.*herding"):
+        rules_of("herdin")
 
 
 def test_what_the_set_itself_cannot_be_is_refused(mlp, real):
@@ -169,7 +180,7 @@ def test_a_set_without_classes_is_refused_in_one_sentence(real, mlp):
         "evaluate": lambda: evaluation.evaluate(mlp, features, None, train.examples, ONE, key=jax.random.key(0)),
         "kernel": lambda: evaluation.kernel_accuracy(Predictor(ntk), features, train.examples),
         "random": lambda: evaluation.random_real(jax.random.key(0), train, 1, like=features),
-        "herded": lambda: herded(train, 1, like=features),
+        "coreset": lambda: coreset("herding", train, 1, like=features),
     }
     for call in calls.values():
         with pytest.raises(JaxddError, match="labels are features, which know no classes: pretrain networks on it"):

@@ -9,7 +9,7 @@ import pytest
 from jaxdd import data, evaluation, models
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import arrays
-from jaxdd.evaluation.baselines import full_data_reference, herded, teach
+from jaxdd.evaluation.baselines import coreset, full_data_reference, teach
 from jaxdd.training import Protocol
 from jaxdd.types import Distilled
 
@@ -77,7 +77,7 @@ def test_a_comparison_on_streamed_data_is_that_in_memory_without_what_needs_all_
 def test_what_takes_all_images_at_once_refuses_them(both):
     network, (train, _, test) = models.build("mlp", (14, 14, 1), 10), both[1]
     for call in (
-        lambda: herded(train, 1, like=Distilled(images=np.zeros((10, 14, 14, 1)), labels=np.arange(10))),
+        lambda: coreset("herding", train, 1, like=Distilled(images=np.zeros((10, 14, 14, 1)), labels=np.arange(10))),
         lambda: teach(network, train, key=jax.random.key(0)),
         lambda: full_data_reference(network, train, test.examples, identity={}),
     ):
