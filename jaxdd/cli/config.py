@@ -77,6 +77,8 @@ def find(name: str) -> tuple[pathlib.Path, str | None]:
     for stem, file in known.items():
         if name in (stem, f"configs/{stem}.py"):
             return file, chosen
+    if name in rules():
+        raise JaxddError(f"{name} selects real examples: jaxdd select --config={name}")
     raise unknown("config (neither a file nor the name of a shipped one)", name, known)
 
 

@@ -34,6 +34,8 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         name = argument.removeprefix("--config=")
         if name != argument and not expanded(name.partition(":")[0]).is_file():
+            if name.partition(":")[0] in configs.shipped():
+                raise JaxddError(f"{name} distils a set: jaxdd distill --config={name}")
             if name not in known:
                 raise unknown("selection (neither a file nor the name of a rule)", name, known)
             argument = f"--config={known[name]}"
