@@ -19,7 +19,7 @@ def _enough(ipc: int | tuple[int, ...]) -> bool:
 def _takers() -> str:
     """What a method of equal blocks says of numbers by class."""
     names = [name for name in _registry.modules() if tuple[int, ...] in members(_registry.field_types(name).get("ipc"))]
-    return f"one whole number here, and numbers by class are taken by {', '.join(names)}"
+    return f"one whole number (numbers by class are for {', '.join(names)})"
 
 
 BY_CLASS = Range(_enough, "at least 1", kind=lambda: "int, or a tuple of one for each class")

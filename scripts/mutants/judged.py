@@ -64,7 +64,7 @@ JUDGED: tuple[Judged, ...] = (
     Judged(
         "synthetic/pixels.py",
         "reuse_key",
-        "images = jax.random.normal(key_choice, (filled * ipc, *data.images.shape[1:]), data.images.dtype)",
+        "images = jax.random.normal(key_choice, (sum(counts), *data.images.shape[1:]), data.images.dtype)",
         _UNUSED_KEY,
     ),
     Judged(

@@ -55,7 +55,7 @@ def test_values_are_what_their_fields_take():
         "--config=dm",
         "--sweep.method.learning_rate=1,2e-1",
         "-sweep.method.model=convnet(width=32,depth=3),mlp",
-        "--sweep.method.ipc=1,10",
+        "--sweep.method.ipc=1,10,(2,1)",
         "--sweep.data.stream=true,False",
         "--sweep.run.log_every=None,5",
         "--sweep.evaluation.model=convnet(norm='a,b')",
@@ -65,7 +65,7 @@ def test_values_are_what_their_fields_take():
     assert values.sweep == {
         "method.learning_rate": [1.0, 0.2],
         "method.model": ["convnet(width=32,depth=3)", "mlp"],
-        "method.ipc": [1, 10],
+        "method.ipc": [1, 10, (2, 1)],
         "data.stream": [True, False],
         "run.log_every": [None, 5],
         "evaluation.model": ["convnet(norm='a,b')"],
@@ -97,7 +97,7 @@ def test_lists_are_parted_at_their_own_commas(text, parts):
     [
         (["--sweep.method.ipcc=3"], "unknown field of the config 'method.ipcc'; did you mean 'method.ipc'?"),
         (["--sweep.method=3"], "config.method is a section"),
-        (["--sweep.method.ipc=1,x"], "--sweep.method.ipc=x: this takes a whole number"),
+        (["--sweep.method.depth=1,x"], "--sweep.method.depth=x: this takes a whole number"),
         (["--sweep.method.ipc=1,,2"], "--sweep.method.ipc=1,,2: a value is missing beside a comma"),
         (["--sweep.method.ipc="], "--sweep.method.ipc=: a value is missing"),
         (["--sweep.method.ipc"], "--sweep.method.ipc needs its values: --sweep.method.ipc=a,b,c"),

@@ -109,6 +109,12 @@ def test_balanced_choice_takes_different_examples_sorted_by_class(labels):
     np.testing.assert_array_equal(first, jitted)
 
 
+def test_balanced_choice_by_class_is_a_part_of_that_of_more(labels):
+    three = np.asarray(data.balanced_choice(jax.random.key(0), labels, 3)).reshape(4, 3)
+    found = data.balanced_choice(jax.random.key(0), labels, (3, 1, 0, 2))
+    np.testing.assert_array_equal(found, np.concatenate([three[0], three[1, :1], three[3, :2]]))
+
+
 def test_balanced_choice_is_uniform_within_a_class(labels):
     choose = jax.jit(jax.vmap(lambda key: data.balanced_choice(key, labels, 2)))
     chosen = np.asarray(choose(jax.random.split(jax.random.key(3), 3000))).ravel()
@@ -125,6 +131,9 @@ def test_balanced_choice_is_uniform_within_a_class(labels):
         (1.5, "images per class must be an integer of at least 1, got 1.5"),
         (True, "images per class must be an integer of at least 1, got True"),
         (4, "images per class is 4, but class 1 has only 3 examples"),
+        ((1, 4, 0, 0), "images per class is 4, but class 1 has only 3 examples"),
+        ((1, -1, 0, 0), "images per class, for class 1, must be an integer of at least 0, got -1"),
+        ((1, 2), "images per class are given for 2 classes, but there are 4"),
     ],
 )
 def test_bad_numbers_of_images_get_one_clear_sentence(per_class, sentence, labels):

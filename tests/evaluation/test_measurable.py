@@ -95,6 +95,28 @@ def test_rules_that_are_named_stand_beside_any_labels(mlp, real):
         rules_of("herdin")
 
 
+def test_a_set_of_unequal_classes_stands_beside_as_unequal_images(mlp, real):
+    def of(*counts, **fields):
+        made = dataclasses.replace(a_set(3), **fields)
+        return dataclasses.replace(made, labelling=dataclasses.replace(made.labelling, counts=counts))
+
+    assert measurable(mlp, of(6, 2, 1), real[0], None, ONE) == (
+        (6, 2, 1),
+        ((HARD, "hard", None), ("herding", "hard", None)),
+    )
+    assert measurable(mlp, of(6, 2, 1, num_bits=32 * 16 * 5), real[0], None, ONE).per_class == (4, 2, 1)
+    assert measurable(mlp, of(2, 2, 5), real[0], None, ONE).baselines[0].obstacle == FEW
+    assert measurable(mlp, of(6, 3), real[0], None, ONE).per_class == 3  # some classes have none
+    train, like = real[0], of(6, 2, 1)
+    for made in (
+        evaluation.random_real(jax.random.key(0), train, (6, 2, 1), like=like),
+        coreset("herding", train, (6, 2, 1), like=like),
+    ):
+        assert [*np.bincount(made.labels)] == [6, 2, 1] and len(made.images) == 9
+    one, own = (np.asarray(coreset("herding", train, each, like=like).images) for each in (4, (4, 3, 1)))
+    np.testing.assert_array_equal(own, one[np.array([0, 1, 2, 3, 4, 5, 6, 8])])
+
+
 def test_what_the_set_itself_cannot_be_is_refused(mlp, real):
     train, kept = real[0], a_set(2, "centred", shapes=True)
     for validation in (None, train.examples._replace(images=train.images[:0], labels=train.labels.values[:0])):

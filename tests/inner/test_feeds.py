@@ -34,6 +34,13 @@ def test_every_step_of_an_ordered_plan_has_images_of_its_own_in_every_class():
         inner.ordered_plan(3, 4, 3, epochs=1)
 
 
+def test_classes_with_numbers_of_their_own_share_the_steps_of_an_ordered_plan():
+    plan = np.asarray(inner.ordered_plan(2, (4, 2), (2, 1), epochs=2))
+    np.testing.assert_array_equal(plan, [[0, 1, 4], [2, 3, 5]] * 2)
+    with pytest.raises(ValueError, match="make more steps in one class than in another"):
+        inner.ordered_plan(2, (4, 2), (1, 1), epochs=1)
+
+
 @pytest.mark.parametrize("block", [None, 4, 12, 5, 100])
 def test_means_over_blocks_and_their_gradients_are_means_over_all(block):
     x = jax.random.normal(jax.random.key(0), (12, 3))

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import pydoc
 
+import numpy as np
 import pytest
 
 from jaxdd import methods, models
@@ -157,3 +158,27 @@ def test_methods_check_themselves_in_one_way(name):
     size = "ipc" if "ipc" in methods.fields(name) else "images"
     with pytest.raises(JaxddError, match=f"{size} of {hyper.__name__} must be at least 1"):
         methods.build(name, **{size: 0})
+
+
+BY_CLASS = ("bptt", "dd", "frepo", "kip", "mtt", "rat_bptt", "rcig", "rfad", "soft_label_dd")
+
+
+@pytest.mark.parametrize("name", [name for name in methods.available() if "ipc" in methods.fields(name)])
+def test_images_by_class_are_taken_or_it_is_said_who_takes_them(name):
+    if name in BY_CLASS:
+        assert methods.build(name, ipc=[20, 10]) == methods.build(name, ipc=(np.int64(20), 10))
+        with pytest.raises(JaxddError, match="ipc by class must be at least 1 for every class, got 0 for class 1"):
+            methods.build(name, ipc=(10, 0))
+        with pytest.raises(JaxddError, match="must be int, or a tuple of one for each class, got"):
+            methods.build(name, ipc=(10, 1.5))
+        return
+    with pytest.raises(JaxddError, match=rf"one whole number \(numbers by class are for {', '.join(BY_CLASS)}\), got"):
+        methods.build(name, ipc=(10, 10))
+
+
+def test_what_goes_with_images_by_class():
+    for name in ("bptt", "rat_bptt"):
+        with pytest.raises(JaxddError, match=r"per_class of .* must be None, all images at each step, where ipc is by"):
+            methods.build(name, ipc=(2, 1), per_class=1)
+    with pytest.raises(JaxddError, match=r"steps of DD must be a divisor of ipc, \(4, 3\), got 2"):
+        methods.build("dd", ipc=(4, 3), steps=2)

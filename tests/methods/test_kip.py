@@ -17,6 +17,7 @@ from jaxdd.engine.placement import AXIS, make_mesh, replicated
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import share_networks
 from jaxdd.methods import KIP, build, kip
+from jaxdd.methods.kernel.kip import label_rates
 from jaxdd.types import Batch, Execution, Labels, RealData, bound
 
 LEARNED = {
@@ -231,7 +232,7 @@ def test_each_device_holds_and_computes_its_share_of_the_tiles(noise, unblocked,
         ({"stem": True}, "stem of KIP must be False for a fully-connected kernel"),
         ({"lerning_rate": 0.1}, "did you mean 'learning_rate'"),
         ({"learning_rate": 0.0}, "positive"),
-        ({"ipc": "a"}, "ipc of KIP must be int, got 'a'"),
+        ({"ipc": "a"}, "ipc of KIP must be int, or a tuple of one for each class, got 'a'"),
         ({"ipc": 1.5}, "ipc of KIP must be int"),
         ({"float64": 1}, "float64 of KIP must be bool"),
         ({"ridge": "small"}, "ridge of KIP must be float"),
@@ -240,6 +241,12 @@ def test_each_device_holds_and_computes_its_share_of_the_tiles(noise, unblocked,
 def test_bad_options(options, message):
     with pytest.raises(JaxddError, match=message):
         build("kip", **options)
+
+
+def test_labels_of_classes_with_many_images_learn_faster():
+    own, alike, one = (label_rates(KIP(ipc=ipc, label_learning_rate=0.01)) for ipc in ((4, 1, 1), (4, 4), 4))
+    np.testing.assert_allclose(own, [[0.02]] * 4 + [[0.01]] * 2, rtol=1e-6)
+    assert alike == one == 0.02 and own.dtype == np.float32
 
 
 def test_more_images_than_a_class_has(digits):

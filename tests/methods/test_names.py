@@ -40,7 +40,7 @@ def loaded(code: str) -> set[str]:
     """The parts of `jaxdd.methods` that a fresh interpreter has after some code."""
     code += "\nimport sys\nprint(*(name for name in sys.modules if name.startswith('jaxdd.methods.')))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    return {name.removeprefix("jaxdd.methods.") for name in out.split()} - {"_registry", "_hyper"}
+    return {name.removeprefix("jaxdd.methods.") for name in out.split()} - {"_registry", "_hyper", "_ipc"}
 
 
 @pytest.mark.parametrize(

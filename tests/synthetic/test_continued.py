@@ -1,5 +1,6 @@
 """A run goes on with a set: where its images and labels go, what fills the rest, and what is refused."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -248,3 +249,22 @@ def test_mosaics_of_another_number_features_and_names(real, set_of):
         continued(dataset, HERE, rest="rael")
     with pytest.raises(JaxddError, match=r"is a file: methods and pixels take synthetic.continued\(file, tr"):
         pixels(1, init="a.safetensors")
+
+
+def test_classes_with_numbers_of_their_own_take_the_images_of_their_class(real):
+    """And learned labels, which may name other classes, stay where they are in a set of the same numbers."""
+    key, some = jax.random.key(5), (3, 1, 2)
+    synthetic = pixels(some, init="noise")
+    file = DistilledDataset.create(render(synthetic, synthetic.init(key, real)), Identity(), {})
+    init = continued(file, Identity(), rest="noise")
+    params, usual = (pixels((3, 2, 4), init=each).init(key, real)["images"] for each in (init, "noise"))
+    places = np.array([0, 1, 2, 3, 5, 6])
+    np.testing.assert_array_equal(params[places], file.images)
+    lacking = np.array([4, 7, 8])
+    np.testing.assert_array_equal(params[lacking], usual[lacking])
+    with pytest.raises(JaxddError, match="has 2 images of class 2, more than the 1 of this run: take 2 of it or more"):
+        pixels((3, 2, 1), init=init).init(key, real)
+    learned = dataclasses.replace(init, learned=True, vectors=np.eye(3, dtype=np.float32)[[1] * 6])
+    again = learned_labels(pixels(some, init=learned)).init(key, real)
+    np.testing.assert_array_equal(again["labels"], learned.vectors)
+    np.testing.assert_array_equal(again["images"], file.images)

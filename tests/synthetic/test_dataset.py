@@ -283,3 +283,15 @@ def test_jax_arrays_and_hard_labels(tmp_path):
     dataset = DistilledDataset.create(distilled, data.Identity(), {"data": {}})
     back = DistilledDataset.from_bytes(dataset.to_bytes())
     assert back.labels.tolist() == [0, 1] and back.header["label_convention"] == "hard"
+
+
+def test_numbers_of_images_by_class_travel_with_a_set():
+    """And are in no file of a set that has none."""
+    made = Distilled(np.zeros((3, 2, 2, 1), np.float32), np.array([0, 0, 1]))
+    uneven = dataclasses.replace(made, labelling=dataclasses.replace(made.labelling, counts=(2, 1)))
+    plain, own = (DistilledDataset.create(each, data.Identity(), {}) for each in (made, uneven))
+    assert DistilledDataset.from_bytes(own.to_bytes()).distilled().labelling.counts == (2, 1)
+    assert "counts" not in plain.header and own.header["counts"] == [2, 1]
+    for wrong in ([2, 2], [3, "0"], [4, -1]):
+        with pytest.raises(JaxddError, match=r"'counts' of its header, .* are not those of 3 images"):
+            DistilledDataset(own.images, own.labels, own.transform, {**own.header, "counts": wrong})

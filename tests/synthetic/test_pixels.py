@@ -14,6 +14,7 @@ from jaxdd.synthetic import (
     frequencies,
     linear_bases,
     moving_average,
+    multi_formation,
     per_leaf,
     pixels,
     render,
@@ -32,6 +33,26 @@ def test_pixels_start_from_distinct_real_images_of_each_class(real, key, classes
     found = [int(np.flatnonzero((rows == row).all(1))[0]) for row in np.asarray(params["images"]).reshape(count, -1)]
     assert len(set(found)) == count
     np.testing.assert_array_equal(np.asarray(real.labels.values)[found], labels)
+
+
+def test_classes_may_have_numbers_of_their_own(real, key):
+    """In any sequence; equal ones are one number, bit for bit."""
+    params, one = (pixels(ipc).init(key, real) for ipc in (np.array([4, 1, 2]), 4))
+    np.testing.assert_array_equal(np.argmax(params["labels"], axis=1), [0, 0, 0, 0, 1, 2, 2])
+    np.testing.assert_array_equal(params["images"], np.asarray(one["images"])[[0, 1, 2, 3, 4, 8, 9]])
+    alike = pixels([4, 4, 4])
+    np.testing.assert_array_equal(alike.init(key, real)["images"], one["images"])
+    assert alike.counts is None
+    some = pixels((1, 3), init="noise", classes=2).init(key, real)
+    np.testing.assert_array_equal(np.argmax(some["labels"], axis=1), [0, 1, 1, 1])
+
+
+def test_what_is_rendered_says_how_many_of_each_class(real, key):
+    plain, spectral = pixels((4, 1, 2)), frequencies((4, 1, 2), 20)  # all coefficients are all pixels
+    found = render(spectral, spectral.init(key, real))
+    np.testing.assert_allclose(found.images, plain.init(key, real)["images"], atol=1e-5)
+    assert found.labelling.counts == (4, 1, 2) == plain.counts
+    assert multi_formation(plain, 2).counts == (16, 4, 8)
 
 
 @pytest.mark.parametrize("init", ["noise", "unit"])
@@ -148,6 +169,8 @@ def test_corrupted_pixels_carry_no_gradient_and_keep_their_bits(real, key, fract
         (lambda: pixels(0), "images per class must be an integer of at least 1, got 0"),
         (lambda: pixels(-3, init="noise"), "at least 1, got -3"),
         (lambda: pixels(1.5), "got 1.5"),
+        (lambda: pixels((3, 0)), "images per class, for class 1, must be an integer of at least 1, got 0"),
+        (lambda: pixels((1.0, 2)), "for class 0, must be an integer of at least 1, got 1.0"),
         (lambda: pixels(1, init="reel"), "did you mean 'real'"),
         (lambda: pixels(1, labels="soft"), "unknown convention of fixed labels 'soft'"),
         (lambda: pixels(1, classes=0), "classes with images must be an integer of at least 1"),
@@ -165,6 +188,10 @@ def test_bad_arguments(make, message):
 def test_what_the_data_do_not_have(real, key):
     with pytest.raises(JaxddError, match="only 10 examples"):
         pixels(11).init(key, real)
+    with pytest.raises(JaxddError, match="images per class is 11, but class 2 has only 10 examples"):
+        pixels((1, 2, 11)).init(key, real)
+    with pytest.raises(JaxddError, match="are given for 2 classes, but there are 3: give a number for each, or one"):
+        pixels((1, 2), init="noise").init(key, real)
     with pytest.raises(JaxddError, match="4 classes were asked for, but the data have 3"):
         pixels(1, classes=4).init(key, real)
     assert pixels(11, init="noise").init(key, real)["images"].shape[0] == 33

@@ -129,6 +129,16 @@ def test_a_plan_for_some_classes_is_not_put_on_images_of_all(mnist, distilled):
     np.testing.assert_array_equal(drawn.plan, every.plan)
 
 
+def test_a_plan_of_unequal_shares_is_put_on_images_as_unequal(mnist, distilled):
+    counts = (4, *[2] * 9)
+    own = dataclasses.replace(
+        distilled, plan=inner.ordered_plan(10, counts, (2, *[1] * 9), epochs=1), learning_rates=jnp.ones(2)
+    )
+    np.testing.assert_array_equal(random_real(jax.random.key(1), mnist[0], counts, like=own).plan, own.plan)
+    drawn = random_real(jax.random.key(1), mnist[0], (2, 4, *[2] * 8), like=own)
+    np.testing.assert_array_equal(drawn.plan, np.tile(np.arange(22), (2, 1)))
+
+
 def test_learned_labels_stand_beside_a_teachers(mnist, mlp, distilled, monkeypatch):
     vectors = jax.device_put(np.eye(10, dtype="f")[np.asarray(distilled.labels)])
     soft = dataclasses.replace(distilled, labels=vectors, label_convention="raw", label_regime="learned")

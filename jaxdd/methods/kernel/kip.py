@@ -133,7 +133,7 @@ def _bind(config: KIP, spec: Spec) -> Method:
         synthetic = corrupted(synthetic, config.corruption)
     optimizers = {
         "images": optax.adam(config.learning_rate),
-        "labels": optax.adam(_label_rates(config)),
+        "labels": optax.adam(label_rates(config)),
     }
     if config.labels == "fixed":
         del optimizers["labels"]
@@ -192,7 +192,7 @@ def _bind(config: KIP, spec: Spec) -> Method:
     return Method(init, balanced_sampler(config.target_batch), update, product)
 
 
-def _label_rates(config: KIP) -> Any:
+def label_rates(config: KIP) -> Any:
     """One rate, or where classes have numbers of their own one for each label, `(m, 1)`."""
     if isinstance(config.ipc, tuple) and len(set(config.ipc)) > 1:
         counts = np.repeat(config.ipc, config.ipc)
