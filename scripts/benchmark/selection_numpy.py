@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-AHEAD, PROMISING = 32, 512
+PROMISING = 512
 BLOCK, KEPT, SAMPLE = 256, 8, 2048
 
 
@@ -42,14 +42,15 @@ def ahead(
     update: Callable[[np.ndarray, np.ndarray], np.ndarray],
     criterion: np.ndarray,
     k: int,
+    columns: int,
 ) -> np.ndarray:
-    """The greedy loop for the largest criterion, with columns of the choices it is foretold to make."""
+    """The greedy loop for the largest criterion, with columns of the choices it is foretold to make, so many at a time."""
     rows: list[int] = []
     following = int(criterion.argmax())
     while len(rows) < k:
         some = np.argpartition(-criterion, PROMISING)[:PROMISING]
         between, of_some, foretold = pairs(some, some), criterion[some], []
-        for _ in range(AHEAD):
+        for _ in range(columns):
             best = int(of_some.argmax())
             foretold.append(int(some[best]))
             of_some = update(of_some, between[best])
@@ -67,7 +68,7 @@ def ahead(
 def herding_ahead(points: np.ndarray, k: int) -> np.ndarray:
     z = points - points.mean(0)
     start = -np.einsum("nd,nd->n", z, z)
-    return ahead(lambda a, b: z[a] @ z[b].T, lambda criterion, column: criterion - 2 * column, start, k)
+    return ahead(lambda a, b: z[a] @ z[b].T, lambda criterion, column: criterion - 2 * column, start, k, 16)
 
 
 def k_center_ahead(points: np.ndarray, k: int) -> np.ndarray:
@@ -83,7 +84,7 @@ def k_center_ahead(points: np.ndarray, k: int) -> np.ndarray:
 
     start = np.full(len(z), np.finfo(np.float32).max, np.float32)
     start[0] = np.inf
-    return ahead(pairs, np.minimum, start, k)
+    return ahead(pairs, np.minimum, start, k, 64)
 
 
 def facility_lazy(points: np.ndarray, k: int) -> np.ndarray:

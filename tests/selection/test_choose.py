@@ -11,7 +11,7 @@ import scipy.optimize
 
 from jaxdd.errors import JaxddError
 from jaxdd.selection import LastLayer, choose
-from jaxdd.selection.choose import _columns, _lazy, submodular
+from jaxdd.selection.choose import _columns, _lazy, covering, means, submodular
 
 N, D, K = 200, 12, 20
 ALL = np.ones(N, bool)
@@ -31,8 +31,10 @@ POINTS = clustered()
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """So that columns run out and blocks are replaced with 200 points; the programs are those of these blocks."""
-    monkeypatch.setattr(_columns, "_AHEAD", 4)
+    for module in (covering, means, submodular):
+        monkeypatch.setattr(module, "_AHEAD", 4)
     monkeypatch.setattr(_columns, "_PROMISING", 16)
+    monkeypatch.setattr(_columns, "_CHUNK", 48)
     monkeypatch.setattr(submodular, "_BLOCK", 16)
     monkeypatch.setattr(submodular, "_KEPT", 3)
 

@@ -20,6 +20,7 @@ from jaxdd.types import Array
 
 _BLOCK = 256
 _KEPT = 8  # blocks of columns: 0.4 GB of 50,000 points
+_AHEAD = 64
 _SAMPLE = 2048  # points by which the first choice is foretold
 _FORETOLD = 128
 
@@ -175,6 +176,7 @@ def _graph_cut(values: Array, mask: Array, k: Array, penalty: Array, *, similari
         jnp.where(mask, -sums, -jnp.inf),
         k,
         length=length,
+        ahead=_AHEAD,
     )
 
 
