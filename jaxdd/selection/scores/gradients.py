@@ -7,18 +7,18 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jax.typing import ArrayLike
 
 from jaxdd._labels import class_numbers
 from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
+from jaxdd.selection.choose._lazy import in_blocks
 from jaxdd.selection.last_layer import LastLayer
 from jaxdd.types import Array, Network, PyTree
 
 
 def grand(
-    network: Network, theta: PyTree, stats: PyTree, images: ArrayLike, labels: ArrayLike, *, block: int = 64
+    network: Network, theta: PyTree, stats: PyTree, images: ArrayLike, labels: ArrayLike, *, block: int = 16
 ) -> Array:
     """The length of each example's gradient of cross-entropy in all parameters: large is hard (GraNd).
 
@@ -57,7 +57,7 @@ def _grand(network: Network, theta: PyTree, stats: PyTree, images: Array, labels
         leaves = jax.tree.leaves(jax.grad(loss)(theta, image, label))
         return jnp.sqrt(sum((jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in leaves), jnp.float32(0)))
 
-    return lax.map(lambda pair: length(*pair), (images, labels), batch_size=block)
+    return in_blocks(lambda rows: jax.vmap(length)(images[rows], labels[rows]), len(images), block)
 
 
 def last_layer_gradients(features: ArrayLike, logits: ArrayLike, labels: ArrayLike) -> Array:
