@@ -8,7 +8,7 @@ import pathlib
 
 from reproduce.pages import RESULTS, markdown
 from reproduce.running import run_row
-from reproduce.tables import ROWS
+from reproduce.tables import PAGES, ROWS
 
 
 def main(about: str | None) -> int:
@@ -26,7 +26,8 @@ def main(about: str | None) -> int:
     for name in arguments.rows:
         row = run_row(name, arguments.seeds, arguments.keep)
         (RESULTS / f"{name}.json").write_text(json.dumps(row, indent=2) + "\n")
-        page = markdown(ROWS[name][0])
-        (RESULTS / f"{ROWS[name][0]}.md").write_text(page)
+        on = PAGES[ROWS[name][0]]
+        page = markdown(on)
+        (RESULTS / f"{on}.md").write_text(page)
         print(page)
     return 0

@@ -7,18 +7,26 @@ import statistics
 import textwrap
 
 from reproduce.running import ROOT, Result
-from reproduce.tables import TABLES
+from reproduce.tables import PAGES, TABLES
 
 RESULTS = ROOT / "docs" / "results"
 
 
-def markdown(title: str) -> str:
-    """The page of all recorded rows of a table."""
+def markdown(page: str) -> str:
+    """The page of all recorded rows of its tables."""
+    titles = [title for title, on in PAGES.items() if on == page]
+    parts = [f"# {page.replace('_', ' ') if titles != [page] else page}\n"]
+    for title in titles:
+        heading = f"## {title}\n\n" if titles != [page] else ""
+        parts.append(heading + _markdown(title))
+    return "\n".join(parts)
+
+
+def _markdown(title: str) -> str:
+    """A table with what is said of it."""
     table = TABLES[title]
     headings = ["row", "seeds", *(heading for heading, _, _ in table.shown()), "command"]
     lines = [
-        f"# {title}",
-        "",
         textwrap.fill(table.about, 120),
         "",
         "| " + " | ".join(headings) + " |",
@@ -31,7 +39,7 @@ def markdown(title: str) -> str:
         cells = [name, str(len(row["results"]))]
         cells += [shown(row["results"], key, kind) for _, key, kind in table.shown()]
         lines.append("| " + " | ".join([*cells, f"`{row['command']}`"]) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(["", table.below] if table.below else [])]) + "\n"
 
 
 def shown(results: list[Result], key: str, kind: str) -> str:

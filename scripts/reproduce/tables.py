@@ -34,6 +34,21 @@ COLUMNS = {
     "real_harm_10_others_drop": ("others lose", "%"),
     "real_same_harm_success": ("real, same harm", "%"),
     "real_same_harm_others_drop": ("others lose", "%"),
+    "visits": ("visits", "x"),
+    "full_accuracy": ("all data", "%"),
+    "without_accuracy": ("RS2 without replacement", "%"),
+    "with_accuracy": ("RS2 with replacement", "%"),
+    "static_accuracy": ("static, random", "%"),
+    "herding_accuracy": ("static, herding", "%"),
+    "easy_accuracy": ("static, easy by EL2N", "%"),
+    "infobatch_accuracy": ("InfoBatch", "%"),
+    "infobatch_visits": ("its visits", "s"),
+    "with_cpu_seconds": ("CPU-seconds: RS2", "x"),
+    "herding_cpu_seconds": ("herding", "x"),
+    "easy_cpu_seconds": ("EL2N", "x"),
+    "infobatch_cpu_seconds": ("InfoBatch", "x"),
+    "teacher_accuracy": ("teacher", "%"),
+    **{f"share_{share}": (f"a = {share / 100:g}", "%") for share in (0, 25, 50, 75, 100)},
 }
 
 
@@ -45,11 +60,15 @@ class Table:
       about: what its figures are.
       columns: keys of `COLUMNS`, with a space between; with `:HEADING` (underscores are spaces) where it has another.
       rows: arguments of `jaxdd distill` or, if the first is one, of a script, by name.
+      page: where it stands, with others, under a heading of its own; a page of its own by default.
+      below: what stands below it, Markdown.
     """
 
     about: str
     columns: str
     rows: dict[str, list[str]]
+    page: str | None = None
+    below: str = ""
 
     def shown(self) -> list[tuple[str, str, str]]:
         """Heading, key and kind of each column."""
@@ -102,6 +121,9 @@ _SHORT = {
     "rat_bptt": ["--config=rat_bptt", "--config.data.name=fashion_mnist", "--config.run.steps=25"],
 }
 _SRE2L = ["--config=sre2l", "--config.data.name=cifar10", "--evaluate=full", "--config.evaluation.networks=1"]
+_RS2 = ["scripts/repeated_sampling.py", "--data=mnist_5k"]
+_KNOWLEDGE = ["scripts/knowledge_in_pruning.py", "--data=fashion_mnist"]
+_SHARES = (0, 25, 50, 75, 100)
 _POISON = ["scripts/poison.py", "--data=mnist", "--attacked=0", "--target=1"]
 TABLES = {
     "kip": Table(
@@ -258,6 +280,31 @@ TABLES = {
             for precision in ("float32", "bfloat16")
         },
     ),
+    "repeated sampling": Table(
+        "The compute-matched baseline: a share of 4,000 digits an epoch, an MLP of two layers of 128, 80 epochs of it. "
+        "Test accuracy in percent of the last iterate, mean ± std over seeds. RS2 draws another share every "
+        "epoch; all data: as many steps on ordinary epochs (the same as RS2 without replacement, here with other "
+        "seeds). Static subsets have that share once and for all. InfoBatch takes as many steps as all data, and what "
+        "it left out of them is no visit: it saves visits and no seconds. CPU-seconds are without compilation; those "
+        "of static subsets include selecting them, for EL2N training a network for four epochs on all data.",
+        "steps visits full_accuracy without_accuracy with_accuracy static_accuracy herding_accuracy easy_accuracy "
+        "infobatch_accuracy infobatch_visits with_cpu_seconds herding_cpu_seconds easy_cpu_seconds "
+        "infobatch_cpu_seconds",
+        {f"rs2_mnist_5k_{share}": [*_RS2, f"--share=0.{share}"] for share in ("05", "10")},
+        page="selection_training",
+        below="![Accuracy against visits and CPU-seconds](../images/repeated_sampling.png)\n\nBudgets of 5, 20 and 80 "
+        "epochs, each with a schedule of its own; means over seeds.\n`python scripts/repeated_sampling.py "
+        "--draw=docs/images/repeated_sampling.png docs/results/rs2_*.json`",
+    ),
+    "knowledge in pruning": Table(
+        "Students on random rows of Fashion-MNIST, as many of each class, taught by a network of the same kind (a "
+        "ConvNet of width 32) that was trained on all: (1 - a) of cross-entropy with the labels and a of the "
+        "divergence from the teacher, at temperature 4. Test accuracy in percent of the last iterate, mean ± std over "
+        "seeds; all students of a seed begin alike, on the same rows.",
+        "num_images steps teacher_accuracy " + " ".join(f"share_{share}" for share in _SHARES) + " seconds",
+        {"knowledge_fashion_mnist_5": [*_KNOWLEDGE, "--kept=0.05"]},
+        page="selection_training",
+    ),
     "audit": Table(
         "One step of gradient descent on 100 distilled images, given to ten trained networks that took no part in "
         "distilling them: the share of the attacked class's test images that are then taken for the target class, "
@@ -272,4 +319,5 @@ TABLES = {
         },
     ),
 }
+PAGES = {title: table.page or title for title, table in TABLES.items()}
 ROWS = {name: (title, arguments) for title, table in TABLES.items() for name, arguments in table.rows.items()}
