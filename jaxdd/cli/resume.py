@@ -46,7 +46,9 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
     # Of the config only what was typed now: that of the run may say less than a complete one, and be the same.
     before = configs.load(str(pathlib.Path(directory) / again.FILE)).to_dict()
     options = {**asked.options, **{name: value for name, value in distill.typed(values).items() if value is not None}}
-    distill.carry_out(values, _changed(asked.config, before, configured(values)), directory, options, command)
+    config = _changed(asked.config, before, configured(values))
+    again.check_data(config, asked)
+    distill.carry_out(values, config, directory, options, command)
 
 
 def _changed(config: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

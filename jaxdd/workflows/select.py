@@ -223,10 +223,14 @@ def _name(section: Mapping[str, Any]) -> str:
 def _as_set(full: Mapping[str, Any], real: Real, made: _Made) -> DistilledDataset:
     """The chosen examples as a set that is trained on."""
     images, labels = real.train.images[made.places], real.train.labels.values[made.places]
-    labelling = Labelling(labels)
+    counts = np.bincount(labels, minlength=real.dataset.num_classes)
+    unequal = None if np.ptp(counts) == 0 else tuple(counts.tolist())  # what it stands beside is to be so, too
+    labelling = Labelling(labels, counts=unequal)
     if made.selection.weighted:
         weights = made.selection.weights / made.selection.weights.mean()
-        labelling = Labelling(weights[:, None] * jax.nn.one_hot(labels, real.dataset.num_classes), convention="raw")
+        labelling = Labelling(
+            weights[:, None] * jax.nn.one_hot(labels, real.dataset.num_classes), convention="raw", counts=unequal
+        )
     whole = real.dataset.train.images.dtype == np.uint8
     vectors = jax.ShapeDtypeStruct((len(labels), real.dataset.num_classes), np.float32)
     of_weights = 32 * len(labels) if made.selection.weighted else 0

@@ -136,6 +136,7 @@ def test_what_was_asked_for_lies_beside_the_run(config, tmp_path):
         ("note", "must be package.module:function"),
         ("toys:nothing", "has no 'nothing'"),
         ("toys:NOTED", "is a list, not a function"),
+        ("toys:few", r"--callback=toys:few must take \(step, metrics, state\): missing a required"),
         (
             "toys:stumble",
             r"--callback=toys:stumble failed, .*toys\.py:\d+: ValueError: at step 1; stopped at step 1 of 6",
@@ -145,6 +146,21 @@ def test_what_was_asked_for_lies_beside_the_run(config, tmp_path):
 def test_a_callback_that_cannot_be_called_is_said(name, sentence, config, tmp_path):
     with pytest.raises(JaxddError, match=sentence):
         workflows.distill(config(), tmp_path / "run", evaluate="none", callback=name)
+
+
+def test_data_by_a_relative_path_are_looked_for_where_the_run_was_begun(config, tmp_path, monkeypatch):
+    begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
+    for folder in (begun, elsewhere):
+        folder.mkdir()
+    (begun / "own.npz").write_bytes(b"")
+    asked = again.Asked({"data": {"name": "own.npz", "keep": None}}, {}, str(begun))
+    monkeypatch.chdir(begun)
+    again.check_data(asked.config, asked)
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(JaxddError, match=r"config.data.name is own\.npz, which lies in .*begun, where this run was"):
+        again.check_data(asked.config, asked)
+    again.check_data({"data": {"name": str(begun / "own.npz")}}, asked)
+    again.check_data({"data": {"name": "mnist_5k"}}, asked)
 
 
 def test_a_run_ends_with_its_seconds(config, tmp_path):
