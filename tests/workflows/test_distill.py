@@ -136,7 +136,7 @@ def test_what_was_asked_for_lies_beside_the_run(config, tmp_path):
         ("note", "must be package.module:function"),
         ("toys:nothing", "has no 'nothing'"),
         ("toys:NOTED", "is a list, not a function"),
-        ("toys:few", r"--callback=toys:few must take \(step, metrics, state\): missing a required"),
+        ("toys:build", r"--callback=toys:build must take \(step, metrics, state\): too many"),
         (
             "toys:stumble",
             r"--callback=toys:stumble failed, .*toys\.py:\d+: ValueError: at step 1; stopped at step 1 of 6",
@@ -157,7 +157,7 @@ def test_data_by_a_relative_path_are_looked_for_where_the_run_was_begun(config, 
     monkeypatch.chdir(begun)
     again.check_data(asked.config, asked)
     monkeypatch.chdir(elsewhere)
-    with pytest.raises(JaxddError, match=r"config.data.name is own\.npz, which lies in .*begun, where this run was"):
+    with pytest.raises(JaxddError, match=r"config\.data\.name is own\.npz, which lies in .*begun, where this run was"):
         again.check_data(asked.config, asked)
     again.check_data({"data": {"name": str(begun / "own.npz")}}, asked)
     again.check_data({"data": {"name": "mnist_5k"}}, asked)
