@@ -28,11 +28,13 @@ def named(name: str) -> engine.Callback:
     function = _dotted.resolve(name)
     if not callable(function):
         raise JaxddError(f"--callback={name} is a {type(function).__name__}, not a function of (step, metrics, state).")
-    with contextlib.suppress(ValueError):  # what is written in C has no signature
-        try:
-            inspect.signature(function).bind(0, {}, None)
-        except TypeError as error:
-            raise JaxddError(f"--callback={name} must take (step, metrics, state): {error}.") from error
+    signature = None
+    with contextlib.suppress(ValueError):  # what is written in C has none
+        signature = inspect.signature(function)
+    try:
+        _ = signature and signature.bind(0, {}, None)
+    except TypeError as error:
+        raise JaxddError(f"--callback={name} must take (step, metrics, state): {error}.") from error
 
     @functools.wraps(function)
     def told(step: int, metrics: Mapping[str, float], state: Any) -> None:
