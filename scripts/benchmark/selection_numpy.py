@@ -44,7 +44,7 @@ def ahead(
     k: int,
     columns: int,
 ) -> np.ndarray:
-    """The greedy loop for the largest criterion, with columns of the choices it is foretold to make, so many at a time."""
+    """The greedy loop for the largest criterion, with columns of the choices that are foretold, so many at a time."""
     rows: list[int] = []
     following = int(criterion.argmax())
     while len(rows) < k:

@@ -2,7 +2,7 @@
 
     python -m benchmark.selection_sides herding_50k ours|plain|ahead|lazy POINTS CHOSEN
 
-One line of JSON: CPU-seconds of all threads of the call (of ours the second one, the first has the compilation too),
+One line of JSON: CPU-seconds of all threads of the call (of ours the second one, since the first compiles),
 the most memory the process had, and the rows. The data are made before.
 """
 
@@ -63,6 +63,28 @@ def ours(name: str) -> Callable[[np.ndarray, int], np.ndarray]:
     return lambda points, k: np.asarray(rules[name](points, k))
 
 
+def compile_seconds(name: str, n: int, d: int, k: int) -> float:
+    """CPU-seconds of compiling the program of a rule."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxdd.selection.choose import covering, means, submodular
+    from jaxdd.selection.choose._points import length
+
+    points, mask = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((n,), bool)
+    start = jax.ShapeDtypeStruct((n,), jnp.float32)
+    lower = {
+        "facility_50k": lambda: submodular._facility_location.lower(
+            points, mask, k, similarity="euclidean", length=length(k, n)
+        ),
+        "kcenter_50k": lambda: covering._k_center.lower(points, mask, k, start, length=length(k, n)),
+        "herding_50k": lambda: means._herding.lower(points, mask, k, length=length(k, n)),
+    }[name]
+    before = cpu_seconds()
+    lower().compile()
+    return cpu_seconds() - before
+
+
 def main() -> None:
     """The command line."""
     name, form, n, k = sys.argv[1:]
@@ -75,7 +97,7 @@ def main() -> None:
         took.append((time.perf_counter() - wall, cpu_seconds() - cpu))
     row = {"seconds": took[-1][0], "cpu_seconds": took[-1][1], "peak_bytes": peak_bytes()}
     if form == "ours":
-        row["first_cpu_seconds"] = took[0][1]
+        row["compile_cpu_seconds"] = compile_seconds(name, *points.shape, int(k))
     print(json.dumps(row | {"rows": rows.tolist()}))
 
 

@@ -18,7 +18,7 @@ from jaxdd.types import Array, Network, PyTree
 
 
 def grand(
-    network: Network, theta: PyTree, stats: PyTree, images: ArrayLike, labels: ArrayLike, *, block: int = 16
+    network: Network, theta: PyTree, stats: PyTree, images: ArrayLike, labels: ArrayLike, *, block: int | None = None
 ) -> Array:
     """The length of each example's gradient of cross-entropy in all parameters: large is hard (GraNd).
 
@@ -32,7 +32,7 @@ def grand(
       theta, stats: its numbers.
       images: `(n, h, w, c)`.
       labels: class numbers `(n,)`.
-      block: examples whose gradients are there at a time; memory grows with it.
+      block: examples whose gradients are there at a time; memory grows with it. None for 8 on CPUs, 128 elsewhere.
 
     Returns:
       float32 `(n,)`.
@@ -44,6 +44,8 @@ def grand(
     if images.ndim != 4 or not len(images):
         raise JaxddError(f"images must have the shape (n, h, w, c) with at least one, got {images.shape}.")
     labels = class_numbers(labels, images.shape[:1])
+    if block is None:
+        block = 8 if jax.default_backend() == "cpu" else 128
     return _grand(network, theta, stats, images, labels, block=min(whole(block, "block"), len(images)))
 
 
