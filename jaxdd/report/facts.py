@@ -216,7 +216,7 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Comparison:
         return ", ".join(part for part in parts if part)
 
     columns = {
-        "training set": [str(row.get("name", "")) for row in rows],
+        "training set": [str(row.get("shown") or row.get("name", "")) for row in rows],
         "kernel accuracy": [percent(row.get("kernel_accuracy")) for row in rows],
         "network accuracy": [percent(row.get("accuracy_mean"), row.get("accuracy_std")) for row in rows],
         "on": [str(row.get("data") or "") for row in rows],

@@ -91,9 +91,9 @@ def write_report(
       history: rows of `metrics.jsonl`, see `curves_svg`.
       rows: the comparison, one dict for the set (named "distilled") and each baseline, of `name`, `num_images`,
         `label_regime`, `bits`, `kernel_accuracy`, `accuracy_mean`, `accuracy_std` (fractions), `networks`, `model`,
-        `protocol`, `learning_rate`, `note`; of pretrained networks `data`, `probe_mean`, `probe_std`,
-        `fine_tuned_mean`, `fine_tuned_std`; and `by_class`: `class_names`, `test_images` and, for "networks" and
-        "kernel", what `evaluation.Confusion.as_dict` says. Each may be absent or None.
+        `protocol`, `learning_rate`, `note`, `shown` (in place of the name); of pretrained networks `data`,
+        `probe_mean`, `probe_std`, `fine_tuned_mean`, `fine_tuned_std`; and `by_class`: `class_names`, `test_images`
+        and, for "networks" and "kernel", what `evaluation.Confusion.as_dict` says. Each may be absent or None.
       result: flat and JSON-able: `steps`, `seconds`, `devices`, `full_bits`, `best_step`, ...
       record: where the figures come from: `command`, `date` (ISO 8601), `hardware` (`devices`, `processor`, ..), each
         of which may be absent.

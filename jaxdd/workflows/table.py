@@ -27,6 +27,7 @@ MEASURES = {
 _VALIDATION = "best_validation_"
 # Of a result: runs of one config that were measured otherwise are no seeds of each other.
 _MEASURED_BY = ("model", "protocol", "best_validation_by", "measured_on")
+_NAMES = ("method.name", "select.rule", "data.name")
 _TIMES = ("seconds", "compile_seconds", "evaluation_seconds")
 _NOT_WITHIN = ("checkpoints", "best")
 
@@ -108,7 +109,7 @@ def read(directory: pathlib.Path) -> Run | str:
     if content is None:
         return f"{directory / RESULTS} is damaged, or no run's"
     config = (content.get("record") or {}).get("config")
-    if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
+    if not isinstance(config, dict) or not any(isinstance(config.get(how), dict) for how in ("method", "select")):
         return f"{directory / RESULTS} does not say its config: it is of an older jaxdd"
     return run_of(str(directory), config, content)
 
@@ -134,6 +135,8 @@ def _failed(folder: pathlib.Path) -> list[Run]:
 def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
     """What seeds of each other share, with the hyper-parameters that it leaves at their defaults."""
     rest = {name: value for name, value in config.items() if name != "seed"}
+    if "method" not in rest:  # a selection
+        return rest
     name = str(rest["method"].get("name"))
     if not is_dotted(name):  # somebody's code is not run to show a table
         with contextlib.suppress(JaxddError):  # of a method that this jaxdd does not have
@@ -168,7 +171,7 @@ def tabulated(runs: Sequence[Run], notes: Sequence[str] = ()) -> dict[str, Any]:
     rows.sort(key=lambda row: [_order(row["settings"].get(name)) for name in columns])
     return {
         "columns": columns,
-        "common": {name: facts[0][name] for name in ("method.name", "data.name") if name not in columns},
+        "common": {name: facts[0][name] for name in _NAMES if name in facts[0] and name not in columns},
         "rows": rows,
         "best_on_validation": _best(rows, columns),
         "budget": _budget(runs),

@@ -38,6 +38,9 @@ def test_a_selection_is_a_file_of_rows_and_a_set_of_real_pixels(real, trained, t
     names = [row["name"] for row in outcome.rows]
     assert names == ["distilled", "random real, hard labels", "herding", "facility location"]
     assert len(trained) == len(names)
+    assert outcome.rows[0]["shown"] == "selected" and "selected" in (tmp_path / "run" / "report.html").read_text()
+    row = workflows.table(tmp_path / "run")["rows"][0]
+    assert row["n"] == 1 and set(row["baselines"]) == set(names[1:])
     herding = outcome.rows[names.index("herding")]
     assert herding["num_images"] == 20 and herding["bits"] == outcome.rows[0]["bits"]
     assert (tmp_path / "run" / "report.html").exists() and (tmp_path / "run" / "results.json").exists()
