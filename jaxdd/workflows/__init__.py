@@ -15,6 +15,7 @@ from jaxdd.workflows.distill import distill
 from jaxdd.workflows.evaluate import distilled_file, evaluate
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome
 from jaxdd.workflows.push import Pushed, push
+from jaxdd.workflows.select import complete as select_config
 from jaxdd.workflows.select import select
 from jaxdd.workflows.sweep import sweep
 from jaxdd.workflows.table import SWEEP, table
@@ -40,6 +41,7 @@ __all__ = [
     "plan",
     "push",
     "select",
+    "select_config",
     "sweep",
     "table",
     "told",
