@@ -13,7 +13,7 @@ from peers.layout import Arrays, Results, Theta, from_jaxdd, images_from_jaxdd
 from peers.network import convnet
 
 
-def grand(arrays: Arrays, block: int = 32) -> Callable[[], Results]:
+def grand(arrays: Arrays, block: int = 128) -> Callable[[], Results]:
     """The length of each example's gradient in all weights."""
     theta, images = from_jaxdd(arrays), images_from_jaxdd(arrays["images"])
     labels = torch.from_numpy(arrays["labels"].copy()).long()
