@@ -4,8 +4,8 @@
     python scripts/prune_then_distil.py --seeds 0 1 [--data fashion_mnist] [--flipped 0.1] [--fraction 0.7] --json FILE
 
 A share of the training labels, those that are held out among them, is replaced by another class at random; test labels
-are as they were. `jaxdd select` keeps the easiest of each class by a score, and DM (a ConvNet of width 32, ten images of
-each class) learns from these alone, or from all.
+are as they were. `jaxdd select` keeps the easiest of each class by a score, and DM (a ConvNet of width 32, ten images a
+class) learns from these alone, or from all.
 """
 
 from __future__ import annotations
