@@ -71,7 +71,8 @@ def subsets(real: RealData, per_class: int, options: argparse.Namespace) -> dict
         jax.block_until_ready(choose())  # what is compiled is not counted
         began = time.process_time()
         rows = jax.block_until_ready(choose())
-        return of_rows(real, rows), time.process_time() - began
+        spent = time.process_time() - began
+        return of_rows(real, rows), spent
 
     def easy() -> tuple[np.ndarray, float]:
         spec = Spec.of(real)
@@ -156,21 +157,23 @@ def main() -> int:
 def draw(rows: list[pathlib.Path], out: pathlib.Path) -> None:
     """Accuracy against visits and against seconds, a line of panels for each row."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(9, 3.2 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(9, 3.2 * len(rows) + 0.6), layout="constrained")
     panels = figure.subplots(len(rows), 2, squeeze=False, sharey="row")
     for line, row in zip(panels, rows, strict=True):
-        results = json.loads(row.read_text())["results"]
+        curves = [result["curves"] for result in json.loads(row.read_text())["results"]]
         for axes, what in zip(line, ("visits", "cpu_seconds"), strict=True):
             for name, label in NAMES.items():
-                across = [
-                    np.mean([[p[of] for p in r["curves"][name]] for r in results], 0) for of in (what, "accuracy")
-                ]
+                across = [np.mean([[p[of] for p in each[name]] for each in curves], 0) for of in (what, "accuracy")]
                 static = name in ("static", "herding", "easy")
                 axes.semilogx(across[0], 100 * across[1], "--" if static else "-", marker="o", ms=3, label=label)
             axes.set(xlabel=what.replace("_", " ").replace("cpu", "CPU"), title=row.stem if what == "visits" else "")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         line[0].set_ylabel("test accuracy (%)")
-    panels[0, 1].legend(frameon=False, fontsize=8)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(out, dpi=110)
 
 
