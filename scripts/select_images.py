@@ -27,7 +27,7 @@ from jaxdd.training import Protocol
 RULES = ("random", "herding", "facility_location", "k_center", "forgetting", "el2n", "easy", "ccs")
 MODEL = "convnet(width=32)"
 PROTOCOL = Protocol(
-    "500-steps", "Adam at 1e-3, cosine, 500 steps of 128", learning_rates=(1e-3,), steps=500, batch_size=128
+    "300-steps", "Adam at 1e-3, cosine, 300 steps of 128", learning_rates=(1e-3,), steps=300, batch_size=128
 )
 
 
