@@ -15,6 +15,7 @@ from jaxdd.workflows.distill import distill
 from jaxdd.workflows.evaluate import distilled_file, evaluate
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome
 from jaxdd.workflows.push import Pushed, push
+from jaxdd.workflows.queries import ask
 from jaxdd.workflows.select import select
 from jaxdd.workflows.sweep import sweep
 from jaxdd.workflows.table import SWEEP, table
@@ -32,6 +33,7 @@ __all__ = [
     "Real",
     "Setting",
     "architectures",
+    "ask",
     "check_seed",
     "complete",
     "distill",
