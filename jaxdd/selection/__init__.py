@@ -4,14 +4,26 @@
 * `by_class`: any of them over the classes of a set; `Selector`: with what they look at;
 * `Selection`: what was chosen, in a safe file;
 * `scores`: what a network says of each example;
+* `queries`: which examples to ask a teacher about;
 * `diversity`: how many different examples there are in a set, and how well some stand for all.
 """
 
 from __future__ import annotations
 
-from jaxdd.selection import choose, diversity, scores
+from jaxdd.selection import choose, diversity, queries, scores
 from jaxdd.selection.last_layer import LastLayer
 from jaxdd.selection.selector import Chosen, Selector, by_class, pixels
 from jaxdd.selection.stored import Selection
 
-__all__ = ["Chosen", "LastLayer", "Selection", "Selector", "by_class", "choose", "diversity", "pixels", "scores"]
+__all__ = [
+    "Chosen",
+    "LastLayer",
+    "Selection",
+    "Selector",
+    "by_class",
+    "choose",
+    "diversity",
+    "pixels",
+    "queries",
+    "scores",
+]

@@ -11,10 +11,13 @@ from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
 from jaxdd.training.step import TrainingState, train_step
 from jaxdd.training.supervised import supervised
 from jaxdd.training.teachers import descending, teacher
+from jaxdd.training.two_headed import TWO_HEADED, Heads, fit_two_headed, heads, seen_by, two_headed, two_headed_loss
 
 __all__ = [
+    "TWO_HEADED",
     "Dynamics",
     "Fitted",
+    "Heads",
     "Protocol",
     "TrainingState",
     "barlow_twins",
@@ -26,13 +29,18 @@ __all__ = [
     "encoded",
     "fit",
     "fit_as_distilled",
+    "fit_two_headed",
+    "heads",
     "infobatch",
     "num_blocks",
     "optimizer_of",
     "protocols",
     "running_statistics",
     "schedule_of",
+    "seen_by",
     "supervised",
     "teacher",
     "train_step",
+    "two_headed",
+    "two_headed_loss",
 ]

@@ -15,6 +15,7 @@ from jaxdd.workflows.distill import distill
 from jaxdd.workflows.evaluate import distilled_file, evaluate
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome
 from jaxdd.workflows.push import Pushed, push
+from jaxdd.workflows.queries import ask
 from jaxdd.workflows.select import complete as select_config
 from jaxdd.workflows.select import select
 from jaxdd.workflows.sweep import sweep
@@ -33,6 +34,7 @@ __all__ = [
     "Real",
     "Setting",
     "architectures",
+    "ask",
     "check_seed",
     "complete",
     "distill",

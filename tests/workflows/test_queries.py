@@ -1,0 +1,143 @@
+"""Rounds of queries to a teacher."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxdd import workflows
+from jaxdd.errors import JaxddError
+from jaxdd.workflows import queries as rounds
+from jaxdd.workflows.queries import complete
+
+STUDENT = {"model": "mlp(width=8, depth=1)", "steps": 40, "batch_size": 16, "learning_rate": 0.01}
+
+
+def asked(student=None, **query):
+    query = {"rounds": 2, "size": 5, **query}
+    return {"seed": 3, "data": {"name": "floats"}, "query": query, "student": {**STUDENT, **(student or {})}}
+
+
+@pytest.fixture(scope="module")
+def real(tiny):
+    return workflows.Real.of_config(complete({"data": {"name": str(tiny / "floats.npz")}})["data"])
+
+
+@pytest.fixture(scope="module")
+def truth(real):
+    return np.asarray(real.train.labels.values)
+
+
+class Teacher:
+    """Sure of the next class, and of a quarter for the right one; it notes about how many it was asked."""
+
+    def __init__(self, real):
+        self.images = np.asarray(real.train.images).reshape(len(real.train.images), -1)
+        self.labels, self.calls = np.asarray(real.train.labels.values), []
+
+    def __call__(self, images):
+        self.calls.append(len(images))
+        flat = np.asarray(images).reshape(len(images), -1)
+        rows = [int(np.argmin(np.abs(self.images - each).sum(1))) for each in flat]
+        return 0.25 * np.eye(10)[self.labels[rows]] + 0.75 * np.eye(10)[(self.labels[rows] + 1) % 10]
+
+
+@pytest.fixture
+def teacher(real):
+    return Teacher(real)
+
+
+@pytest.mark.parametrize("rule", rounds.RULES)
+def test_every_rule_asks_about_new_rows_each_round(rule, real, truth):
+    result = workflows.ask(asked({"share": 0}, rule=rule, teacher_error=0.1), real=real)
+    rows = [row for each in result["rounds"] for row in each["asked"]]
+    assert [row["labels"] for row in result["rounds"]] == [10, 15, 20] and result["teacher_queries"] == 0
+    assert len(set(rows)) == len(rows) == 10 and min(rows) >= 0 and max(rows) < len(truth)
+    assert [answer for each in result["rounds"] for answer in each["answers"]] == truth[rows].tolist()
+    assert all(row["wrong"] == 0 and 0 <= row["accuracy"] <= 1 for row in result["rounds"])
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_a_teacher_is_asked_about_what_is_picked_and_wrong_answers_are_counted(real, truth, teacher):
+    result = workflows.ask(asked({"share": 0}, answers="teacher"), teacher, real=real)
+    assert teacher.calls == [5, 5] and result["teacher_queries"] == 10
+    _, first, second = result["rounds"]
+    assert first["answers"] == ((truth[first["asked"]] + 1) % 10).tolist()
+    assert [first["wrong"], second["wrong"], second["all_wrong"]] == [5, 5, 10]
+
+
+def test_a_teacher_with_a_share_is_asked_about_all_once_and_may_answer_softly(real, truth, teacher):
+    result = workflows.ask(asked(answers="teacher_soft"), teacher, real=real)
+    assert teacher.calls == [len(truth)] and result["teacher_queries"] == len(truth)
+    for row in result["rounds"][1:]:
+        np.testing.assert_allclose(np.sum(row["answers"], 1), 1)
+        assert np.sort(row["answers"], 1)[:, -2:].tolist() == [[0.25, 0.75]] * 5
+
+
+def test_noise_replaces_answers_by_other_classes(real, truth):
+    *_, last = rows = workflows.ask(asked({"share": 0}, noise=0.999), real=real)["rounds"]
+    assert last["all_wrong"] == 10 and not np.equal(last["answers"], truth[last["asked"]]).any()
+    assert len({(a - b) % 10 for row in rows for a, b in zip(row["answers"], truth[row["asked"]], strict=True)}) > 3
+    some = [
+        workflows.ask(asked({"share": 0}, noise=0.5) | {"seed": seed}, real=real)["rounds"][-1] for seed in (0, 1, 2)
+    ]
+    assert 4 < sum(row["all_wrong"] for row in some) < 26
+
+
+@pytest.mark.parametrize("answers", ["labels", "teacher_soft"])
+def test_what_was_stopped_after_any_round_goes_on_to_the_same(answers, real, teacher, tmp_path):
+    config = asked(rule="badge", answers=answers, noise=0.2)
+    whole = workflows.ask(config, teacher, real=real, workdir=tmp_path)
+    log = tmp_path / rounds.LOG
+    lines = log.read_text().splitlines(keepends=True)
+    assert len(lines) == 4 and workflows.ask(config, teacher, real=real) == whole
+    for kept in (1, 2, 3):
+        log.write_text("".join(lines[:kept]))
+        assert workflows.ask(config, teacher, real=real, workdir=tmp_path) == whole
+        assert log.read_text() == "".join(lines)
+
+
+def test_a_directory_with_other_rounds_is_refused(real, teacher, tmp_path):
+    workflows.ask(asked(), teacher, real=real, workdir=tmp_path)
+    with pytest.raises(JaxddError, match="another config, data or teacher"):
+        workflows.ask(asked(noise=0.5), teacher, real=real, workdir=tmp_path)
+    with pytest.raises(JaxddError, match="another config, data or teacher"):
+        workflows.ask(asked(), lambda images: np.full((len(images), 10), 0.1), real=real, workdir=tmp_path)
+    (tmp_path / rounds.LOG).write_text("no json\n")
+    with pytest.raises(JaxddError, match="does not hold rounds"):
+        workflows.ask(asked(), teacher, real=real, workdir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (asked(rule="margins"), "did you mean 'margin'"),
+        (asked(rule="robust"), "needs the share of wrong answers"),
+        (asked(rule="robust", teacher_error=1), "from 0 to below 1"),
+        (asked(answers="nobody"), "config.query.answers"),
+        (asked(noise=1.0), "config.query.noise"),
+        (asked(size=0), "config.query.size"),
+        (asked(budget=3), "field of config.query"),
+        (asked({"share": 1.5}), "config.student.share"),
+        (asked({"learning_rate": 0}), "config.student.learning_rate"),
+        ({"queries": {}}, "did you mean 'query'"),
+        ({"data": {"stream": True}}, "config.data.stream must be False"),
+    ],
+)
+def test_bad_configs_are_one_sentence(config, says):
+    with pytest.raises(JaxddError, match=says):
+        complete(config)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "query", "says"),
+    [
+        (None, {}, "a teacher is asked, and there is none"),
+        (lambda images: np.full((len(images), 9), 1 / 9), {}, "answers with"),
+        (lambda images: np.full((len(images), 10), 1.0), {}, "of the sum 1"),
+        (lambda images: np.full((len(images), 10), 0.1), {"rounds": 100, "size": 10}, "of which some must be left"),
+    ],
+)
+def test_bad_teachers_and_budgets_are_one_sentence(teacher, query, says, real):
+    with pytest.raises(JaxddError, match=says):
+        workflows.ask(asked(**query), teacher, real=real)
