@@ -50,8 +50,8 @@ def by_class(rule: Callable[..., Any]) -> Callable[[Key, PyTree, Labels, int | S
         chosen = by_class(functools.partial(choose.graph_cut, penalty=0.5))(key, features, labels, 10)
 
     A rule that takes `mask=`, as all of `choose` do, is given every class filled up to the largest one, so that it is
-    compiled once; classes of half that size or less are filled up to half of it, and so on, so that at most half of
-    what is computed is for nothing. A rule without is given the bare points of each class.
+    compiled once; classes of half that size or less are filled up to half of it, and so on, so that not much more than
+    half of what is computed is for nothing. A rule without is given the bare points of each class.
 
     Args:
       rule: `rule(points, k)` with rows `(k,)`, or rows and weights `(k,)`, for result; keywords `key` and `mask` are
@@ -108,8 +108,12 @@ def _of_each(k: int | Sequence[int], labels: Labels) -> list[int]:
 
 
 def _filled(count: int, largest: int) -> int:
-    """The largest size of a class, halved as often as it holds this one."""
-    size = largest
+    """The largest size of a class, a little rounded up, halved as often as it holds this one.
+
+    Rounded, so that other splits of the same set are not other programs.
+    """
+    eighth = max(1, (1 << (largest - 1).bit_length()) // 16)
+    size = -(-largest // eighth) * eighth
     while -(-size // 2) >= count and size > 1:
         size = -(-size // 2)
     return size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import pathlib
@@ -14,10 +13,12 @@ import jax
 from beside_pytorch.convolutions import convolutions
 from beside_pytorch.inner_loops import inner_loops
 from beside_pytorch.matching import matching
+from beside_pytorch.peer import has_torch
 from measuring import Row, Suite
 
 from benchmark.every_method import choices, every_method
 from benchmark.kernel_methods import features, kernels
+from benchmark.selection import selection
 from benchmark.tables import write_markdown
 from jaxdd import engine
 from jaxdd.errors import unknown
@@ -31,6 +32,7 @@ SUITES: dict[str, tuple[Callable[..., Suite], int]] = {
     "inner": (inner_loops, 10),
     "kernels": (kernels, 20),
     "matching": (matching, 3),
+    "selection": (selection, 3),
 }
 SMALL = ("all", "choices")
 
@@ -57,7 +59,7 @@ def main(about: str | None) -> int:
         report = json.loads(arguments.read.read_text())
     else:
         suite, repeats = SUITES[arguments.suite]
-        if suite in (convolutions, inner_loops, matching) and importlib.util.find_spec("torch") is None:
+        if suite in (convolutions, inner_loops, matching, selection) and not has_torch():
             print('No peers: PyTorch is not installed (pip install "jaxdd[bench]").', file=sys.stderr)
         options = {"smoke": True} if arguments.smoke else {}
         report = {

@@ -24,9 +24,14 @@ PEERS = pathlib.Path(__file__).resolve().parents[1] / "peers.py"
 SAME_LOSS = {"loss": 1e-3, "gradient": np.inf}
 
 
+def has_torch() -> bool:
+    """Whether there are peers: PyTorch here, or in the interpreter that `$JAXDD_TORCH_PYTHON` names."""
+    return bool(os.environ.get("JAXDD_TORCH_PYTHON")) or importlib.util.find_spec("torch") is not None
+
+
 def peer(task: str, theta: PyTree, arrays: dict[str, Any], repeats: int) -> tuple[Row, dict[str, np.ndarray]]:
     """What PyTorch took for the same, and its results; nothing without PyTorch."""
-    if importlib.util.find_spec("torch") is None:
+    if not has_torch():
         return {}, {}
     weights = {
         "theta/" + jax.tree_util.keystr(path, simple=True, separator="/"): leaf
@@ -35,7 +40,8 @@ def peer(task: str, theta: PyTree, arrays: dict[str, Any], repeats: int) -> tupl
     with tempfile.TemporaryDirectory() as folder:
         given, got = (os.path.join(folder, name) for name in ("given.npz", "got.npz"))
         np.savez(given, **weights, **arrays)
-        command = [sys.executable, str(PEERS), task, given, got, "--repeats", str(repeats)]
+        python = os.environ.get("JAXDD_TORCH_PYTHON", sys.executable)
+        command = [python, str(PEERS), task, given, got, "--repeats", str(repeats)]
         line = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
         with np.load(got) as results:
             return json.loads(line), dict(results)

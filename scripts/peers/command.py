@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from peers.convolutions import conv_dw, conv_dw_in_scan, conv_dx, conv_fwd, conv_fwd_bf16, conv_grouped, in_each_layout
+from peers.gradients import grand
 from peers.inner_loops import meta_gradient, rat_bptt
 from peers.matching import by_classes, dc, dm, test_pass, train
 
@@ -23,6 +24,7 @@ TASKS = {
     "conv_grouped_4": conv_grouped,
     "dc": functools.partial(by_classes, dc),
     "dm": functools.partial(by_classes, dm),
+    "grand": grand,
     "meta_gradient": meta_gradient,
     "rat_bptt": rat_bptt,
     "test_pass": test_pass,

@@ -17,6 +17,7 @@ from jaxdd.selection.choose._points import length, number, points
 from jaxdd.selection.choose.drawn import by_chance
 from jaxdd.types import Array, Key
 
+_AHEAD = 64
 _BLOCK = 512
 
 
@@ -107,4 +108,5 @@ def _k_center(values: Array, mask: Array, k: Array, start: Array, *, length: int
         start,
         k,
         length=length,
+        ahead=_AHEAD,
     )

@@ -16,6 +16,8 @@ from jaxdd.selection.choose._columns import columns_ahead
 from jaxdd.selection.choose._points import length, number, points
 from jaxdd.types import Array, Key
 
+_AHEAD = 16
+
 
 def herding(features: ArrayLike, k: int, *, mask: ArrayLike | None = None) -> Array:
     """Greedily the points that bring the mean of those chosen closest to the mean of all.
@@ -53,6 +55,7 @@ def _herding(values: Array, mask: Array, k: Array, *, length: int) -> Array:
         start,
         k,
         length=length,
+        ahead=_AHEAD,
     )
 
 

@@ -20,6 +20,7 @@ from jaxdd.types import Array
 
 _BLOCK = 256
 _KEPT = 8  # blocks of columns: 0.4 GB of 50,000 points
+_AHEAD = 64
 _SAMPLE = 2048  # points by which the first choice is foretold
 _FORETOLD = 128
 
@@ -175,6 +176,7 @@ def _graph_cut(values: Array, mask: Array, k: Array, penalty: Array, *, similari
         jnp.where(mask, -sums, -jnp.inf),
         k,
         length=length,
+        ahead=_AHEAD,
     )
 
 
@@ -205,20 +207,20 @@ def craig(
     values, counted = points(gradients, mask, what="gradients")
     k = number(k, counted)
     size = length(k, len(values))
-    rows, weights = _craig(values, counted, k, similarity=similarity, length=size)
-    return rows[:k], weights[:k]
+    rows = _facility_location(values, counted, k, similarity=similarity, length=size)
+    return rows[:k], _numbers_nearest(values, counted, rows, k, similarity=similarity)[:k]
 
 
-@functools.partial(jax.jit, static_argnames=("similarity", "length"))
-def _craig(values: Array, mask: Array, k: Array, *, similarity: str, length: int) -> tuple[Array, Array]:
-    rows = _facility_location(values, mask, k, similarity=similarity, length=length)
+@functools.partial(jax.jit, static_argnames="similarity")
+def _numbers_nearest(values: Array, mask: Array, rows: Array, k: Array, *, similarity: str) -> Array:
+    """Of each of the first k rows, how many points are nearer to it than to the others: float32, as many as rows."""
     of = _metric.prepared(values, mask, similarity)
     chosen = _metric.take(of, rows)
-    there = jnp.arange(length) < k
+    there = jnp.arange(len(rows)) < k
 
     def nearest(some: Array) -> Array:
         distance = _metric.distances(_metric.take(of, some), chosen, similarity)
         return jnp.argmin(jnp.where(there[None], distance, jnp.inf), axis=1).astype(jnp.int32)
 
     owner = in_blocks(nearest, len(mask), _BLOCK)
-    return rows, jnp.zeros(length).at[owner].add(mask.astype(jnp.float32))
+    return jnp.zeros(len(rows)).at[owner].add(mask.astype(jnp.float32))
