@@ -17,6 +17,7 @@ RULES = {
     "k_means": {"rule": "k_means"},
     "facility_location": {"rule": "facility_location"},
     "graph_cut": {"rule": "graph_cut"},  # Iyer et al. 2021, arXiv:2006.15412
+    "dataset_quantization": {"rule": "dataset_quantization", "by": "gradients"},  # Zhou et al. 2023, arXiv:2308.10524
     "moderate": {"rule": "moderate", "by": "features"},  # Xia et al. 2023, ICLR
     "craig": {"rule": "craig", "by": "gradients"},  # Mirzasoleiman et al. 2020, arXiv:1906.01827
     "grad_match": {"rule": "grad_match", "by": "gradients"},  # Killamsetty et al. 2021, arXiv:2103.00123

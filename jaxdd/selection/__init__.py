@@ -3,6 +3,7 @@
 * `choose`: rules over one group of points, such as `choose.herding(features, k)`;
 * `by_class`: any of them over the classes of a set; `Selector`: with what they look at;
 * `Selection`: what was chosen, in a safe file;
+* `drop_patches`: images without their least salient patches;
 * `scores`: what a network says of each example;
 * `queries`: which examples to ask a teacher about;
 * `diversity`: how many different examples there are in a set, and how well some stand for all.
@@ -12,17 +13,21 @@ from __future__ import annotations
 
 from jaxdd.selection import choose, diversity, queries, scores
 from jaxdd.selection.last_layer import LastLayer
+from jaxdd.selection.patches import Patches, drop_patches, patch_scores
 from jaxdd.selection.selector import Chosen, Selector, by_class, pixels
 from jaxdd.selection.stored import Selection
 
 __all__ = [
     "Chosen",
     "LastLayer",
+    "Patches",
     "Selection",
     "Selector",
     "by_class",
     "choose",
     "diversity",
+    "drop_patches",
+    "patch_scores",
     "pixels",
     "queries",
     "scores",

@@ -10,6 +10,7 @@ from jaxdd.synthetic.multi_formation import multi_formation
 from jaxdd.synthetic.optimize import clip_by_running_norm, descend, moving_average, per_leaf
 from jaxdd.synthetic.pairs import pairs
 from jaxdd.synthetic.parameterisation import Params, Rendered, SyntheticSet, render, with_mirror_images
+from jaxdd.synthetic.patches import Inpainter, filled, patch_cost
 from jaxdd.synthetic.pixels import clipped, corrupted, pixel_range, pixels, unit_norm
 from jaxdd.synthetic.rates import learning_rates
 
@@ -17,6 +18,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Continued",
     "DistilledDataset",
+    "Inpainter",
     "Params",
     "Rendered",
     "SyntheticSet",
@@ -25,6 +27,7 @@ __all__ = [
     "continued",
     "corrupted",
     "descend",
+    "filled",
     "frequencies",
     "label_bits",
     "label_codec",
@@ -36,6 +39,7 @@ __all__ = [
     "moving_average",
     "multi_formation",
     "pairs",
+    "patch_cost",
     "per_leaf",
     "pixel_range",
     "pixels",

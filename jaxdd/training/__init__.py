@@ -5,6 +5,7 @@ from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, ru
 from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
 from jaxdd.training.fit import Fitted, check_trainable, fit
 from jaxdd.training.infobatch import infobatch
+from jaxdd.training.inpainting import inpainting, inpainting_step
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
 from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
@@ -32,6 +33,8 @@ __all__ = [
     "fit_two_headed",
     "heads",
     "infobatch",
+    "inpainting",
+    "inpainting_step",
     "num_blocks",
     "optimizer_of",
     "protocols",

@@ -35,7 +35,8 @@ class Seen(NamedTuple):
     """int32 `(n,)`"""
 
 
-RULES: dict[str, Callable[..., Any]] = {name: getattr(choose, name) for name in choose.__all__ if name != "stratified"}
+_NO_RULES = ("bin_importance", "from_bins", "graph_cut_bins", "stratified")  # over no points, or that choose nothing
+RULES: dict[str, Callable[..., Any]] = {name: getattr(choose, name) for name in choose.__all__ if name not in _NO_RULES}
 """Rules of choice by name, each over one group of points."""
 
 LOOKS = ("pixels", "features", "gradients")

@@ -88,11 +88,19 @@ def _stratified(key: Key, numbers: Array, mask: Array, k: Array, *, strata: int)
     return from_strata(key, numbers, mask, k, strata=strata)
 
 
-def from_strata(key: Key, numbers: Array, mask: Array, k: Array, *, strata: int) -> Array:
-    """Rows `(n,)` of which the first k are those drawn evenly from numbered strata; k may be traced."""
+def from_strata(
+    key: Key, numbers: Array, mask: Array, k: Array | int, *, strata: int, importance: Array | None = None
+) -> Array:
+    """Rows `(n,)` of which the first k are those drawn from numbered strata; k may be traced.
+
+    Evenly, or where `importance` `(strata,)` is given, in proportion to it times what a stratum has.
+    """
     key_quotas, key_rows = jax.random.split(key)
     counts = jnp.zeros(strata, jnp.int32).at[numbers].add(mask.astype(jnp.int32))
-    quotas = even_quotas(key_quotas, counts, k)
+    if importance is None:
+        quotas = even_quotas(key_quotas, counts, k)
+    else:
+        quotas = weighted_quotas(key_quotas, counts, counts * importance, k)
     outside = jnp.where(mask, numbers, strata)
     order = jnp.lexsort((_priorities(key_rows, len(numbers)), outside))  # by stratum, by chance inside of it
     ends = jnp.cumsum(counts)
@@ -101,7 +109,7 @@ def from_strata(key: Key, numbers: Array, mask: Array, k: Array, *, strata: int)
     return order[jnp.argsort(~taken, stable=True)].astype(jnp.int32)
 
 
-def even_quotas(key: Key, counts: Array, k: Array) -> Array:
+def even_quotas(key: Key, counts: Array, k: Array | int) -> Array:
     """How many each stratum gives, int32 `(strata,)`: the same, or all that it has, and the remainder by chance."""
     # The highest level at which min(count, level) does not sum to more than k, by halving.
     low, high = jnp.int32(0), jnp.max(counts) + 1
@@ -117,3 +125,27 @@ def even_quotas(key: Key, counts: Array, k: Array) -> Array:
     more = jnp.where(counts > level, jax.random.uniform(key, counts.shape), jnp.inf)
     rank = jnp.argsort(jnp.argsort(more))
     return quotas + ((counts > level) & (rank < k - jnp.sum(quotas))).astype(jnp.int32)
+
+
+def weighted_quotas(key: Key, counts: Array, weights: Array, k: Array | int) -> Array:
+    """How many each stratum gives, int32 `(strata,)`: in proportion to weights, never more than it has.
+
+    Shares are rounded down, and what is left goes to those that lost most by it; of equal losses by chance.
+    """
+    weights = weights / jnp.sum(weights)
+    # The factor at which min(count, factor * weight) sums to k, by halving.
+    low, high = jnp.float32(0), 1 + jnp.max(jnp.where(weights > 0, counts / jnp.where(weights > 0, weights, 1), 0))
+
+    def halve(_, between):
+        low, high = between
+        middle = (low + high) / 2
+        fits = jnp.sum(jnp.minimum(counts, middle * weights)) <= k
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
+
+    factor, _ = jax.lax.fori_loop(0, 60, halve, (low, high))
+    shares = jnp.minimum(counts, factor * weights)
+    # Halving comes from below: a share that is whole must not be rounded down for that.
+    quotas = jnp.minimum(jnp.floor(shares + 1e-4).astype(jnp.int32), counts)
+    lost = jnp.where(quotas < counts, quotas - shares, jnp.inf)
+    rank = jnp.argsort(jnp.lexsort((jax.random.uniform(key, counts.shape), jnp.round(lost, 4))))
+    return quotas + ((quotas < counts) & (rank < k - jnp.sum(quotas))).astype(jnp.int32)

@@ -1,0 +1,56 @@
+"""DQ (Zhou et al., ICCV 2023, https://arxiv.org/abs/2308.10524): real images of graph-cut bins, with fewer patches.
+
+`cpu` (the default): the 5,000 embedded digits, 20 images per class, a ConvNet of width 32.
+`cifar10`: the authors' bins and shares, an eighth of the images and four fifths of their patches, with a network and an
+inpainter that are trained here (theirs are of ImageNet), for a GPU.
+
+    jaxdd distill --config=dq --evaluate=full --workdir=runs/dq
+    jaxdd distill --config=dq --config.method.adaptive=True --workdir=runs/adq
+
+`--config.method.adaptive=True` samples bins by their importance (ADQ, Li et al., AAAI 2025,
+https://arxiv.org/abs/2412.16895; a reconstruction, see docs/quantisation.md). Without patches,
+`--config.method.drop=0`, it is a selection: `jaxdd select --config=dataset_quantization` keeps the source's pixels.
+The bits are those of the kept patches, of the mask, and of the inpainter.
+"""
+
+from jaxdd.cli import preset, smoke, template
+
+PRESETS = {
+    "cpu": {
+        "method": {
+            "ipc": 20,
+            "patch": 4,
+            "drop": 0.25,
+            "model": "convnet(width=32)",
+            "network_epochs": 10,
+            "network_learning_rate": 0.05,
+            "network_augmentation": "none",
+        },
+        "data": {"name": "mnist_5k"},
+        "run": {"steps": 1000},
+        "evaluation": {"networks": 3},
+    },
+    "cifar10": {
+        "method": {"ipc": 625},
+        "data": {"name": "cifar10", "transform": "published", "validation": 0.0},
+        "run": {"steps": 10_000},
+    },
+    "smoke": smoke(
+        20,
+        ipc=2,
+        bins=5,
+        patch=7,
+        drop=0.25,
+        model="convnet(width=8, depth=2)",
+        network_epochs=1,
+        network_augmentation="none",
+        inpainter_width=16,
+        inpainter_batch=64,
+    ),
+}
+
+PUBLISHED_PRESET = "cifar10"  # the preset that accelerators are measured with
+
+
+def get_config(name: str = "cpu"):
+    return template("dq", **preset(PRESETS, name))
