@@ -146,7 +146,6 @@ def select(
         how = {"seed": full["seed"], "full_data": full_data}
         how |= {name: full["evaluation"][name] for name in ("networks", "baselines")}
         scores, rows = measure(dataset, real, model=model, protocol=protocol, **how)
-        rows[0]["shown"] = "selected"
         result |= {**scores, "evaluation_seconds": time.perf_counter() - began}
     outcome = Outcome(workdir / SELECTION, result, rows, summary(dataset), record(full, command=command))
     write_atomically(workdir / RESULTS, json.dumps(outcome.as_dict(), indent=2) + "\n")
