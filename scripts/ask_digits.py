@@ -41,7 +41,7 @@ def split(seed: int, held_out: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise JaxddError("the digits are scikit-learn's: pip install 'jaxdd[selection]'.") from error
-    images, labels = load_digits(return_X_y=True)
+    images, labels = map(np.asarray, load_digits(return_X_y=True))
     images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     order = np.random.default_rng(seed).permutation(len(labels))
     train, test = order[:TRAIN], order[TRAIN:]
