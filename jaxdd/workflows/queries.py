@@ -19,7 +19,7 @@ from jaxdd._numbers import jsonable, positive, whole
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.selection import by_class, choose, queries
 from jaxdd.training import TWO_HEADED, Heads, Protocol, fit_two_headed, seen_by, two_headed
-from jaxdd.types import Array, Key, NetworkState
+from jaxdd.types import Array, Key, Network, NetworkState
 from jaxdd.workflows.config import DATA, EVALUATION, check_sections, filled, told
 from jaxdd.workflows.data import Real
 
@@ -174,87 +174,111 @@ def ask(
         raise JaxddError(
             f"{most} labels are asked for in all, and the pool has {len(truth)} examples, of which some must be left."
         )
-    protocol = _protocol(student)
     network = two_headed(student["model"], real.dataset.image_shape, num_classes)
     everything = np.full((len(truth), num_classes), 1 / num_classes, np.float32)
     if taught and teacher is not None:
         everything = _answered(teacher, images, num_classes)
-    log = _Log(
-        workdir,
-        {
-            "config": {**full, "data": told(full["data"])},
-            "data": real.dataset.source_hash,
-            "teacher": digest([everything]) if taught else None,
-            "jaxdd_version": jaxdd.__version__,
-        },
-    )
-    root = key_of(full["seed"])
-    start = by_class(choose.uniform)(
-        jax.random.fold_in(root, _START), np.arange(len(truth)), pool.labels, query["start"]
-    )
-    labelled, labels = [int(row) for row in start.rows], np.zeros_like(everything)
-    labels[labelled] = np.eye(num_classes)[truth[labelled]]
-
-    def train(number: int) -> NetworkState:
-        key = jax.random.fold_in(jax.random.fold_in(root, number), 0)
-        return fit_two_headed(
-            network, images, labels, everything, np.asarray(labelled), key, most=most, protocol=protocol
-        )
-
-    def pick(state: NetworkState, key: Key) -> list[int]:
-        free = np.ones(len(truth), bool)
-        free[labelled] = False
-        padded = np.concatenate([labelled, np.full(most - len(labelled), labelled[0])])
-        wrong = (query["teacher_error"] or 0.0) * int(free.sum())
-        seen = seen_by(network, state, images, student["share"])
-        return [int(row) for row in RULES[query["rule"]](_Pool(seen, padded, free, wrong), query["size"], key)]
-
-    def answer(rows: list[int], key: Key) -> np.ndarray:
-        found = np.eye(num_classes, dtype=np.float32)[truth[rows]]
-        if answers != "labels" and teacher is not None:
-            found = everything[rows] if taught else _answered(teacher, images[np.asarray(rows)], num_classes)
-        if answers == "teacher":
-            found = np.eye(num_classes, dtype=np.float32)[found.argmax(1)]
-        key_flip, key_other = jax.random.split(key)
-        flipped = np.asarray(jax.random.uniform(key_flip, (len(rows),))) < query["noise"]
-        other = (
-            found.argmax(1) + np.asarray(jax.random.randint(key_other, (len(rows),), 1, num_classes))
-        ) % num_classes
-        return np.where(flipped[:, None], np.eye(num_classes, dtype=np.float32)[other], found)
-
-    rounds, state = [], None
+    header = {
+        "config": {**full, "data": told(full["data"])},
+        "data": real.dataset.source_hash,
+        "teacher": digest([everything]) if taught else None,
+        "jaxdd_version": jaxdd.__version__,
+    }
+    log = _Log(workdir, header)
+    course = _Course(full, network, images, truth, everything, teacher, most)
+    key_start = jax.random.fold_in(course.root, _START)
+    start = by_class(choose.uniform)(key_start, np.arange(len(truth)), pool.labels, query["start"])
+    course.take([int(row) for row in start.rows], np.eye(num_classes)[truth[start.rows]])
+    state = None
     for number in range(query["rounds"] + 1):
-        before = log.rounds[number] if number < len(log.rounds) else None
-        key_pick, key_answer = jax.random.split(jax.random.fold_in(jax.random.fold_in(root, number), 1))
-        if before is not None:
-            asked, given = before["asked"], _from_json(before["answers"], num_classes)
-        elif number:
-            state = train(number - 1) if state is None else state  # the same again after a stop
-            asked = pick(state, key_pick)
-            given = answer(asked, key_answer)
-        else:
-            asked, given = [], np.zeros((0, num_classes), np.float32)
-        labels[asked] = given
-        labelled += asked
-        if before is None:
-            state = train(number)
-            seen = seen_by(network, state, real.test.images, student["share"])
-            right = np.asarray(seen.probabilities).argmax(1) == np.asarray(real.test.labels.values)
-            wrong = int((given.argmax(1) != truth[asked]).sum()) if asked else 0
-            log.add(
-                {
-                    "round": number,
-                    "labels": len(labelled),
-                    "asked": asked,
-                    "answers": given.tolist() if answers == "teacher_soft" else given.argmax(1).tolist(),
-                    "wrong": wrong,
-                    "all_wrong": wrong + (rounds[-1]["all_wrong"] if rounds else 0),
-                    "accuracy": float(right.mean()),
-                }
-            )
-        rounds.append(log.rounds[number])
+        if number < len(log.rounds):  # done before
+            course.take(log.rounds[number]["asked"], _from_json(log.rounds[number]["answers"], num_classes))
+            continue
+        asked, given = [], np.zeros((0, num_classes), np.float32)
+        if number:
+            state = course.train(number - 1) if state is None else state  # after a stop the same again
+            asked, given = course.question(state, number)
+            course.take(asked, given)
+        state = course.train(number)
+        seen = seen_by(network, state, real.test.images, student["share"])
+        right = np.asarray(seen.probabilities).argmax(1) == np.asarray(real.test.labels.values)
+        wrong = int((given.argmax(1) != truth[asked]).sum()) if asked else 0
+        log.add(
+            {
+                "round": number,
+                "labels": len(course.labelled),
+                "asked": asked,
+                "answers": given.tolist() if answers == "teacher_soft" else given.argmax(1).tolist(),
+                "wrong": wrong,
+                "all_wrong": wrong + (log.rounds[-1]["all_wrong"] if number else 0),
+                "accuracy": float(right.mean()),
+            }
+        )
     to_teacher = len(truth) if taught else 0 if answers == "labels" else query["rounds"] * query["size"]
-    return {"config": full, "teacher_queries": to_teacher, "rounds": rounds}
+    return {"config": full, "teacher_queries": to_teacher, "rounds": log.rounds}
+
+
+@dataclasses.dataclass
+class _Course:
+    """A pool, and what has labels so far."""
+
+    full: Mapping[str, Any]
+    network: Network
+    images: Array
+    truth: np.ndarray
+    everything: np.ndarray
+    """What the teacher says of all, where he has a share of the loss."""
+    teacher: Teacher | None
+    most: int
+    """How many labels there will be."""
+
+    def __post_init__(self):
+        self.root = key_of(self.full["seed"])
+        self.protocol = _protocol(self.full["student"])
+        self.labelled: list[int] = []
+        self.labels = np.zeros_like(self.everything)
+
+    def take(self, rows: list[int], answers: np.ndarray) -> None:
+        self.labels[rows] = answers
+        self.labelled += rows
+
+    def train(self, number: int) -> NetworkState:
+        """The student of a round, on what has labels now."""
+        key, rows = self._key(number, 0), np.asarray(self.labelled)
+        pool = (self.images, self.labels, self.everything)
+        return fit_two_headed(self.network, *pool, rows, key, most=self.most, protocol=self.protocol)
+
+    def question(self, state: NetworkState, number: int) -> tuple[list[int], np.ndarray]:
+        """Rows that are asked in a round, by what a student makes of the pool, and the answers `(k, classes)`."""
+        key_pick, key_answer = jax.random.split(self._key(number, 1))
+        query = self.full["query"]
+        free = np.ones(len(self.truth), bool)
+        free[self.labelled] = False
+        padded = np.concatenate([self.labelled, np.full(self.most - len(self.labelled), self.labelled[0])])
+        seen = seen_by(self.network, state, self.images, self.protocol.teacher_share)
+        known = _Pool(seen, padded, free, (query["teacher_error"] or 0.0) * int(free.sum()))
+        rows = np.asarray(RULES[query["rule"]](known, query["size"], key_pick))
+        return rows.tolist(), _noisy(self._answers(rows), query["noise"], key_answer)
+
+    def _answers(self, rows: np.ndarray) -> np.ndarray:
+        classes, by = np.eye(self.labels.shape[1], dtype=np.float32), self.full["query"]["answers"]
+        if by == "labels" or self.teacher is None:
+            return classes[self.truth[rows]]
+        known = self.protocol.teacher_share > 0
+        found = self.everything[rows] if known else _answered(self.teacher, self.images[rows], len(classes))
+        return found if by == "teacher_soft" else classes[found.argmax(1)]
+
+    def _key(self, number: int, stream: int) -> Key:
+        return jax.random.fold_in(jax.random.fold_in(self.root, number), stream)
+
+
+def _noisy(answers: np.ndarray, noise: float, key: Key) -> np.ndarray:
+    """Answers `(k, classes)`, each replaced with this probability by another class than its likeliest."""
+    key_flip, key_other = jax.random.split(key)
+    k, classes = answers.shape
+    other = answers.argmax(1) + np.asarray(jax.random.randint(key_other, (k,), 1, classes))
+    flipped = np.asarray(jax.random.uniform(key_flip, (k,))) < noise
+    return np.where(flipped[:, None], np.eye(classes, dtype=np.float32)[other % classes], answers)
 
 
 _START = 0x73746172  # "star": another stream than those of the rounds

@@ -39,6 +39,20 @@ COLUMNS = {
     "bits": ("bits", "x"),
     "bits_without_inpainter": ("without inpainter", "x"),
     "bits_whole": ("of whole images", "x"),
+    "teacher_error": ("teacher wrong", "%"),
+    "start": ("first labels alone", "%"),
+    "entropy": ("entropy", "%"),
+    "margin": ("margin", "%"),
+    "badge": ("BADGE", "%"),
+    "k_center": ("k-center", "%"),
+    "pcoreset": ("PCoreSet", "%"),
+    "robust": ("robust", "%"),
+    "random_wrong": ("wrong: random", "%"),
+    "margin_wrong": ("wrong: margin", "%"),
+    "robust_wrong": ("wrong: robust", "%"),
+    "random_late": ("rounds 3 to 5: random", "%"),
+    "k_center_late": ("k-center", "%"),
+    "pcoreset_late": ("PCoreSet", "%"),
     "success_before": ("before", "%"),
     "success": ("success", "%"),
     "others_drop": ("others lose", "%"),
@@ -329,6 +343,22 @@ TABLES = {
         "num_images steps teacher_accuracy " + " ".join(f"share_{share}" for share in _SHARES) + " seconds",
         {"knowledge_fashion_mnist_5": [*_KNOWLEDGE, "--kept=0.05"]},
         page="selection_training",
+    ),
+    "queries": Table(
+        "Queries to a teacher, scikit-learn's digits, a student of two heads on an MLP (width 128), docs/queries.md. "
+        "Test accuracy in percent after the last round, by rule; mean ± std over seeds, each a split of its own. "
+        "`rad`: a teacher of 60 labels answers 100 questions; wrong are so many of its answers (`rad_soft`: with "
+        "probabilities for answers). `activekd`: five rounds of ten right labels, with a biased teacher distilled "
+        "beside them, or without (`alone`); the last columns are means over rounds 3 to 5.",
+        "teacher_error start random margin robust entropy badge k_center pcoreset random_wrong margin_wrong "
+        "robust_wrong random_late k_center_late pcoreset_late seconds",
+        {
+            "rad_digits": ["scripts/ask_digits.py", "wrong"],
+            "rad_soft_digits": ["scripts/ask_digits.py", "wrong", "--soft"],
+            "activekd_digits": ["scripts/ask_digits.py", "biased"],
+            "activekd_sharp_digits": ["scripts/ask_digits.py", "biased", "--softened=1"],
+            "activekd_alone_digits": ["scripts/ask_digits.py", "biased", "--share=0"],
+        },
     ),
     "audit": Table(
         "One step of gradient descent on 100 distilled images, given to ten trained networks that took no part in "

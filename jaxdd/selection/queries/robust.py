@@ -61,7 +61,7 @@ def robust_game(gains: ArrayLike, wrong: float, budget: int = 1) -> Game:
         raise JaxddError(f"the budget is {budget} queries, and there are only {n} points.")
     order = np.argsort(-gains, kind="stable")
     g = gains[order]
-    there = g[g > 0]
+    there = g[g > 1e-12 * g[0]]  # what is worth next to nothing counts as nothing
     # For a level c each point is worth its gain until q_i g_i = c, the best ones first; the worst that the adversary
     # does is to take c of `wrong` points. In c this is concave and piecewise linear.
     inverses, sums = np.concatenate([[0.0], np.cumsum(1 / there)]), np.concatenate([[0.0], np.cumsum(there)])
@@ -87,10 +87,16 @@ def robust_game(gains: ArrayLike, wrong: float, budget: int = 1) -> Game:
         most = values.max()
         if most > 0:
             c = levels[values >= most * (1 - 1e-9)].min()
-            asked = np.minimum(np.cumsum(np.minimum(1, c / np.maximum(g, c))), budget)
-            q = np.diff(asked, prepend=0.0)
+            q = np.zeros(n)
+            q[: len(there)] = np.diff(np.minimum(np.cumsum(np.minimum(1, c / there)), budget), prepend=0.0)
+            for some in (
+                slice(len(there)),
+                slice(n),
+            ):  # what is left over does no harm, least where something is gained
+                room = 1 - q[some]
+                q[some] += room * min(1.0, (budget - q.sum()) / max(room.sum(), 1e-300))
             marginals = np.empty(n)
-            marginals[order] = q + (1 - q) * (budget - asked[-1]) / (n - asked[-1])  # what is left over does no harm
+            marginals[order] = q
             return Game(marginals, float(most))
     # All are asked, or so many are wrong that nothing is worth anything: the adversary takes the largest gains.
     return Game(np.full(n, budget / n), _after(g * budget / n, wrong))

@@ -65,6 +65,8 @@ def test_points_that_are_worth_nothing_are_the_last_to_be_asked():
     game = queries.robust_game([0, 1, 0, 1], 1, 2)
     np.testing.assert_allclose(game.marginals, [0, 1, 0, 1])
     assert game.value == pytest.approx(1)
+    spare = queries.robust_game([0, 1, 0, 100], 1, 2)  # the value is 1 however often the last one is asked
+    np.testing.assert_allclose(spare.marginals, [0, 1, 0, 1])
     assert queries.robust_game([0, 1, 0, 1], 3, 3).value == queries.robust_game(np.zeros(3), 1).value == 0
     assert queries.robust_game(np.zeros(3), 1, 2).marginals.sum() == pytest.approx(2)
 
