@@ -34,6 +34,7 @@ PRESETS = {
         "method": {"ipc": 625},
         "data": {"name": "cifar10", "transform": "published", "validation": 0.0},
         "run": {"steps": 10_000},
+        "evaluation": {"protocol": "dc"},
     },
     "smoke": smoke(
         20,

@@ -9,6 +9,8 @@ METHODS = {
     "dd": {**MLP, "ipc": 1, "steps": 1, "epochs": 2, "initialisation": "fixed", "decay_every": 2},
     "frepo": {**MLP, "pool": 2, "max_age": 2, "block": None},
     "kip": {"target_batch": 20},
+    # A mask of patches beside a network.
+    "dq": {"ipc": 2, "by": "pixels", "bins": 2, "patch": 7, "drop": 0.0, "inpainter_batch": 20},
 }
 
 
