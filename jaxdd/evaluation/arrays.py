@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdd.errors import JaxddError
@@ -39,6 +40,16 @@ def every(stride: int, data: Examples) -> Examples:
     of_host = isinstance(images, HostArray)
     images = images.take(np.arange(0, len(images), stride)) if of_host else images[::stride]
     return Examples(images, data.labels[::stride])
+
+
+def rows_of(array: Any, rows: Any) -> Any:
+    """`array[rows]`; where it lies on a device by one program, of a handful of operations."""
+    return _rows_of(array, rows) if isinstance(array, jax.Array) else array[rows]
+
+
+@jax.jit
+def _rows_of(array, rows):
+    return array[rows]
 
 
 def check_has_classes(distilled: Distilled) -> None:

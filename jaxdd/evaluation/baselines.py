@@ -21,7 +21,7 @@ from jaxdd._numbers import of_each
 from jaxdd._version import __version__
 from jaxdd.data import balanced_choice
 from jaxdd.errors import JaxddError, unknown
-from jaxdd.evaluation.arrays import check_has_classes, check_in_memory
+from jaxdd.evaluation.arrays import check_has_classes, check_in_memory, rows_of
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.evaluation.score import Score, evaluate
 from jaxdd.kernels import label_solve
@@ -80,13 +80,14 @@ def random_real(
         )
     key_images, key_targets = jax.random.split(key)
     chosen = balanced_choice(jax.random.split(key_images)[0], data.labels, per_class)  # those `pixels` starts from
-    images, hard, classes = data.images[chosen], data.labels.values[chosen], data.labels.num_classes
+    images, hard = rows_of(data.images, chosen), rows_of(data.labels.values, chosen)
+    classes = data.labels.num_classes
     counts = of_each(per_class, classes, "images per class")
     if learned and predictor and kernel:
         targets = min(min(data.labels.counts), max(2 * max(counts), NUM_TARGETS // classes))
         target = balanced_choice(key_targets, data.labels, targets)
-        goal = centred_one_hot(data.labels.values[target], classes)
-        labels = _solved(images, data.images[target], goal, predictor.ridge, kernel=kernel)
+        goal = centred_one_hot(rows_of(data.labels.values, target), classes)
+        labels = _solved(images, rows_of(data.images, target), goal, predictor.ridge, kernel=kernel)
     elif learned and teacher is not None:
         labels = teacher(images) - (1 / classes if like.label_convention == "centred" else 0)
     else:
@@ -136,8 +137,8 @@ def coreset(
     check_in_memory(data.images, "images that are chosen by a rule")
     counts = of_each(per_class, data.labels.num_classes, "images per class")
     chosen = by_class(_RULES[rule])(key_of(0) if key is None else key, pixels(data), data.labels, counts).rows
-    labels = _in_convention(data.labels.values[chosen], like, data.labels.num_classes)
-    return _treated_as(like, data.images[chosen], labels, counts)
+    labels = _in_convention(rows_of(data.labels.values, chosen), like, data.labels.num_classes)
+    return _treated_as(like, rows_of(data.images, chosen), labels, counts)
 
 
 def _in_convention(hard: Array, like: Distilled, classes: int) -> Array:

@@ -89,8 +89,8 @@ def kernel_predictions(predictor: Predictor, distilled: Distilled, test: Example
     num_classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), np.max(test.labels))) + 1
     support = jnp.asarray(distilled.images, jnp.float32)
     labels = centred_labels(labels, distilled.label_convention, num_classes)
-    coefficients = _solve(support, labels, ridge, kernel=kernel, float64=float64)
-    if not jnp.isfinite(coefficients).all():
+    coefficients, finite = _solve(support, labels, ridge, kernel=kernel, float64=float64)
+    if not finite:
         precision, remedy = ("float64", "") if float64 else ("float32", " or float64")
         raise JaxddError(
             "kernel ridge regression failed: the support's kernel is not positive definite at "
@@ -102,7 +102,8 @@ def kernel_predictions(predictor: Predictor, distilled: Distilled, test: Example
 
 @functools.partial(jax.jit, static_argnames=("kernel", "float64"))
 def _solve(support, labels, ridge, *, kernel, float64):
-    return kernel_ridge_solve(kernel(support), labels, ridge=ridge, float64=float64)
+    coefficients = kernel_ridge_solve(kernel(support), labels, ridge=ridge, float64=float64)
+    return coefficients, jnp.isfinite(coefficients).all()
 
 
 @functools.partial(jax.jit, static_argnames="kernel")

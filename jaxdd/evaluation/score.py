@@ -13,7 +13,7 @@ import numpy as np
 from jaxdd import _progress, _stopping
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import feature_regression, predictions, share_right
-from jaxdd.evaluation.arrays import check_has_classes, every
+from jaxdd.evaluation.arrays import check_has_classes, every, rows_of
 from jaxdd.evaluation.confusion import Confusion
 from jaxdd.evaluation.kernel import Predictor
 from jaxdd.losses import centred_labels
@@ -116,7 +116,7 @@ def evaluate(
         # Only the sets that are trained on: then one program serves one set, and several in turn.
         those, index = np.unique(chosen, return_inverse=True)
         how = {"label_convention": sets[0].label_convention, "labelling": sets[0].labelling, "sets": index}
-        return fit(network, images[those], labels[those], protocol, rates, keys, **how)
+        return fit(network, rows_of(images, those), rows_of(labels, those), protocol, rates, keys, **how)
 
     def measure(
         rate: float, keys: Key, data: Examples, predictor: Predictor | None = None

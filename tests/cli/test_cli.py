@@ -17,6 +17,7 @@ import pytest
 from toys import once
 
 from jaxdd import methods, workflows
+from jaxdd.cli import config as configs
 from jaxdd.cli import main
 from jaxdd.cli.distill import EVALUATE
 from jaxdd.synthetic import DistilledDataset
@@ -70,7 +71,9 @@ def finished(tiny, tmp_path_factory):
 
 def test_a_run_goes_on_by_its_directory(tiny, tmp_path, capsys):
     run, whole = tmp_path / "run", tmp_path / "whole"
-    assert main(distill(whole, "--evaluate=none", steps=30)) == main(distill(run, "--evaluate=none")) == 0
+    line = ["distill", f"--config={tiny / 'means.py'}", "--config.method.kernel", "--evaluate=none"]
+    assert main([*line, f"--workdir={run}"]) == 0
+    assert main([*line, f"--workdir={whole}", "--config.run.steps=30"]) == 0
     capsys.readouterr()
     assert main(["resume", str(run), "--json", "--config.run.steps=30"]) == 0
     result = result_of(capsys)
@@ -79,17 +82,17 @@ def test_a_run_goes_on_by_its_directory(tiny, tmp_path, capsys):
     assert files[0].read_bytes() == files[1].read_bytes()
     assert main(["resume", str(run), "--evaluate=kernel", "--json"]) == 0
     assert result_of(capsys)["kernel_accuracy"] > 0.3
-    # What a run has left of its config is a config.
-    for name in ("command.json", "results.json"):
-        again = tmp_path / f"from {name}"
-        assert main(["distill", f"--config={run / name}", f"--workdir={again}", "--evaluate=none"]) == 0
-        assert (again / workflows.FILE).read_bytes() == files[0].read_bytes()
+    # What a run has left of its config is a config; that of its results is run, too.
+    again = tmp_path / "again"
+    assert main(["distill", f"--config={run / 'results.json'}", f"--workdir={again}", "--evaluate=none"]) == 0
+    assert (again / workflows.FILE).read_bytes() == files[0].read_bytes()
     capsys.readouterr()
+    assert configs.load(str(run / "command.json")) == configs.load(str(run / "results.json"))
     for line, sentence in (
         (["resume"], "exactly one directory of a run"),
         (["resume", str(tmp_path)], "no run of jaxdd has begun there"),
         (["resume", str(run), "--config=kip"], "the run has its config and its directory"),
-        (["resume", str(run), "--config.method.learning_rate=0.5"], "config.method.learning_rate is"),
+        (["resume", str(run), "--config.method.rate=0.5"], "config.method.rate is"),
         (["distill", f"--config={run / 'run.json'}", f"--workdir={tmp_path / 'x'}"], "holds no config"),
     ):
         assert main(line) == 2

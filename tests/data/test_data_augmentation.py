@@ -284,8 +284,14 @@ def test_what_was_not_drawn_changes_no_bit(one):
         np.testing.assert_array_equal(result, images)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("make", [siamese, frepo])
+@pytest.mark.parametrize(
+    ("make", "count"),  # shared draws resample by a matrix product, others by gathering, whichever the family
+    [
+        (siamese, 1),
+        (frepo, 3),
+        *(pytest.param(*each, marks=pytest.mark.endurance) for each in ((siamese, 3), (frepo, 1))),
+    ],
+)
 def test_gradient_is_the_finite_difference_also_under_vmap(make, count, key, x64):
     """Of draws of one operation, and of all of DSA's together."""
     with x64():
@@ -372,7 +378,7 @@ def boxes(probability, beta, height, width, count):
 def test_cutmix_is_its_definition(key):
     """Constant images of a number each: a mixed one holds another's number in a box, its label the box's share."""
     n, height, width, count = 5, 12, 9, 1000
-    images = jnp.broadcast_to(jnp.arange(n, dtype=jnp.float32)[:, None, None, None], (n, height, width, 2))
+    images = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None, None], (n, height, width, 2))
     settings = np.repeat([[1.0, 1.0], [1.0, 0.3], [0.4, 1.0], [0.0, 1.0]], count, 0)
 
     @jax.jit

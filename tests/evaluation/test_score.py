@@ -33,8 +33,7 @@ def some(train, per_class, convention="hard", seed=0):
     labels = classes[chosen]
     if convention != "hard":
         labels = np.eye(10, dtype=np.float32)[labels] - np.float32(0.1 if convention == "centred" else 0)
-    images, labels = jax.device_put((np.asarray(train.images)[chosen], labels))
-    return Distilled(images, labels, label_convention=convention)
+    return Distilled(np.asarray(train.images)[chosen], labels, label_convention=convention)
 
 
 def test_a_score_is_a_function_of_its_key(mnist, mlp, key):
@@ -48,8 +47,8 @@ def test_a_score_is_a_function_of_its_key(mnist, mlp, key):
 
 def test_more_images_are_better(mnist, mlp, key):
     train, _, test = mnist
-    means = [evaluate(mlp, some(train, n), None, test, SHORT, num_networks=3, key=key).mean for n in (2, 5, 25)]
-    assert 0.3 < means[0] < means[1] - 0.05 < means[2] - 0.1 < 0.9
+    means = [evaluate(mlp, some(train, n), None, test, SHORT, num_networks=3, key=key).mean for n in (2, 5)]
+    assert 0.3 < means[0] < means[1] - 0.05 < 0.85
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,9 @@ def test_a_kernel_that_cannot_be_solved_is_an_error(mnist, broken):
             np.repeat(support.images, 20, 0), np.repeat(support.labels, 20, 0), label_convention="centred"
         )
     else:
-        support = dataclasses.replace(support, images=support.images.at[3].set(jnp.nan))
+        images = support.images.copy()
+        images[3] = np.nan
+        support = dataclasses.replace(support, images=images)
     sentence = "kernel ridge regression failed: .* not positive definite at float32; use a larger ridge or float64"
     with pytest.raises(JaxddError, match=sentence):
         kernel_accuracy(Predictor(kernel, 1e-9), support, test)

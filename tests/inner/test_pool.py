@@ -21,8 +21,8 @@ class Normed(nn.Module):
 
 
 NETWORK = models.from_linen(Normed(), (2, 2, 1))
-IMAGES = jax.random.normal(jax.random.key(7), (6, 2, 2, 1))
-TARGETS = jax.nn.one_hot(jnp.arange(6) % 3, 3)
+IMAGES = np.random.default_rng(7).normal(size=(6, 2, 2, 1)).astype(np.float32)
+TARGETS = np.eye(3, dtype=np.float32)[np.arange(6) % 3]
 
 
 def loss(theta, stats, shown, step, key):
@@ -34,11 +34,11 @@ def loss(theta, stats, shown, step, key):
 
 
 def same(a, b):
-    return all(bool(jnp.array_equal(x, y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 def slot(slots, i):
-    return jax.tree.map(lambda leaf: leaf[i], slots)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[i], slots)
 
 
 def make(size=4, max_age=10, **options):
@@ -56,12 +56,18 @@ def test_first_ages_are_spread_and_networks_differ():
 
 def test_only_the_chosen_advance_by_steps_of_their_own_optimiser():
     pool, slots = make()
-    after = jax.jit(lambda slots, steps: pool.advance(slots, jnp.array([2]), jax.random.key(1), steps))(slots, 3)
+
+    @jax.jit
+    def advance(slots, steps):
+        key = jax.random.key(1)
+        theta, stats = pool.start(slots, jnp.int32(2))
+        alone = theta, stats, optax.adam(0.1).init(theta), jax.random.split(key, 1)[0]
+        return pool.advance(slots, jnp.array([2]), key, steps), alone
+
+    after, (theta, stats, opt_state, key) = advance(slots, 3)
     for i in (0, 1, 3):
         assert same(slot(after, i), slot(slots, i))
-    theta, stats = pool.start(slots, jnp.int32(2))
-    optimizer, opt_state = optax.adam(0.1), optax.adam(0.1).init(theta)
-    (key,) = jax.random.split(jax.random.key(1), 1)
+    optimizer = optax.adam(0.1)
 
     @jax.jit
     def step(theta, stats, opt_state, t):
@@ -74,34 +80,43 @@ def test_only_the_chosen_advance_by_steps_of_their_own_optimiser():
     got = slot(after, 2)
     for a, b in zip(jax.tree.leaves(got[:3]), jax.tree.leaves((theta, stats, opt_state)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    assert got.age == slots.age[2] + 3
+    assert got.age == np.asarray(slots.age)[2] + 3
 
 
 def test_the_old_are_renewed_and_not_trained():
     pool, slots = make(max_age=3)
-    chosen = jnp.array([1, 3])
-    slots = slots._replace(age=jnp.array([3, 3, 0, 2]))
-    after = jax.jit(lambda slots: pool.advance(slots, chosen, jax.random.key(1), 1))(slots)
+    chosen = np.array([1, 3])
+    slots = slots._replace(age=np.array([3, 3, 0, 2], np.int32))
+
+    @jax.jit
+    def advance(slots):
+        key = jax.random.key(1)
+        new, _ = NETWORK.init(jax.random.split(key, 2)[0])
+        return pool.advance(slots, chosen, key, 1), new, optax.adam(0.1).init(new)
+
+    after, *new = advance(slots)
     np.testing.assert_array_equal(after.age, [3, 0, 0, 3])
-    keys = jax.random.split(jax.random.key(1), 2)
-    new, _ = jax.jit(NETWORK.init)(keys[0])
-    assert same(slot(after.theta, 1), new)
-    assert same(slot(after.opt_state, 1), optax.adam(0.1).init(new))
+    assert same([slot(after.theta, 1), slot(after.opt_state, 1)], new)
 
 
 def test_choices_are_distinct_and_reach_every_slot():
     pool, _ = make()
-    choose = jax.jit(pool.choose, static_argnums=1)
-    drawn = np.array([choose(jax.random.key(i), 2) for i in range(60)])
+
+    @jax.jit
+    @jax.vmap
+    def choose(seed):
+        return pool.choose(jax.random.key(seed), 2), pool.choose(jax.random.key(seed), 1)
+
+    drawn, single = map(np.asarray, choose(np.arange(60)))
     assert (drawn[:, 0] != drawn[:, 1]).all()
-    assert set(drawn.ravel()) == {0, 1, 2, 3} == {int(choose(jax.random.key(i), 1)[0]) for i in range(60)}
+    assert set(drawn.ravel()) == {0, 1, 2, 3} == set(single.ravel())
 
 
 @pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.endurance), 4])
 @pytest.mark.parametrize("batch_size", [1, None])
 def test_placement_changes_nothing(devices, batch_size):
     pool, slots = make(size=6, max_age=4, batch_size=batch_size, steps=1)
-    chosen, key = jnp.array([0, 5, 3, 2]), jax.random.key(1)
+    chosen, key = np.array([0, 5, 3, 2]), jax.random.key(1)
 
     def advance(slots):
         return pool.advance(slots, chosen, key, None)
@@ -135,10 +150,14 @@ def test_interpolated_networks_lie_between_their_ends():
 
 
 def test_a_draw_between_two_fresh_networks_has_keys_for_both_and_for_the_place():
-    source, key = inner.interpolated(inner.fresh(NETWORK), inner.fresh(NETWORK)), jax.random.key(5)
-    *ends, key_place = jax.random.split(key, 3)
-    a, b = (NETWORK.init(end)[0] for end in ends)
-    place = jax.random.uniform(key_place)
-    found, _ = source.one(source.init(key), key)
-    for c, x, y in zip(*map(jax.tree.leaves, (found, a, b)), strict=True):
+    source = inner.interpolated(inner.fresh(NETWORK), inner.fresh(NETWORK))
+
+    @jax.jit
+    def drawn(key):
+        *ends, key_place = jax.random.split(key, 3)
+        found, _ = source.one(source.init(key), key)
+        return found, *(NETWORK.init(end)[0] for end in ends), jax.random.uniform(key_place)
+
+    *networks, place = jax.device_get(drawn(jax.random.key(5)))
+    for c, x, y in zip(*map(jax.tree.leaves, networks), strict=True):
         np.testing.assert_allclose(c, x + place * (y - x), rtol=1e-5, atol=1e-6)

@@ -115,9 +115,9 @@ SHARED = ("kip", "bptt", "rat_bptt", "dm", "dc")
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [(name, 4) for name in SHARED if name != "bptt"]  # of FRePo: by its pool, below
+    [(name, 4) for name in ("kip", "rat_bptt", "dc")]  # of FRePo: by its pool, below
     + [pytest.param(name, count, marks=pytest.mark.endurance) for name in (*SHARED, "frepo") for count in (2, 8)]
-    + [pytest.param("bptt", 4, marks=pytest.mark.endurance)],
+    + [pytest.param(name, 4, marks=pytest.mark.endurance) for name in ("bptt", "dm")],
 )
 def test_updates_are_the_same_on_any_number_of_devices(name, count, start, alone):
     """As the engine shares them. The optimiser's state too: Adam's steps alone would not tell a gradient's multiple."""

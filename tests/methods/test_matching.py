@@ -142,6 +142,7 @@ def test_only_real_examples_are_seen_in_less_precision(by, classes):
     assert seen == {6: {"bfloat16"}, 3: {None}}
 
 
+@pytest.mark.endurance  # in the quick suite DD resumes a network and momenta
 def test_resumed_it_is_the_same_bit_for_bit(digits, network, tmp_path):
     """IDC, since nothing has a richer state: stored images and their bounds, momenta, a network and how old it is."""
     options = {"devices": jax.devices()[:1], "progress": False}

@@ -1,4 +1,7 @@
-"""Runs that stopped and went on: one method of each family of states."""
+"""Runs that stopped and went on: one method of each family of states.
+
+In the quick suite KRR-ST, in tests of its own, has a pool.
+"""
 
 import pytest
 import toys
@@ -14,7 +17,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["dd", pytest.param("frepo", marks=pytest.mark.endurance), "kip"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, digits, tmp_path):
     method = toys.build(name, **METHODS[name])
     whole = toys.run(method, digits, steps=4)

@@ -170,7 +170,10 @@ def test_images_go_to_the_class_of_their_label_in_any_order(real, set_of):
 def test_learned_labels_that_do_not_name_their_class_keep_their_places(real):
     """As of fewer images than classes, which each stand for several."""
     synthetic = learned_labels(pixels(1, init="noise", classes=2), "raw")
-    params = {**synthetic.init(jax.random.key(3), real), "labels": jnp.array([[0.1, 0.2, 0.9], [0.4, 0.1, 0.8]])}
+    params = {
+        **jax.jit(synthetic.init)(jax.random.key(3), real),
+        "labels": jnp.array([[0.1, 0.2, 0.9], [0.4, 0.1, 0.8]]),
+    }
     dataset = DistilledDataset.create(render(synthetic, params), THERE, {"data": {"num_classes": 3}})
     init = continued(dataset, HERE)
     again = learned_labels(pixels(1, init=init, classes=2), "raw").init(jax.random.key(5), real)
@@ -255,9 +258,9 @@ def test_classes_with_numbers_of_their_own_take_the_images_of_their_class(real):
     """And learned labels, which may name other classes, stay where they are in a set of the same numbers."""
     key, some = jax.random.key(5), (3, 1, 2)
     synthetic = pixels(some, init="noise")
-    file = DistilledDataset.create(render(synthetic, synthetic.init(key, real)), Identity(), {})
+    file = DistilledDataset.create(render(synthetic, jax.jit(synthetic.init)(key, real)), Identity(), {})
     init = continued(file, Identity(), rest="noise")
-    params, usual = (pixels((3, 2, 4), init=each).init(key, real)["images"] for each in (init, "noise"))
+    params, usual = (jax.jit(pixels((3, 2, 4), init=each).init)(key, real)["images"] for each in (init, "noise"))
     places = np.array([0, 1, 2, 3, 5, 6])
     np.testing.assert_array_equal(params[places], file.images)
     lacking = np.array([4, 7, 8])

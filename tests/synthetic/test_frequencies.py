@@ -25,7 +25,7 @@ def test_all_coefficients_give_the_image_back(uneven, key, init):
 @pytest.mark.parametrize("data", ["real", "uneven"])
 def test_kept_positions_explain_most_variance_of_each_class(request, key, data):
     real = request.getfixturevalue(data)
-    mask = np.asarray(frequencies(1, 6).init(key, real)["mask"])
+    mask = np.asarray(jax.jit(frequencies(1, 6).init)(key, real)["mask"])
     values = np.asarray(real.labels.values)
     for label in range(3):
         variances = spectra(real.images)[values == label].var(axis=0)
@@ -37,8 +37,8 @@ def test_kept_positions_explain_most_variance_of_each_class(request, key, data):
 
 def test_images_are_the_inverse_transform_of_what_is_kept(real, key):
     synthetic = frequencies(2, 6)
-    params = synthetic.init(key, real)
-    kept = spectra(pixels(2).init(key, real)["images"]) * np.repeat(params["mask"], 2, axis=0)
+    params = jax.jit(synthetic.init)(key, real)
+    kept = spectra(jax.jit(pixels(2).init)(key, real)["images"]) * np.repeat(params["mask"], 2, axis=0)
     expected = scipy.fft.idctn(kept, axes=(1, 2), norm="ortho")
     np.testing.assert_allclose(synthetic.render(params).images, expected, atol=2e-6)
     # Orthonormal: what is kept has the energy of the images.
@@ -48,7 +48,7 @@ def test_images_are_the_inverse_transform_of_what_is_kept(real, key):
 
 def test_rendering_reaches_only_kept_positions(real, key):
     synthetic = frequencies(2, 6)
-    params = synthetic.init(key, real)
+    params = jax.jit(synthetic.init)(key, real)
     moved = {**params, "coefficients": jax.random.normal(key, params["coefficients"].shape)}
     spectrum = spectra(synthetic.render(moved).images)
     assert np.abs(spectrum[np.repeat(params["mask"], 2, axis=0) == 0]).max() < 1e-6
@@ -56,7 +56,7 @@ def test_rendering_reaches_only_kept_positions(real, key):
 
 def test_bits(real, key):
     synthetic = frequencies(2, 6)
-    params = synthetic.init(key, real)
+    params = jax.jit(synthetic.init)(key, real)
     # 32 a coefficient; 5 an index into 20 positions, for 3 classes and 2 channels; 2 a label.
     assert synthetic.num_bits(params) == {"coefficients": 32 * 6 * 6 * 2, "mask": 5 * 3 * 2 * 6, "labels": 2 * 6}
     distilled = render(synthetic, params)

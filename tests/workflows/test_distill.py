@@ -173,7 +173,7 @@ def test_a_run_ends_with_its_seconds(config, tmp_path):
 
 
 def test_without_validation_data(config, tmp_path):
-    run = config("kip", data={"validation": 0.0})
+    run = config(data={"validation": 0.0}, method={"kernel": True}, run={"validate": "auto"})
     assert "best_step" not in workflows.distill(run, tmp_path / "run", evaluate="kernel").result
 
 
