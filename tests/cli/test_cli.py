@@ -69,6 +69,7 @@ def finished(tiny, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.endurance
 def test_a_run_goes_on_by_its_directory(tiny, tmp_path, capsys):
     run, whole = tmp_path / "run", tmp_path / "whole"
     line = ["distill", f"--config={tiny / 'means.py'}", "--config.method.kernel", "--evaluate=none"]
@@ -128,6 +129,7 @@ def test_json_is_the_last_line_and_repeats_itself(tiny, tmp_path, capsys):
     assert content[0] == content[1]
 
 
+@pytest.mark.endurance
 def test_evaluate_by_directory_or_file(finished, capsys):
     small = ["--model=mlp(width=8, depth=1)", "--seeds=1"]
     for source, how in ((finished, small), (finished / "distilled.safetensors", ["--model=mlp", "--seeds=2"])):

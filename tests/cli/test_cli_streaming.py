@@ -43,6 +43,7 @@ def distill(folder, workdir, steps, *arguments):
 STREAM = "--config.data.stream=True"
 
 
+@pytest.mark.endurance
 def test_a_streamed_run_is_that_of_data_in_memory_and_either_goes_on_as_the_other(folder, tmp_path):
     assert distill(folder, tmp_path / "memory", 6, "--evaluate=none") == 0
     assert distill(folder, tmp_path / "streamed", 4, STREAM) == 0

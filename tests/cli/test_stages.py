@@ -59,6 +59,7 @@ def flag(tmp_path, monkeypatch):
     return f"--config={tmp_path / 'probed.py'}"
 
 
+@pytest.mark.endurance
 def test_a_stage_is_planned_made_listed_and_deleted(flag, tmp_path, capsys):
     def said(*arguments):
         assert main([*arguments, "--json"]) == 0

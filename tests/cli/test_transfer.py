@@ -7,6 +7,8 @@ import pytest
 
 from jaxdd.cli.main import main
 
+pytestmark = pytest.mark.endurance  # quick ones: evaluation/test_transfer.py, methods/test_krr_st.py
+
 # No size is a multiple of the number of devices: a checkpoint would compile a program for each share of each array.
 TINY = [
     "--config.method.images=6", "--config.method.model=mlp(width=9, depth=1)", "--config.method.pool=2",

@@ -135,6 +135,7 @@ def test_what_was_set_aside_before_is_kept(copy, rng):
     assert {path.name for path in copy.iterdir()} == {"5", "damaged-10", "damaged-10-1"}
 
 
+@pytest.mark.endurance
 def test_all_damaged_is_an_error_that_changes_nothing(copy, rng):
     for path in copy.glob("*/meta/metadata"):
         truncate(path, rng)

@@ -118,6 +118,7 @@ def test_keys_are_of_one_kind_and_what_jax_was_told_is_part_of_a_run(digits, tmp
         run(resume=True)
 
 
+@pytest.mark.endurance
 def test_a_method_can_be_looked_into(digits):
     """Where nothing is compiled every value is there to be printed, and the run is the same but for rounding."""
     seen = []

@@ -127,6 +127,7 @@ def test_data_that_cannot_be_read_any_more_end_a_run_with_its_state_saved(pixels
     assert_same(resumed.state, run(starting_from_real(), resident).state)
 
 
+@pytest.mark.endurance
 def test_a_signal_is_answered_while_data_are_read(pixels, tmp_path):
     """And the first images may be the ones that cannot be read."""
     released = threading.Event()

@@ -91,6 +91,7 @@ def test_devices_do_not_drop_each_others_programs(data, monkeypatch):
     assert sum(kept[next(iter(kept))][2] is first[mesh] for mesh, kept in chunk._COMPILED.items()) == 2
 
 
+@pytest.mark.endurance
 def test_runs_that_save_all_the_time_keep_their_checkpoints_apart(data, tmp_path):
     def at_work(device, steps, resume=False):
         return run(

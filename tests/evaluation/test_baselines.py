@@ -257,6 +257,7 @@ def stored(mnist, dataset, transform):
     return DistilledDataset.create(distilled, transform, header)
 
 
+@pytest.mark.endurance
 def test_verification(stored, dataset, mnist, tmp_path):
     path = tmp_path / "set.safetensors"
     stored.write(path)

@@ -115,6 +115,7 @@ def test_what_it_minimises_falls(ran):
     assert_distils(method, found, lambda stored: stored)
 
 
+@pytest.mark.endurance
 def test_it_learns_on_networks_with_batch_normalisation(digits):
     options = {**OPTIONS, "learning_rate": 0.3, "matching_steps": 1}
     method, found, _ = run("dc", digits, 15, model="convnet(width=8, depth=1, norm='batch')", **options)

@@ -110,14 +110,15 @@ def assert_learned_the_same(found, expected, first):
     assert np.concatenate(off).mean() < 0.02
 
 
+LONGER = ("rat_bptt", "rcig", "frepo", "ncfm", "mtt")
 SHARED = ("kip", "bptt", "rat_bptt", "dm", "dc")
 
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [(name, 4) for name in ("kip", "rat_bptt", "dc")]  # of FRePo: by its pool, below
+    [(name, 4) for name in ("kip", "dc")]  # of FRePo: by its pool, below
     + [pytest.param(name, count, marks=pytest.mark.endurance) for name in (*SHARED, "frepo") for count in (2, 8)]
-    + [pytest.param(name, 4, marks=pytest.mark.endurance) for name in ("bptt", "dm")],
+    + [pytest.param(name, 4, marks=pytest.mark.endurance) for name in ("bptt", "rat_bptt", "dm")],
 )
 def test_updates_are_the_same_on_any_number_of_devices(name, count, start, alone):
     """As the engine shares them. The optimiser's state too: Adam's steps alone would not tell a gradient's multiple."""
@@ -167,9 +168,9 @@ def dealt(batch, name, devices):
 
 @pytest.mark.parametrize(
     ("name", "mapped"),
-    [(name, jax.pmap) for name in ("kip", "rcig", "cafe")]
+    [(name, jax.pmap) for name in ("kip", "cafe")]
     + [("dc", jax.vmap)]
-    + [pytest.param(name, jax.pmap, marks=pytest.mark.endurance) for name in ("rat_bptt", "frepo", "ncfm", "mtt")],
+    + [pytest.param(name, jax.pmap, marks=pytest.mark.endurance) for name in LONGER],
 )
 def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, mapped, start, alone):
     """And every device goes on with the same state."""

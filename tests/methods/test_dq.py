@@ -146,6 +146,7 @@ def test_without_dropped_patches_it_is_real_images(digits):
     assert list(made.params) == ["patches"] and made.cost.images == 32 * 24 * 14 * 14
 
 
+@pytest.mark.endurance
 def test_the_inpainter_learns_what_is_around(digits):
     """Images that are one grey everywhere can be filled in from any neighbour."""
     grey = np.random.default_rng(0).uniform(-1, 1, (64, 1, 1, 1)).astype(np.float32)

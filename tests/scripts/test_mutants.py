@@ -284,6 +284,7 @@ def test_a_trial_kills_what_is_tested_and_nothing_else(parts, toy, tmp_path, mon
     assert {path: path.read_bytes() for path in toy.rglob("*.py")} == before
 
 
+@pytest.mark.endurance
 def test_tests_that_fail_without_any_change_end_it(parts, toy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(parts("command"), "listed", lambda root: [])
     (toy / "tests/methods/test_toy.py").write_text("import nothing_of_that_name\n")

@@ -54,6 +54,7 @@ def test_a_fault_that_costs_something_fails(bench, monkeypatch):
     assert markdown([broken]).splitlines()[2].startswith("| nothing at all | it is gone |")
 
 
+@pytest.mark.endurance
 def test_a_changed_distilled_file_is_read_right_or_refused(bench):
     with faults.quiet():
         assert "0 wrong" in mutate_distilled(bench, 50)

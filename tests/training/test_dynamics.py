@@ -104,6 +104,7 @@ def test_devices_of_a_named_axis_note_what_one_would_of_all_their_examples(done,
     assert float(metrics["loss"]) == pytest.approx(float(update.metrics["loss"]), rel=1e-5)
 
 
+@pytest.mark.endurance
 def test_devices_streams_and_kills_change_nothing(few, tmp_path):
     """Five devices give what one gives, data on the host the same bits, and so does a run that was cut."""
     whole = toys.run(RECIPE, few, steps=STEPS)

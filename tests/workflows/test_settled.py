@@ -89,6 +89,7 @@ def two(tiny, tmp_path_factory):
     return [folder / f"{k}.safetensors" for k in range(2)]
 
 
+@pytest.mark.endurance
 def test_a_run_goes_on_with_a_file(two, config, tmp_path):
     """Through pixel space, whatever transform there is, and known by what is in it, wherever it lies."""
     elsewhere = tmp_path / "elsewhere" / "distilled.safetensors"

@@ -74,6 +74,7 @@ def test_the_score_of_a_set_is_that_of_the_network_with_the_same_key(config, tmp
     assert curve(noise)["accuracy"] < first["accuracy"]
 
 
+@pytest.mark.endurance
 def test_a_set_with_a_recipe_of_its_own_is_trained_by_it(config, tmp_path):
     result = distill(config("dd", run={"validate": "network"}), tmp_path / "run").result
     assert result["best_validation_by"] == "one network: mlp(width=8, depth=1), protocol as-distilled"
@@ -158,6 +159,7 @@ def test_what_cannot_be_validated_is_said_before_the_first_step(name, sections, 
     assert sentence in str(caught.value) and not (tmp_path / "run").exists()
 
 
+@pytest.mark.endurance
 def test_a_resumed_run_may_validate_otherwise_and_looks_for_its_best_anew(config, finished, tmp_path):
     whole, part = finished("none", True), finished("auto", True, steps=4)
     workdir, first = tmp_path / "run", part.result
