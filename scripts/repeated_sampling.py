@@ -27,9 +27,10 @@ import numpy as np
 import jaxdd
 from jaxdd import data, models, training
 from jaxdd.cli import compiled
-from jaxdd.data import balanced_choice, epoch_steps, herding, repeated_sampler
+from jaxdd.data import balanced_choice, epoch_steps, repeated_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation.accuracy import accuracy
+from jaxdd.selection import by_class, choose, pixels
 from jaxdd.types import Labels, NetworkState, RealData, Recipe, Spec
 
 BUDGETS = (1, 4, 16)  # of 16 parts of the epochs
@@ -89,7 +90,7 @@ def subsets(real: RealData, per_class: int, options: argparse.Namespace) -> dict
     chosen, seconds = easy()
     return {
         "static": timed(lambda: balanced_choice(key, real.labels, per_class)),
-        "herding": timed(lambda: herding(real.images, real.labels, per_class)),
+        "herding": timed(lambda: by_class(choose.herding)(key, pixels(real), real.labels, per_class).rows),
         "easy": (of_rows(real, chosen), seconds),
     }
 

@@ -1,6 +1,7 @@
 """What importing loads, checked in fresh interpreters."""
 
 import ast
+import importlib.util
 import pathlib
 import re
 import subprocess
@@ -153,3 +154,14 @@ def test_every_room_has_a_floor():
 )
 def test_the_test_of_floors_sees(line, package, rooms):
     assert [climb.split()[-1] for climb in climbing(line, tuple(package.split(".")))] == rooms
+
+
+def test_what_scripts_import_is_there():
+    """They are run by hand, so that a name which has moved would be missed."""
+    for path in sorted((pathlib.Path(__file__).parents[1] / "scripts").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "jaxdd":
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    there = hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
+                    assert there, f"{path.name} imports {alias.name} of {node.module}"
