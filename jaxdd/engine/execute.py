@@ -81,7 +81,7 @@ def execute(
 
     Args:
       steps: updates, of each part if the program has parts; they are counted through all groups of these.
-      name: what the bar calls it.
+      name: of a stage, which always goes on with what was saved; "" of a run, which does so where that is asked for.
       execution: how it is carried out, for the run's directory to remember.
       on_begin: called in the first process once the directory is this run's.
       seconds: after so many the next chunk is the last.
@@ -154,10 +154,14 @@ def execute(
                 save()
             what = f"{name}: " if name else ""
             if notice.stop:
-                raise RunInterrupted(f"{what}stopped at step {step} of {total}; {store.settle()}.", notice.stop)
+                raise RunInterrupted(
+                    f"{what}stopped at step {step} of {total}; {store.settle(asked=not name)}.", notice.stop
+                )
             if notice.failed:
                 reason = "another process cannot go on" if failure is None else _sentence(failure)
-                raise JaxddError(f"{what}{reason}; stopped at step {step} of {total}, {store.settle()}.") from failure
+                raise JaxddError(
+                    f"{what}{reason}; stopped at step {step} of {total}, {store.settle(asked=not name)}."
+                ) from failure
             if step == total:
                 break
             if supplied is None or not notice.ready:
@@ -176,7 +180,7 @@ def execute(
             step += done
             if step < last:
                 save()
-                held = store.settle(again=True)
+                held = store.settle(again=True, asked=not name)
                 raise JaxddError(
                     f"{what}step {step + 1} gave values that are not finite in {_bad(finite)}; {held}. "
                     "A smaller learning rate or a larger ridge usually helps: that is another run, in another workdir."

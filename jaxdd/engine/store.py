@@ -54,11 +54,12 @@ class Store:
         self._newest.save(step, state)
         self._step, self._time = step, time.perf_counter()
 
-    def settle(self, *, again: bool = False) -> str:
+    def settle(self, *, again: bool = False, asked: bool = True) -> str:
         """Wait until what was saved is on disk, and say how to go on from it.
 
         Args:
           again: whether what stopped the run would stop it there again.
+          asked: whether it only goes on where that is asked for; a stage always does.
         """
         if self._newest is None:
             return "nothing is saved"
@@ -66,7 +67,8 @@ class Store:
         if not self._step:
             return "no step was done"
         then = "goes on" + " and ends there again" * again
-        return f"step {self._step} is saved in {self._directory}: the same command with --resume {then}"
+        command = "the same command with --resume" if asked else "the same command"
+        return f"step {self._step} is saved in {self._directory}: {command} {then}"
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,8 @@ import numpy as np
 
 from jaxdd import inner, kernels
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.arrays import CPU_BLOCK, blocks
-from jaxdd.training import Fitted
+from jaxdd.evaluation.arrays import blocks
+from jaxdd.training import Fitted, few_at_a_time
 from jaxdd.types import Array, Examples, Network, NetworkState
 
 
@@ -71,12 +70,6 @@ def feature_regression(
         for images, _ in blocks(test)
     ]
     return np.concatenate(found, axis=1)[:, : len(test.labels)]
-
-
-def few_at_a_time(function: Callable[[Array], Array], images: Array) -> Array:
-    """`function` of images that each stand for themselves: on CPUs so few at once that a network's maps stay in cache,
-    in two thirds of the time."""
-    return inner.map_blocks(function, images, CPU_BLOCK if jax.default_backend() == "cpu" else None)
 
 
 @functools.partial(jax.jit, static_argnames="network")

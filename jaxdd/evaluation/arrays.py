@@ -9,12 +9,8 @@ import jax
 import numpy as np
 
 from jaxdd.errors import JaxddError
+from jaxdd.training.seen import BLOCK
 from jaxdd.types import Distilled, Examples, HostArray
-
-# Test images a forward pass: bounds memory at any size of network (a ConvNet map of 32x32x128 takes 0.26 GB).
-BLOCK = 500
-# Of them in one pass through a network on CPUs: what divides them compiles once.
-CPU_BLOCK = 20
 
 
 def blocks(data: Examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:

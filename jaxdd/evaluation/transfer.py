@@ -14,9 +14,9 @@ import numpy as np
 from jaxdd import _progress, _stopping
 from jaxdd._jax import key_of
 from jaxdd.errors import JaxddError
-from jaxdd.evaluation.accuracy import accuracy, few_at_a_time
-from jaxdd.evaluation.arrays import blocks, check_in_memory
-from jaxdd.training import Fitted, Protocol, check_trainable, fit, protocols
+from jaxdd.evaluation.accuracy import accuracy
+from jaxdd.evaluation.arrays import check_in_memory
+from jaxdd.training import Fitted, Protocol, check_trainable, fit, protocols, seen
 from jaxdd.types import Array, Distilled, Examples, HostArray, Key, Network, NetworkState, PyTree, RealData
 
 RIDGES = tuple(10.0**k for k in range(1, -8, -1))
@@ -230,9 +230,8 @@ def transfer(
         with _progress.phase(f"evaluating {group.name}"):
             for number, state in enumerate(states, 1):
                 with _progress.phase(f"probe {number} of {count}"):
-                    seen = features(group.network, state, Examples(train.images, train.labels.values))
-                    test_seen = features(group.network, state, test)
-                    probes.append(linear_probe(seen, labels, test_seen, np.asarray(test.labels), classes))
+                    ours, theirs = (seen(group.network, state, each.images).features for each in (train, test))
+                    probes.append(linear_probe(ours, labels, theirs, np.asarray(test.labels), classes))
             if protocol is not None:
                 with _progress.phase("fine-tuning"):
                     tuned = tuple(float(a) for a in _fine_tuned(group, train, test, protocol, key))
@@ -249,17 +248,6 @@ def transfer(
             )
         )
     return rows
-
-
-def features(network: Network, state: NetworkState, data: Examples) -> np.ndarray:
-    """What a network sees in examples in evaluation mode, float32 `(n, d)`; images may lie on the host."""
-    found = [np.asarray(_features(state, images, network=network)) for images, _ in blocks(data)]
-    return np.concatenate(found)[: len(data.labels)]
-
-
-@functools.partial(jax.jit, static_argnames="network")
-def _features(state: NetworkState, images: Array, *, network: Network) -> Array:
-    return few_at_a_time(lambda rows: network.features(state.theta, rows, state.stats)[0], images)
 
 
 def linear_probe(

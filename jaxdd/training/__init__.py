@@ -8,6 +8,7 @@ from jaxdd.training.infobatch import infobatch
 from jaxdd.training.inpainting import inpainting, inpainting_step
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
+from jaxdd.training.seen import Seen, few_at_a_time, seen
 from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
 from jaxdd.training.step import TrainingState, train_step
 from jaxdd.training.supervised import supervised
@@ -20,6 +21,7 @@ __all__ = [
     "Fitted",
     "Heads",
     "Protocol",
+    "Seen",
     "TrainingState",
     "barlow_twins",
     "check_as_distilled",
@@ -28,6 +30,7 @@ __all__ = [
     "dynamics",
     "dynamics_stage",
     "encoded",
+    "few_at_a_time",
     "fit",
     "fit_as_distilled",
     "fit_two_headed",
@@ -40,6 +43,7 @@ __all__ = [
     "protocols",
     "running_statistics",
     "schedule_of",
+    "seen",
     "seen_by",
     "supervised",
     "teacher",

@@ -18,6 +18,7 @@ from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of
+from jaxdd.training.seen import seen
 from jaxdd.training.step import TrainingState, train_step
 from jaxdd.types import Array, Key, Network, NetworkState
 
@@ -216,23 +217,14 @@ def _below(uniform: Array, count: Array) -> Array:
     return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
 
 
-def seen_by(network: Network, state: NetworkState, images: ArrayLike, share: float, *, block: int = 256) -> Heads:
-    """What a trained two-headed network makes of images `(n, h, w, c)`, so many at a time.
+def seen_by(network: Network, state: NetworkState, images: ArrayLike, share: float) -> Heads:
+    """What a trained two-headed network makes of images `(n, h, w, c)`, see `training.seen`.
 
     Args:
       share: as of `heads`: of the protocol that it was trained by.
     """
-    host, parts = np.asarray(images, np.float32), []
-    for start in range(0, len(host), block):
-        part = np.resize(host[start : start + block], (block, *host.shape[1:]))  # one program for any number
-        parts.append(_seen(network, state, part, np.float32(share)))
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[: len(host)]), *parts)
-
-
-@functools.partial(jax.jit, static_argnames="network")
-def _seen(network: Network, state: NetworkState, images: Array, share: Array) -> Heads:
-    (*_, features, logits), _ = network.layers(state.theta, images, state.stats, mode="eval")
-    return Heads(features.reshape(len(images), -1).astype(jnp.float32), heads(logits, share))
+    features, logits = seen(network, state, images)
+    return Heads(jnp.asarray(features), heads(logits, share))
 
 
 def _split(logits: Array) -> tuple[Array, Array]:

@@ -198,7 +198,7 @@ def _made(full: Mapping[str, Any], real: Real, counts: list[int]) -> _Made:
     places = np.asarray(chosen.rows)
     numbers = real.dataset.train.numbers
     scored = {}
-    if section["by"] in selectors.SCORES or section["by"] == selectors.GRAD_NORM:
+    if section["by"] in selectors.SCORES:
         scored = {"scores": np.asarray(described, np.float32), "scored": numbers}
     header = {
         "select": dict(section),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,19 +19,7 @@ from jaxdd.workflows.data import Real
 
 STAGE = "dynamics"
 """Of the training of a selector's network."""
-_BLOCK = 500  # images that a network sees at once
 _GIVEN = {"key", "mask", "k", "first", "centres", "validation", "points", "features", "gradients", "scores"}
-
-
-class Seen(NamedTuple):
-    """What a trained network makes of some examples, in their order."""
-
-    features: Array
-    """float32 `(n, d)`"""
-    logits: Array
-    """float32 `(n, classes)`"""
-    labels: Array
-    """int32 `(n,)`"""
 
 
 _NO_RULES = ("bin_importance", "from_bins", "graph_cut_bins", "stratified")  # over no points, or that choose nothing
@@ -43,19 +30,21 @@ LOOKS = ("pixels", "features", "gradients")
 """What a rule over points may look at: images as networks see them; and what a trained network makes of them, its
 features and its gradients in the last layer."""
 
-SCORES: dict[str, Callable[[Dynamics, Seen], Array]] = {
-    "forgetting": lambda dynamics, seen: _never_last(dynamics.forgotten),
-    "aum": lambda dynamics, seen: -dynamics.margins,
-    "el2n": lambda dynamics, seen: dynamics.errors,
-    "loss": lambda dynamics, seen: scores.loss(seen.logits, seen.labels),
-    "margin": lambda dynamics, seen: -scores.margin(seen.logits),
-    "entropy": lambda dynamics, seen: scores.entropy(seen.logits),
-    "least_confidence": lambda dynamics, seen: scores.least_confidence(seen.logits),
+_OF_TRAINING: dict[str, Callable[[Dynamics], Array]] = {
+    "forgetting": lambda dynamics: _never_last(dynamics.forgotten),
+    "aum": lambda dynamics: -dynamics.margins,
+    "el2n": lambda dynamics: dynamics.errors,
 }
-"""Of every example, the larger the harder, by what the training of a network says of it and what it makes of it at its
-end. "grad_norm" is one more, which needs gradients."""
-
-GRAD_NORM = "grad_norm"
+_OF_LOGITS: dict[str, Callable[[np.ndarray, Array], Array]] = {
+    "loss": scores.loss,
+    "margin": lambda logits, labels: -scores.margin(logits),
+    "entropy": lambda logits, labels: scores.entropy(logits),
+    "least_confidence": lambda logits, labels: scores.least_confidence(logits),
+}
+_GRAD_NORM = "grad_norm"
+SCORES = (*_OF_TRAINING, *_OF_LOGITS, _GRAD_NORM)
+"""Of every example, the larger the harder: what the training of a network said of it, what the network makes of it at
+its end, and the norm of its gradient there."""
 
 
 def _never_last(forgotten: Array) -> Array:
@@ -97,11 +86,11 @@ def check(section: Mapping[str, Any]) -> None:
         kind = float if isinstance(usual, int | float) else type(usual)
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
             raise JaxddError(f"config.select.{name} must be like {usual!r}, got {value!r}.")
-    if by not in (*LOOKS, *SCORES, GRAD_NORM):
-        raise unknown("config.select.by", by, (*LOOKS, *SCORES, GRAD_NORM))
+    if by not in (*LOOKS, *SCORES):
+        raise unknown("config.select.by", by, (*LOOKS, *SCORES))
     scored, needs = by not in LOOKS, _first_argument(rule)
     if needs == "scores" and not scored:
-        raise JaxddError(f"{rule} chooses by scores: config.select.by is one of {', '.join((*SCORES, GRAD_NORM))}.")
+        raise JaxddError(f"{rule} chooses by scores: config.select.by is one of {', '.join(SCORES)}.")
     if needs in ("features", "gradients") and scored:
         raise JaxddError(f"{rule} chooses by points, not by scores: config.select.by is one of {', '.join(LOOKS)}.")
     if rule == "glister" and by != "gradients":
@@ -173,23 +162,27 @@ def selector(
     rule = functools.partial(RULES[section["rule"]], **{k: v for k, v in section.items() if k not in FIELDS})
     by = section["by"]
 
+    def last_layer(examples: Examples) -> LastLayer:
+        assert network is not None and dynamics is not None
+        return LastLayer.of(*training.seen(network, dynamics.network, examples.images), examples.labels)
+
     def describe(data: RealData, key: Key) -> PyTree:
         if by == "pixels":
             return pixels(data, key)
         assert network is not None and dynamics is not None
-        if by == GRAD_NORM:
-            theta, stats = dynamics.network
-            return scores.grand(network, theta, stats, data.images, data.labels.values)
-        seen = _seen(network, dynamics, data.examples)
-        if by == "features":
-            return seen.features
-        return LastLayer.of(*seen) if by == "gradients" else SCORES[by](dynamics, seen)
+        if by in _OF_TRAINING:
+            return _OF_TRAINING[by](dynamics)
+        if by == _GRAD_NORM:
+            return scores.grand(network, *dynamics.network, data.images, data.labels.values)
+        if by == "gradients":
+            return last_layer(data.examples)
+        features, logits = training.seen(network, dynamics.network, data.images)
+        return jnp.asarray(features) if by == "features" else _OF_LOGITS[by](logits, data.labels.values)
 
     if section["rule"] == "glister":
-        assert network is not None and dynamics is not None
         if validation is None:
             raise JaxddError("glister chooses for held-out data: hold some out (config.data.validation=0.1).")
-        rule = functools.partial(rule, validation=LastLayer.of(*_seen(network, dynamics, validation)))
+        rule = functools.partial(rule, validation=last_layer(validation))
     elif by == "gradients":
         rule = _of_gradients(rule)
     lifted = by_class(rule)
@@ -210,20 +203,3 @@ def _of_all(lifted: Callable[..., Chosen]) -> Callable[..., Chosen]:
         return lifted(key, described, Labels.index(np.zeros(len(labels.values), np.int32)), int(np.sum(k)))
 
     return choose
-
-
-def _seen(network: Network, dynamics: Dynamics, examples: Examples) -> Seen:
-    """What the network makes of examples, which may stay on the host, block by block."""
-    state, count = dynamics.network, len(examples.labels)
-    found = []
-    for start in range(0, count, _BLOCK):
-        rows = np.minimum(np.arange(start, start + _BLOCK), count - 1)  # a last block is filled up
-        found.append(_look(state, jnp.asarray(examples.images[rows]), network=network))
-    features, logits = (jnp.concatenate(parts)[:count] for parts in zip(*found, strict=True))
-    return Seen(features.reshape(count, -1), logits, jnp.asarray(examples.labels))
-
-
-@functools.partial(jax.jit, static_argnames="network")
-def _look(state: PyTree, images: Array, *, network: Network) -> tuple[Array, Array]:
-    theta, stats = state
-    return network.features(theta, images, stats)[0], network.apply(theta, images, stats)[0]

@@ -11,7 +11,7 @@ from jaxdd import models, training
 from jaxdd.data import Dataset, Split, resized
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import Protocol, linear_probe, pretrain, transfer
-from jaxdd.evaluation.transfer import features, with_new_head
+from jaxdd.evaluation.transfer import with_new_head
 from jaxdd.types import Distilled, Examples, NetworkState
 
 SHAPE, WIDTH = (14, 14, 1), 8
@@ -121,9 +121,9 @@ def test_rows_are_probes_and_fine_tuned_networks(pretrained, digits):
     for row, group in zip(rows, pretrained[1:], strict=True):
         for i, accuracy in enumerate(row.probe):
             state = jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], group.states)
-            seen = np.asarray(jax.jit(group.network.features)(state.theta, digits.images, state.stats)[0])
-            np.testing.assert_allclose(features(group.network, state, digits.examples), seen, atol=1e-5)
-            assert accuracy == linear_probe(seen, labels, seen[::3], labels[::3], 4)
+            features = np.asarray(jax.jit(group.network.features)(state.theta, digits.images, state.stats)[0])
+            np.testing.assert_allclose(training.seen(group.network, state, digits.images).features, features, atol=1e-5)
+            assert accuracy == linear_probe(features, labels, features[::3], labels[::3], 4)
         assert min(row.fine_tuned) > 0.6
     told = rows[0].as_dict()
     assert told["probe_mean"] == pytest.approx(np.mean(rows[0].probe)) and told["data"] == "four"

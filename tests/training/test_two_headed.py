@@ -105,7 +105,7 @@ def test_a_good_teacher_helps(network, blobs, key):
     for share in (0.0, 0.5):
         protocol = dataclasses.replace(PROTOCOL, teacher_share=share)
         state = training.fit_two_headed(network, images, labels, labels, ROWS, key, most=6, protocol=protocol)
-        seen = training.seen_by(network, state, images, share, block=32)
+        seen = training.seen_by(network, state, images, share)
         assert seen.features.shape == (60, 8)
         np.testing.assert_allclose(seen.probabilities.sum(1), 1, rtol=1e-5)
         right[share] = np.mean(np.argmax(seen.probabilities, 1) == labels.argmax(1))
