@@ -144,7 +144,9 @@ def test_a_stage_that_is_stopped_goes_on_where_it_was_with_the_same_bytes(cache,
 
     monkeypatch.setattr(rows_module.Rows, "__call__", stop)
     for _ in range(3):
-        with pytest.raises(RunInterrupted, match=r"means: stopped at step \d+ of 18; step \d+ is saved in .*: the same command goes on"):
+        with pytest.raises(
+            RunInterrupted, match=r"means: stopped at step \d+ of 18; step \d+ is saved in .*: the same command goes on"
+        ):
             run(after(means()), data, workdir=tmp_path / "run", resume=True)
     result = run(after(means()), data, workdir=tmp_path / "run", resume=True)
     assert_same(result.state, whole.state)
