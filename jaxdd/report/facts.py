@@ -252,7 +252,10 @@ def _measured(row: Mapping[str, Any]) -> bool:
 
 def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[str]:
     """What was selected on what, in sentences."""
-    if dataset.header.get("selected_on"):
+    how = "chosen" if dataset.selected else "distilled"
+    if dataset.selected:
+        sentences = ["The images are real ones, as the source has them; which ones, no test score has picked."]
+    elif dataset.header.get("selected_on"):
         step = dataset.header.get("step")
         which = f" (step {step:,})" if step else ""
         sentences = [f"The set is the iterate{which} that was best on {dataset.header['selected_on']} data."]
@@ -267,13 +270,14 @@ def selection(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]], resu
         which = f"step {result['best_step']:,}{f', {score}' if score else ''}{f'; {by}' if by else ''}"
         sentences.append(f"The iterate that was best on validation data ({which}) is kept beside it.")
     if source(dataset).get("validation") == 0:
-        sentences.append("It was distilled from all training data; none were held out to select anything on.")
+        sentences.append(f"It was {how} from all training data; none were held out to select anything on.")
     named = list(dict.fromkeys(row["protocol"] for row in rows if row.get("protocol")))
     known = [protocols.get(name) for name in named if name in protocols.available()]  # others are somebody's own
     if named:
         averaged = " and ".join(repr(protocol.name) for protocol in known if protocol.weight_average)
-        how = f", by {averaged} with the moving average of their weights" if averaged else ""
-        sentences.append(f"Networks are measured at their last step, too{how}.")
+        weights = f", by {averaged} with the moving average of their weights" if averaged else ""
+        too = "" if dataset.selected else ", too"
+        sentences.append(f"Networks are measured at their last step{too}{weights}.")
     sentences += [f"Protocol {protocol.name!r}: {protocol.description}." for protocol in known]
     meant = dataset.header.get("protocol")
     if meant in protocols.available() and meant not in named:

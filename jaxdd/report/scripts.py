@@ -46,7 +46,7 @@ def training_scripts(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]
 def _title(dataset: DistilledDataset) -> str:
     name, method = source(dataset).get("name"), dataset.header.get("method")
     text = f"{len(dataset.images)} images" + (f" that stand in for {name}" if name else "")
-    return text + (f", distilled with {method}" if method else "")
+    return text + (f", {'chosen by' if dataset.selected else 'distilled with'} {method}" if method else "")
 
 
 def _of_set(dataset: DistilledDataset) -> dict[str, Any]:

@@ -56,6 +56,7 @@ FILES = ("images.png", "report.html", "README.md", "load.py", "train_torch.py")
 # What a report links to, where it is there.
 _LINKS = {
     "distilled.safetensors": "the set: images, labels, transform and where they come from",
+    "selection.safetensors": "which of the real examples these are, with weights and scores",
     "best_on_validation.safetensors": "the iterate that was best on validation data",
     "train_torch.py": "trains networks on the set in PyTorch and tests them",
     "load.py": "loads the set with NumPy and safetensors alone",
@@ -178,10 +179,10 @@ def summary(dataset: DistilledDataset, rows: Sequence[Mapping[str, Any]]) -> str
     counts = np.bincount(hard_labels(dataset), minlength=len(class_names(dataset)))
     # Learned labels may make another class the largest.
     average = "" if np.all(counts == counts[0]) else " on average"
-    text = _counted(count, "synthetic image")
+    text = _counted(count, "real image" if dataset.selected else "synthetic image")
     text += "" if has_no_classes(dataset) else f" ({counts.mean():.3g} per class{average})"
     text += f" that stand in for the training set of {name}" if name else ""
-    text += f", distilled with {method}" if method else ""
+    text += f", {'chosen by' if dataset.selected else 'distilled with'} {method}" if method else ""
     row = next((row for row in rows if row.get("name") == "distilled"), {})
     kernel, networks = percent(row.get("kernel_accuracy")), percent(row.get("accuracy_mean"), row.get("accuracy_std"))
     findings = [f"kernel ridge regression on them reaches {kernel}"] if kernel else []

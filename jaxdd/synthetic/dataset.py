@@ -167,6 +167,11 @@ class DistilledDataset:
         return pixel_space(self.images)
 
     @property
+    def selected(self) -> bool:
+        """Whether its images are real ones that were chosen, as `jaxdd select` does, and none that were learned."""
+        return "select" in (self.header.get("config") or {})
+
+    @property
     def learning_rates(self) -> np.ndarray | None:
         """float32 `(steps,)`, see `types.Training`."""
         return self.more.get("learning_rates")

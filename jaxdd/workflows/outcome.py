@@ -111,7 +111,7 @@ def measure(
     )
     rows = [{**row.as_dict(), "model": model if row.score else None} for row in compared]
     rows[0]["by_class"] = _by_class(compared[0], real)
-    if "select" in dataset.header.get("config", {}):
+    if dataset.selected:
         rows[0]["shown"] = "selected"
     return _scores(rows, model), rows
 

@@ -22,7 +22,7 @@ from jaxdd.errors import JaxddError, unknown
 from jaxdd.selection import Selection
 from jaxdd.synthetic import DistilledDataset, label_bits
 from jaxdd.types import Content, Cost, Distilled, HostArray, Labelling
-from jaxdd.workflows import beside, selectors
+from jaxdd.workflows import selectors
 from jaxdd.workflows.config import DATA, EVALUATION, check_sections, filled, told
 from jaxdd.workflows.data import SELECTION, Real, data_facts
 from jaxdd.workflows.outcome import FILE, RESULTS, Outcome, full_bits, measure, summary
@@ -150,8 +150,7 @@ def select(
     outcome = Outcome(workdir / SELECTION, result, rows, summary(dataset), record(full, command=command))
     write_atomically(workdir / RESULTS, json.dumps(outcome.as_dict(), indent=2) + "\n")
     with _progress.phase("writing the report"):
-        real_images = beside.real_images(real)
-        report.write_report(workdir, dataset, history=[], **outcome.as_dict(), real=real_images)
+        report.write_report(workdir, dataset, history=[], **outcome.as_dict())  # all its images are real ones
     return outcome
 
 

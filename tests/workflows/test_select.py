@@ -38,7 +38,12 @@ def test_a_selection_is_a_file_of_rows_and_a_set_of_real_pixels(real, trained, t
     names = [row["name"] for row in outcome.rows]
     assert names == ["distilled", "random real, hard labels", "herding", "facility location"]
     assert len(trained) == len(names)
-    assert outcome.rows[0]["shown"] == "selected" and "selected" in (tmp_path / "run" / "report.html").read_text()
+    assert outcome.rows[0]["shown"] == "selected"
+    for page in ("report.html", "README.md"):  # none says that anything was distilled
+        text = (tmp_path / "run" / page).read_text()
+        assert "20 real images (2 per class)" in text and "chosen by herding" in text
+        assert "distilled with" not in text and "last iterate" not in text
+    assert "selection.safetensors" in (tmp_path / "run" / "report.html").read_text()
     row = workflows.table(tmp_path / "run")["rows"][0]
     assert row["n"] == 1 and set(row["baselines"]) == set(names[1:])
     herding = outcome.rows[names.index("herding")]
