@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -21,7 +20,7 @@ from jaxdd._numbers import jsonable, whole
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.selection import Selection
 from jaxdd.synthetic import DistilledDataset, label_bits
-from jaxdd.types import Content, Cost, Distilled, HostArray, Labelling
+from jaxdd.types import Content, Cost, Distilled, Labelling
 from jaxdd.workflows import selectors
 from jaxdd.workflows.config import DATA, EVALUATION, check_sections, filled, told
 from jaxdd.workflows.data import SELECTION, Real, data_facts
@@ -133,9 +132,6 @@ def select(
         "seconds": made.seconds,
         "devices": 1,
     }
-    if isinstance(real.dataset.train.images, HostArray):
-        outcome = Outcome(workdir / SELECTION, result, [], f"{result['method']}, {result['num_images']} examples", {})
-        return dataclasses.replace(outcome, record=record(full, command=command))
     dataset = _as_set(full, real, made)
     dataset.write(workdir / FILE)
     result |= {"num_bits": dataset.header["num_bits"], "full_bits": full_bits(real.dataset)}

@@ -160,3 +160,18 @@ def test_files_of_other_commands_stay(real, tmp_path):
     once = select(asked(rule="herding", ipc=1), tmp_path, evaluate="none", real=real).path.read_bytes()
     assert select(asked(rule="herding", ipc=1), tmp_path, evaluate="none", real=real).path.read_bytes() == once
     assert set(safetensors.numpy.load(once)) == {"rows", "weights"}
+
+
+def test_streamed_data_are_read_by_the_rows_that_were_chosen(real, trained, tiny, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name, array in np.load(tiny / "tiny.npz").items():
+        np.save(tmp_path / "folder" / f"{name}.npy", array)
+    streamed = asked(str(tmp_path / "folder"), rule="uniform", ipc=2)
+    streamed["data"]["stream"] = True
+    select(streamed, tmp_path / "a")
+    select(asked(rule="uniform", ipc=2), tmp_path / "b", evaluate="none", real=real)
+    ours, theirs = (DistilledDataset.read(tmp_path / run / "distilled.safetensors").images for run in "ab")
+    np.testing.assert_array_equal(ours, theirs)
+    assert len(trained) > 1  # it is measured, too
+    with pytest.raises(JaxddError, match="load the data without streaming"):
+        select({**streamed, "select": {"rule": "herding", "ipc": 2}}, tmp_path / "c")
