@@ -47,6 +47,19 @@ def test_coverage_and_representativeness(rng):
     np.testing.assert_allclose(diversity.coverage(points, made, neighbours=3), near.mean())
 
 
+@pytest.mark.parametrize("neighbours", [1, 5])
+def test_coverage_by_real_digits_is_that_of_a_plain_loop(mnist, neighbours):
+    """Where a chosen point is one of the real ones, itself or exactly a neighbour, rounding must not decide."""
+    real = np.asarray(mnist.train.images[:200]).reshape(200, -1)
+    apart = np.linalg.norm(real[:, None].astype(float) - real[None], axis=2)
+    radius = np.sort(apart + np.diag(np.full(200, np.inf)), axis=1)[:, neighbours - 1]
+    for seed in range(5):
+        rows = np.random.default_rng(seed).choice(200, 40, replace=False)
+        covered = apart[:, rows].min(1) <= radius
+        assert covered[rows].all() and not covered.all()
+        assert round(200 * float(diversity.coverage(real, real[rows], neighbours=neighbours))) == covered.sum()
+
+
 @pytest.mark.parametrize(
     "call",
     [
