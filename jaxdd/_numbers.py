@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.errors import JaxddError
@@ -71,6 +72,43 @@ def positive(value: Any, what: str) -> float:
     if not number or not 0 < value < float("inf"):
         raise JaxddError(f"{what} must be a number above 0, got {_shown(value)}.")
     return float(value)
+
+
+def fraction(value: Any, what: str, *, zero: bool = True, one: bool = False) -> float:
+    """A number from 0 to below 1, as Python's.
+
+        fraction(np.float32(0.5), "cutoff")  # 0.5; True, "0.5" and 1 are refused
+
+    Args:
+      zero, one: whether the ends are among them.
+
+    Raises:
+      JaxddError: for another, by the name it is given.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1 or (value == 0 and not zero) or (value == 1 and not one):
+        low, high = "from 0" if zero else "above 0", "to 1" if one else "to below 1"
+        joined = f"{low} {high}" if zero else f"{low} and {'at most' if one else 'below'} 1"
+        raise JaxddError(f"{what} must be a number {joined}, got {_shown(value)}.")
+    return float(value)
+
+
+def array(value: Any, what: str, make: Callable[[Any], Any] = jnp.asarray) -> Any:
+    """An array of numbers, of whatever becomes one: `make` of it.
+
+        array([[1, 2], [3]], "features")  # JaxddError: of other lengths
+
+    Raises:
+      JaxddError: for texts, None, objects, and lists of lists of other lengths, by the name it is given.
+    """
+    try:
+        with np.errstate(over="ignore"):  # what is too large is infinite, and for others to refuse
+            found = None if value is None else make(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise JaxddError(f"{what} must be an array of numbers, and this {type(value).__name__} is none.") from error
+    if found is None or getattr(found.dtype, "kind", "") in "OSUMm":
+        raise JaxddError(f"{what} must be an array of numbers, and this {type(value).__name__} is none.")
+    return found
 
 
 def _is_whole(value: Any) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from jaxdd.errors import JaxddError
 from jaxdd.selection import by_class, choose
+from jaxdd.selection.choose import drawn
 from jaxdd.types import Labels
 
 N, D, BINS = 200, 12, 9
@@ -84,6 +85,38 @@ def test_samples_by_importance_are_in_its_proportion_and_never_more_than_there_a
         assert (taken[1:] == there[1:]).all()  # what counts for nothing gives the rest
 
 
+def test_quotas_by_weight_are_those_of_a_plain_loop(key):
+    """Shares capped by what there is, the largest remainders, and the rest of what weighs nothing."""
+    quotas, draw = jax.jit(drawn.weighted_quotas), np.random.default_rng(0)
+    for turn in range(300):
+        counts, weights = (
+            draw.integers(0, 40, 6),
+            draw.choice([0, 1e-3, 0.5, 1, 2, 30], 6) * 10.0 ** (draw.integers(-9, 9, 6) if turn % 3 == 0 else 0),
+        )
+        weights, k = counts * weights, draw.integers(0, counts.sum() + 1)
+        shares, full = np.zeros(6), weights == 0
+        while not full.all():
+            shares[~full] = (k - shares[full].sum()) / weights[~full].sum() * weights[~full]
+            over = ~full & (shares >= counts)
+            shares = np.minimum(shares, counts)
+            if not over.any():
+                break
+            full |= over
+        found = np.asarray(quotas(key, counts, weights.astype(np.float32), k))
+        assert found.sum() == k and (found <= counts).all()
+        whole = np.floor(shares + 1e-3).astype(int)
+        more, left = found - whole, k - whole.sum()
+        room = (weights > 0) & (whole < counts)
+        if left <= room.sum():
+            assert set(more) <= {0, 1} and not more[~room].any()
+            lost = shares - whole
+            assert lost[more == 1].min(initial=1) >= lost[room & (more == 0)].max(initial=-1) - 1e-3
+        else:
+            rest = (weights == 0) & (found < counts)  # all alike, but for those that are exhausted
+            assert (found == counts)[weights > 0].all()
+            assert found[weights == 0].max() - found[rest].min(initial=40) <= 1
+
+
 def test_importance_alike_is_in_proportion_to_sizes(key):
     rows = choose.from_bins(NUMBERS, 100, key, importance=np.ones(9))
     shares = 100 * np.bincount(NUMBERS) / N
@@ -124,6 +157,7 @@ def test_the_rule_takes_classes_and_is_the_same_inside_of_a_program(key):
         (lambda key: choose.from_bins(NUMBERS, 5, key, bins=8), "bin 8"),
         (lambda key: choose.from_bins(NUMBERS, 5, key, importance=np.ones(3)), "each of 9 bins"),
         (lambda key: choose.from_bins(NUMBERS, 5, key, importance=-np.ones(9)), "negative"),
+        (lambda key: choose.from_bins(NUMBERS, 5, key, importance=np.full(9, np.inf)), "finite"),
     ],
 )
 def test_what_cannot_be_is_refused(call, words, key):

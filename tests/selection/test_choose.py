@@ -278,22 +278,48 @@ def test_another_number_is_one_sentence(k):
     [
         (lambda: choose.herding(POINTS[0], 1), r"shape \(n, d\)"),
         (lambda: choose.facility_location(np.where(POINTS > 4, np.nan, POINTS), 1), "finite"),
-        (lambda: choose.k_center(POINTS * np.float32(1e30), 1), "squares"),
+        (lambda: choose.k_center(POINTS * np.float32(1e15), 1), "1e\\+15"),
         (lambda: choose.hardest(POINTS, 1), r"shape \(n,\)"),
         (lambda: choose.graph_cut(POINTS, 1, similarity="dot"), "similarity"),
         (lambda: choose.graph_cut(POINTS, 1, penalty=0), "penalty"),
+        (lambda: choose.graph_cut(POINTS, 1, penalty=1e39), "penalty"),  # infinite in float32
         (lambda: choose.grad_match(POINTS, 1, ridge=0), "ridge"),
         (lambda: choose.k_center(POINTS, 1, first=N), "none of the points"),
         (lambda: choose.k_center(POINTS, 1, centres=POINTS[:, :3]), "3 features"),
         (lambda: choose.ccs(POINTS[:, 0], 1, jax.random.key(0), cutoff=1.0), "cutoff"),
         (lambda: choose.stratified(POINTS[:, 0], 1, jax.random.key(0)), "integers"),
         (lambda: choose.herding(POINTS, 1, mask=SOME[1:]), "mask"),
+        (lambda: choose.herding(POINTS, 1, mask=np.arange(N)), "mask must say .* int32"),
+        (lambda: choose.uniform(N, 1, jax.random.key(0), mask=SOME[1:]), "mask"),
+        (lambda: choose.uniform(POINTS, 151, jax.random.key(0), mask=SOME), "only 150"),
+        (lambda: choose.uniform((POINTS, POINTS[1:]), 1, jax.random.key(0)), "199 rows, 200 rows"),
+        (lambda: choose.uniform([[1, 2], [3, 4]], 1, jax.random.key(0)), "a number"),
+        (lambda: choose.stratified(np.arange(N), 1, jax.random.key(0), mask=SOME[1:]), "mask"),
+        (lambda: choose.stratified(np.arange(N), 151, jax.random.key(0), mask=SOME), "only 150"),
+        (lambda: choose.herding([[1, 2], [3]], 1), "array of numbers"),
         (lambda: choose.herding(POINTS, 151, mask=SOME), "only 150"),
     ],
 )
 def test_what_cannot_be_chosen_from_is_one_sentence(call, said):
     with pytest.raises(JaxddError, match=said):
         call()
+
+
+def test_points_as_large_as_may_be_are_chosen_from_as_small_ones():
+    """Whatever overflows on the way, a rule would choose a row twice, or never end."""
+    gradients = np.random.default_rng(3).normal(size=(N, D)).astype(np.float32)
+    large = 2.0 ** np.floor(np.log2(1e15 / np.linalg.norm(np.concatenate([POINTS, gradients]), axis=1).max()))
+    for name in RULES:
+        rule, _ = RULES[name]
+        assert rule(POINTS * np.float32(large), K).tolist() == rule(POINTS, K).tolist(), name
+    rows, _ = choose.grad_match(gradients * np.float32(large), 10)
+    assert len(set(rows.tolist())) == 10
+
+
+def test_a_gain_that_is_no_number_ends_the_choice():
+    """In a program nothing is refused, and the loop must end by itself."""
+    spoiled = np.where(SOME[:, None], POINTS, np.nan)
+    assert jax.jit(lambda points: choose.facility_location(points, K))(spoiled).shape == (K,)
 
 
 def test_what_is_masked_may_hold_anything():

@@ -15,12 +15,12 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxdd._jax import Tracer
-from jaxdd._numbers import positive, whole
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.selection.choose import _metric
 from jaxdd.selection.choose._columns import columns_ahead
 from jaxdd.selection.choose._lazy import in_blocks
-from jaxdd.selection.choose._points import number, points
+from jaxdd.selection.choose._points import factor, number, points
 from jaxdd.selection.choose.drawn import from_strata
 from jaxdd.types import Array, Key
 
@@ -50,7 +50,7 @@ def graph_cut_bins(
       features: `(n, d)`; computed in float32. The authors' are gradients in a network's last layer
         (`LastLayer.gradients`).
       bins: how many, 1 to n; 10 is the paper's.
-      penalty: λ, above 0.
+      penalty: λ, from 1e-15 to 1e15.
       similarity: "cosine" or "euclidean", see `graph_cut`.
       mask: bool `(n,)`, the points that count; None for all.
 
@@ -61,7 +61,7 @@ def graph_cut_bins(
       JaxddError: as `graph_cut`; bins are no integer between 1 and the number of points that count.
     """
     _metric.check_similarity(similarity)
-    penalty = positive(penalty, "penalty")
+    penalty = factor(penalty, "penalty")
     values, counted = points(features, mask)
     bins = whole(bins, "bins")
     there = len(counted) if isinstance(counted, Tracer) else int(np.count_nonzero(np.asarray(counted)))
@@ -135,9 +135,14 @@ def from_bins(
     weights = None if importance is None else jnp.asarray(importance, jnp.float32)
     if weights is not None and weights.shape != (bins,):
         raise JaxddError(f"importance must be one number for each of {bins} bins, got {weights.shape}.")
-    if weights is not None and not isinstance(weights, Tracer) and not (jnp.all(weights >= 0) and jnp.any(weights > 0)):
-        raise JaxddError("importances must not be negative, and one of them must be above 0.")
+    if weights is not None and not isinstance(weights, Tracer) and not _weigh(weights):
+        raise JaxddError("importances must be finite and not negative, and one of them must be above 0.")
     return _from_bins(key, found.astype(jnp.int32), counted, k, weights, bins=bins)[:k]
+
+
+@jax.jit
+def _weigh(weights: Array) -> Array:
+    return jnp.all((weights >= 0) & jnp.isfinite(weights)) & jnp.any(weights > 0)
 
 
 @functools.partial(jax.jit, static_argnames="bins")

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxdd._numbers import positive
 from jaxdd.errors import JaxddError
 from jaxdd.selection.choose import _metric
-from jaxdd.selection.choose._points import length, number, points
+from jaxdd.selection.choose._points import factor, length, number, points
 from jaxdd.selection.last_layer import LastLayer
 from jaxdd.types import Array
 
@@ -32,17 +31,17 @@ def grad_match(
     Args:
       gradients: `(n, d)`; computed in float32.
       k: how many, 1 to n.
-      ridge: λ, above 0.
+      ridge: λ, from 1e-15 to 1e15.
       mask: bool `(n,)`, the points that count; None for all.
 
     Returns:
       int32 `(k,)` in order of choice, and float32 `(k,)`, at least 0.
 
     Raises:
-      JaxddError: if k is not between 1 and the number of points that count, gradients are not finite `(n, d)`, or the
-        ridge is not above 0.
+      JaxddError: if k is not between 1 and the number of points that count, gradients are not finite `(n, d)`, or for
+        another ridge.
     """
-    ridge = positive(ridge, "ridge")
+    ridge = factor(ridge, "ridge")
     values, counted = points(gradients, mask, what="gradients")
     k = number(k, counted)
     rows, weights = _grad_match(values, counted, k, ridge, length=length(k, len(values)))
@@ -143,17 +142,17 @@ def glister(
       points: features `(n, d)`, logits `(n, classes)` and targets of the points, all float32.
       k: how many, 1 to n.
       validation: the same of validation data, `(m, ..)`.
-      step: η, above 0.
+      step: η, from 1e-15 to 1e15.
       mask: bool `(n,)`, the points that count; None for all.
 
     Returns:
       int32 `(k,)` in order of choice.
 
     Raises:
-      JaxddError: if k is not between 1 and the number of points that count, something is not finite, the step is not
-        above 0, or validation data have other features or classes.
+      JaxddError: if k is not between 1 and the number of points that count, something is not finite, for another
+        step, or if validation data have other features or classes.
     """
-    step = positive(step, "step")
+    step = factor(step, "step")
     points, counted = _checked(points, mask, "")
     validation, _ = _checked(validation, None, "validation ")
     shapes = [(part.features.shape[1], part.logits.shape[1]) for part in (points, validation)]
