@@ -194,7 +194,7 @@ def glister_by_hand(part, validation, k, step, update=True):
     own = gradients(*part)
 
     def score(chosen):
-        moved = step * own[chosen].mean(0) if chosen and update else np.zeros_like(own[0])
+        moved = step * own[chosen].sum(0) if chosen and update else np.zeros_like(own[0])
         inputs = np.concatenate([validation[0], np.ones((len(validation[0]), 1))], 1)
         slope = gradients(validation[0], validation[1] - inputs @ moved, validation[2]).mean(0)
         return (own * slope).sum((1, 2))
@@ -207,9 +207,9 @@ def test_glister_takes_the_validation_gradient_anew(rng):
     logits = rng.normal(size=(N, 3))
     part = LastLayer.of(features, logits, labels)
     validation = LastLayer.of(features[:40] + 0.1, logits[:40], labels[:40])
-    rows = choose.glister(part, 10, validation=validation, step=2.0)
-    assert rows.tolist() == glister_by_hand(part, validation, 10, 2.0)
-    assert rows.tolist() != glister_by_hand(part, validation, 10, 2.0, update=False)
+    rows = choose.glister(part, 10, validation=validation, step=0.5)
+    assert rows.tolist() == glister_by_hand(part, validation, 10, 0.5)
+    assert rows.tolist() != glister_by_hand(part, validation, 10, 0.5, update=False)
 
 
 def test_moderate_points_are_near_the_median_distance():

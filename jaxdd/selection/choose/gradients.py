@@ -126,14 +126,15 @@ def non_negative(system: Array, right: Array, there: Array, start: Array) -> Arr
 
 
 def glister(
-    points: LastLayer, k: int, *, validation: LastLayer, step: float = 0.1, mask: ArrayLike | None = None
+    points: LastLayer, k: int, *, validation: LastLayer, step: float = 0.01, mask: ArrayLike | None = None
 ) -> Array:
     """Greedily the points whose gradient step lowers the loss on validation data the most (GLISTER).
 
     Killamsetty et al. 2021 (arXiv 2012.10630), in the last layer alone: the next point is the one with the largest
-    `<∇L_val(θ_S), g_i>`, where `θ_S = θ - η mean_{j in S} g_j` is the last layer after a step on those chosen before.
-    The gradient of the validation loss is taken there anew after every choice; the points' own are those at θ. Of equal
-    ones it is the lowest row.
+    `<∇L_val(θ_S), g_i>`, where `θ_S = θ - η Σ_{j in S} g_j` is the last layer after a step on those chosen before, the
+    sum of their gradients as in the paper and its authors' code (DeepCore takes their mean). The gradient of the
+    validation loss is taken there anew after every choice; the points' own are those at θ. Whether that loss is a sum,
+    as in the paper, or a mean over validation data changes no choice. Of equal ones it is the lowest row.
 
         train = LastLayer.of(features, logits, labels)
         rows = glister(train, 100, validation=LastLayer.of(features_val, logits_val, labels_val))
@@ -142,7 +143,7 @@ def glister(
       points: features `(n, d)`, logits `(n, classes)` and targets of the points, all float32.
       k: how many, 1 to n.
       validation: the same of validation data, `(m, ..)`.
-      step: η, from 1e-15 to 1e15.
+      step: η, from 1e-15 to 1e15; the authors take the learning rate of training, 0.01.
       mask: bool `(n,)`, the points that count; None for all.
 
     Returns:
@@ -176,9 +177,8 @@ def _glister(part: LastLayer, validation: LastLayer, mask: Array, k: Array, step
 
     def choose(t, carry):
         rows, free, weights, biases = carry  # the sums of the gradients of those chosen
-        share = step / jnp.maximum(t, 1)
         moved = _metric.product(validation.features, weights) + biases[None]
-        slope = validation._replace(logits=validation.logits - share * moved).errors / len(validation.logits)
+        slope = validation._replace(logits=validation.logits - step * moved).errors / len(validation.logits)
         of_weights, of_biases = _metric.product(validation.features.T, slope), jnp.sum(slope, axis=0)
         gains = jnp.sum(errors * (_metric.product(features, of_weights) + of_biases[None]), axis=1)
         row = jnp.argmax(jnp.where(free, gains, -jnp.inf)).astype(jnp.int32)
