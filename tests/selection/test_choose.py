@@ -1,6 +1,7 @@
 """Rules of choice beside plain loops, exhaustive search and SciPy; masked as bare; what they refuse."""
 
 import functools
+import inspect
 import itertools
 
 import jax
@@ -110,6 +111,15 @@ def test_greedy_rules_choose_what_the_plain_loop_does(name, mask):
     rows = rule(POINTS, K, mask=mask)
     assert rows.dtype == jnp.int32 and rows.shape == (K,)
     assert rows.tolist() == loop(functools.partial(score, of_those), K, len(of_those))
+
+
+def test_all_that_is_there_are_rules():
+    """Of something with rows, a number and a mask, so that one who goes over all of them can call each."""
+    for name in choose.__all__:
+        first, second, *others = inspect.signature(getattr(choose, name)).parameters.values()
+        assert second.name == "k" and "mask" in {each.name for each in others}, name
+        needed = {each.name for each in others if each.default is each.empty}
+        assert needed <= {"key", "validation", "cutoff"} and first.default is first.empty, name
 
 
 def test_ties_go_to_the_lowest_row():
