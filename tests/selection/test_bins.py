@@ -158,6 +158,8 @@ def test_the_rule_takes_classes_and_is_the_same_inside_of_a_program(key):
         (lambda key: bins.from_bins(NUMBERS, 5, key, importance=np.ones(3)), "each of 9 bins"),
         (lambda key: bins.from_bins(NUMBERS, 5, key, importance=-np.ones(9)), "negative"),
         (lambda key: bins.from_bins(NUMBERS, 5, key, importance=np.full(9, np.inf)), "finite"),
+        (lambda key: bins.bin_importance(POINTS, np.ones(3), NUMBERS, 9), "texture .* 200 points"),
+        (lambda key: bins.bin_importance(POINTS, np.ones(N), NUMBERS, 8), "bin 8"),
     ],
 )
 def test_what_cannot_be_is_refused(call, words, key):

@@ -306,8 +306,10 @@ def test_another_number_is_one_sentence(k):
         (lambda: choose.uniform([[1, 2], [3, 4]], 1, jax.random.key(0)), "a number"),
         (lambda: choose.stratified(np.arange(N), 1, jax.random.key(0), mask=SOME[1:]), "mask"),
         (lambda: choose.stratified(np.arange(N), 151, jax.random.key(0), mask=SOME), "only 150"),
-        (lambda: choose.herding([[1, 2], [3]], 1), "array of numbers"),
+        (lambda: choose.herding([[1, 2], [3]], 1), "array of real numbers"),
         (lambda: choose.herding(POINTS, 151, mask=SOME), "only 150"),
+        (lambda: choose.glister(POINTS, 1, validation=POINTS), "must be a LastLayer"),
+        (lambda: choose.glister(LastLayer(POINTS, POINTS, POINTS[1:]), 1, validation=None), "199 rows, 200 rows"),
     ],
 )
 def test_what_cannot_be_chosen_from_is_one_sentence(call, said):

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxdd import _arrays
 from jaxdd._jax import Tracer
-from jaxdd._numbers import array as array_of
 from jaxdd._numbers import positive, whole
 from jaxdd.errors import JaxddError
-from jaxdd.types import Array, PyTree
+from jaxdd.types import Array
 
 _LONGEST = 1e15
 
@@ -33,12 +33,10 @@ def points(values: ArrayLike, mask: ArrayLike | None, *, ndim: int = 2, what: st
       JaxddError: for another number of axes, no points, a mask that is none, or what is not finite or longer than
         1e15: up to there the sums of products that rules compute are finite in float32.
     """
-    array = array_of(values, what)
+    array = _arrays.array(values, what)
     if array.ndim != ndim or not len(array):
         shape = "(n, d)" if ndim == 2 else "(n,)"
         raise JaxddError(f"{what} must have the shape {shape} with at least one point, got {array.shape}.")
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise JaxddError(f"{what} must be real numbers, got {array.dtype}.")
     counted = counting(mask, len(array))
     clean, within = _clean(array, counted)
     if not isinstance(within, Tracer) and not within:
@@ -54,22 +52,13 @@ def counting(mask: ArrayLike | None, n: int) -> Array:
     """
     if mask is None:
         return jnp.asarray(np.ones(n, bool))
-    found = array_of(mask, "mask")
+    found = _arrays.array(mask, "mask")
     if found.dtype != bool or found.shape != (n,):
         raise JaxddError(
             f"mask must say of each of {n} points whether it counts, bool ({n},), got {found.dtype} of shape "
             f"{found.shape}."
         )
     return found
-
-
-def num_rows(points: PyTree, what: str) -> int:
-    """How many rows there are in arrays with the same rows; JaxddError for anything else."""
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(points)}
-    if len(sizes) != 1 or sizes == {()}:
-        shapes = ", ".join(sorted(f"{size[0]} rows" if size else "a number" for size in sizes)) or "nothing"
-        raise JaxddError(f"{what} must be an array, or several, with a row for each point, got {shapes}.")
-    return sizes.pop()[0]
 
 
 def factor(value: Any, what: str) -> float:

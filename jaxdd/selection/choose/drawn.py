@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxdd._numbers import array, whole
+from jaxdd._arrays import array, num_rows
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
-from jaxdd.selection.choose._points import counting, length, num_rows, number
+from jaxdd.selection.choose._points import counting, length, number
 from jaxdd.types import Array, Key, PyTree
 
 

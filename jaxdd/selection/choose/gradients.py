@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxdd._arrays import num_rows
 from jaxdd.errors import JaxddError
 from jaxdd.selection.choose import _metric
 from jaxdd.selection.choose._points import factor, length, number, points
@@ -164,6 +165,10 @@ def glister(
 
 
 def _checked(part: LastLayer, mask: ArrayLike | None, whose: str) -> tuple[LastLayer, Array]:
+    if not isinstance(part, LastLayer):
+        raise JaxddError(f"{whose or 'the '}points must be a LastLayer, got {type(part).__name__}.")
+    if num_rows(part, f"{whose}points") and part.targets.shape != part.logits.shape:
+        raise JaxddError(f"{whose}points have logits {part.logits.shape} and targets {part.targets.shape}.")
     fields = {}
     for name, values in part._asdict().items():
         fields[name], counted = points(values, mask, what=f"{whose}{name}")
