@@ -29,15 +29,29 @@ def clustered(seed: int = 0) -> np.ndarray:
 POINTS = clustered()
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """So that columns run out and blocks are replaced with 200 points; the programs are those of these blocks."""
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks():
+    """So that columns run out and blocks are replaced with 200 points.
+
+    Sizes are read where a rule is traced: programs of other files' sizes must not serve here, nor these there.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (covering, means, submodular):
+            patch.setattr(module, "_AHEAD", 4)
+        patch.setattr(_columns, "_PROMISING", 16)
+        patch.setattr(_columns, "_CHUNK", 48)
+        patch.setattr(submodular, "_BLOCK", 16)
+        patch.setattr(submodular, "_KEPT", 3)
+        traced_anew()
+        yield
+    traced_anew()
+
+
+def traced_anew():
     for module in (covering, means, submodular):
-        monkeypatch.setattr(module, "_AHEAD", 4)
-    monkeypatch.setattr(_columns, "_PROMISING", 16)
-    monkeypatch.setattr(_columns, "_CHUNK", 48)
-    monkeypatch.setattr(submodular, "_BLOCK", 16)
-    monkeypatch.setattr(submodular, "_KEPT", 3)
+        for each in vars(module).values():
+            if hasattr(each, "clear_cache"):
+                each.clear_cache()
 
 
 def similarities(points: np.ndarray, similarity: str) -> np.ndarray:
@@ -134,9 +148,11 @@ def test_ties_go_to_the_lowest_row():
 def test_more_points_than_the_sample_are_foretold(monkeypatch):
     monkeypatch.setattr(submodular, "_SAMPLE", 32)
     monkeypatch.setattr(submodular, "_FORETOLD", 4)
-    points = POINTS[:-1]  # another shape, hence another program
+    foretold, looked = submodular._foretold, []
+    monkeypatch.setattr(submodular, "_foretold", lambda *given: looked.append(1) or foretold(*given))
+    points = POINTS[:-1]  # another shape, hence a program of its own
     rows = choose.facility_location(points, 3, mask=SOME[:-1])
-    assert rows.tolist() == loop(functools.partial(of_facility, POINTS[SOME]), 3, 150)
+    assert looked and rows.tolist() == loop(functools.partial(of_facility, POINTS[SOME]), 3, 150)
 
 
 def test_guarantees_by_exhaustive_search(rng):
