@@ -39,9 +39,15 @@ def vendi(features: ArrayLike) -> Array:
       JaxddError: if features are not finite `(n, d)`, or all are zero.
     """
     values, _ = points(features, None)
-    if not jnp.any(values):
+    if _equal(values, jnp.zeros_like(values[0])):
         raise JaxddError("a set of zeros has no Vendi score.")
     return _of_directions(values)
+
+
+@jax.jit
+def _equal(values: Array, one: Array) -> Array:
+    """Whether all points are this one, or as near as float32 has no squares for."""
+    return jnp.sum(jnp.square(values - one[None])) == 0
 
 
 def vendi_of_kernel(kernel: ArrayLike) -> Array:
@@ -77,7 +83,7 @@ def g_vendi(gradients: ArrayLike, key: Key, *, dimensions: int = 512) -> Array:
     """
     dimensions = whole(dimensions, "dimensions")
     values, _ = points(gradients, None, what="gradients")
-    if not jnp.any(values):
+    if _equal(values, jnp.zeros_like(values[0])):
         raise JaxddError("gradients of zeros have no directions.")
     return _of_directions(values if values.shape[1] <= dimensions else _projected(key, values, dimensions))
 
@@ -180,7 +186,7 @@ def representativeness(real: ArrayLike, chosen: ArrayLike) -> Array:
       JaxddError: if features are not finite and of the same number, or all real points are equal.
     """
     values, others = _both(real, chosen)
-    if not jnp.any(values != values[:1]):
+    if _equal(values, values[0]):
         raise JaxddError("real points that are all equal have no variance to explain.")
     return _representativeness(values, others)
 

@@ -64,10 +64,12 @@ def test_coverage_by_real_digits_is_that_of_a_plain_loop(mnist):
     "call",
     [
         lambda: diversity.vendi(np.zeros((3, 2))),
+        lambda: diversity.vendi(np.full((3, 2), 1e-30)),
         lambda: diversity.vendi_of_kernel(np.ones((3, 2))),
         lambda: diversity.coverage(np.ones((3, 2)), np.ones((3, 2)), neighbours=3),
         lambda: diversity.coverage(np.ones((3, 2)), np.ones((3, 1))),
         lambda: diversity.representativeness(np.ones((3, 2)), np.ones((1, 2))),
+        lambda: diversity.representativeness(1e-30 * np.arange(6.0).reshape(3, 2), np.ones((1, 2))),
     ],
 )
 def test_what_has_no_diversity_is_one_sentence(call):
