@@ -95,6 +95,8 @@ def by_class(rule: Callable[..., Any]) -> Callable[[Key, PyTree, Labels, int | S
             found, counted = result if isinstance(result, tuple) else (result, np.ones(many))
             rows.append(members[_places(found, many, count)])
             weights.append(np.asarray(counted))
+            if weights[-1].shape != (many,):
+                raise JaxddError(f"a rule must give a weight for each of {many} rows, got {weights[-1].shape}.")
         return Chosen(jnp.asarray(np.concatenate(rows), jnp.int32), jnp.asarray(np.concatenate(weights), jnp.float32))
 
     return choose

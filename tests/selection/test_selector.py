@@ -100,5 +100,10 @@ def test_as_many_descriptions_as_labels(described, labels, said, key):
 def test_a_rule_must_give_rows_of_the_points_it_was_given(rows, key):
     with pytest.raises(JaxddError, match="a rule"):
         by_class(lambda points, k: rows)(key, POINTS, LABELS, 2)
+
+
+def test_a_rule_is_a_function_and_its_weights_are_as_many_as_its_rows(key):
+    with pytest.raises(JaxddError, match="a weight for each of 2 rows"):
+        by_class(lambda points, k: (np.arange(k), np.ones(3)))(key, POINTS, LABELS, 2)
     with pytest.raises(JaxddError, match="a rule"):
         by_class(3)
