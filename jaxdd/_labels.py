@@ -6,7 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxdd._arrays import array
+from jaxdd._jax import Tracer
 from jaxdd.errors import JaxddError
 
 
@@ -41,16 +44,41 @@ def label_vectors(
     return labels.astype(dtype) if exact else labels
 
 
-def class_numbers(labels: Any, shape: tuple[int, ...] | None = None, what: str = "labels") -> jax.Array:
-    """Class numbers: integers, of a certain shape or of any.
+def targets(labels: Any, shape: tuple[int, ...], what: str = "labels") -> jax.Array:
+    """What labels say of `(n, classes)` logits, float32: one-hot of class numbers `(n,)`, or probabilities as they are.
 
     Raises:
-      JaxddError: for anything else, such as floats or one-hot vectors.
+      JaxddError: for labels of other shapes, for floats `(n,)`, and for numbers of no class.
     """
-    labels = jnp.asarray(labels)
+    found, (n, classes) = array(labels, what), shape
+    if found.shape == (n,) and jnp.issubdtype(found.dtype, jnp.integer):
+        return jax.nn.one_hot(class_numbers(found, (n,), what, classes), classes)
+    if found.shape != shape:
+        raise JaxddError(
+            f"{what} must be class numbers, integers ({n},), or probabilities ({n}, {classes}), got {found.dtype} of "
+            f"shape {found.shape}."
+        )
+    return found.astype(jnp.float32)
+
+
+def class_numbers(
+    labels: Any, shape: tuple[int, ...] | None = None, what: str = "labels", classes: int | None = None
+) -> jax.Array:
+    """Class numbers: integers, of a certain shape or of any, and of so many classes or of any number.
+
+    Raises:
+      JaxddError: for anything else, such as floats or one-hot vectors; numbers of no class go unseen while traced.
+    """
+    labels = array(labels, what)
     if not jnp.issubdtype(labels.dtype, jnp.integer) or (shape is not None and labels.shape != shape):
         of_shape = "" if shape is None else f" of shape {shape}"
         raise JaxddError(
             f"{what} must be integers{of_shape}, the numbers of classes, got {labels.dtype} of shape {labels.shape}."
         )
+    if classes is not None and labels.size and not isinstance(labels, Tracer):
+        known = np.asarray(labels)
+        least, most = int(known.min()), int(known.max())
+        if least < 0 or most >= classes:
+            wrong = least if least < 0 else most
+            raise JaxddError(f"{what} must be the numbers of {classes} classes, from 0 on, and one is {wrong}.")
     return labels

@@ -19,7 +19,7 @@ def whole(value: Any, what: str, least: int = 1) -> int:
     Raises:
       JaxddError: if it is none, or less.
     """
-    if not _is_whole(value) or value < least:
+    if not is_whole(value) or value < least:
         raise JaxddError(f"{what} must be an integer of at least {least}, got {_shown(value)}.")
     return int(value)
 
@@ -35,7 +35,9 @@ def by_class(value: Any, what: str, least: int = 1) -> int | tuple[int, ...]:
     Raises:
       JaxddError: if they are none, or less.
     """
-    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
+    if (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or (
+        isinstance(value, np.ndarray) and value.ndim == 1
+    ):
         return tuple(whole(each, f"{what}, for class {k},", least) for k, each in enumerate(value))
     return whole(value, what)
 
@@ -60,20 +62,31 @@ def of_each(value: int | Sequence[int], classes: int, what: str) -> tuple[int, .
 
 def seed(value: Any, what: str = "seed") -> int:
     """A seed that JAX takes, 0 to 2**32 - 1, as Python's number; JaxddError for another, by the name it is given."""
-    if not _is_whole(value) or not 0 <= value < 2**32:
+    if not is_whole(value) or not 0 <= value < 2**32:
         raise JaxddError(f"{what} must be an integer from 0 to 2**32 - 1, got {_shown(value)}.")
     return int(value)
 
 
 def positive(value: Any, what: str) -> float:
     """A number above zero, as Python's; JaxddError for another, by the name it is given."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not 0 < value < float("inf"):
+    if not _is_number(value) or not 0 < value < float("inf"):
         raise JaxddError(f"{what} must be a number above 0, got {_shown(value)}.")
     return float(value)
 
 
-def _is_whole(value: Any) -> bool:
+def share(value: Any, what: str, *, under: bool = False) -> float:
+    """A number from 0 to 1, or below 1 if it is to be under that, as Python's; JaxddError for another, by its name."""
+    if not _is_number(value) or not 0 <= value <= 1 or (under and value == 1):
+        raise JaxddError(f"{what} must be {'from 0 to below 1' if under else 'between 0 and 1'}, got {_shown(value)}.")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether that is an integer, of Python's or NumPy's."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

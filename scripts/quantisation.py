@@ -26,7 +26,7 @@ import optax
 from jaxdd import engine, methods, models
 from jaxdd.errors import JaxddError
 from jaxdd.methods.selected.dq import NETWORK
-from jaxdd.selection import by_class, choose, drop_patches, patch_scores, scores
+from jaxdd.selection import bins, by_class, choose, drop_patches, patch_scores, scores
 from jaxdd.selection.patches import from_patches, in_place
 from jaxdd.synthetic import Inpainter, filled, label_bits, patch_cost
 from jaxdd.synthetic.patches import stored
@@ -53,9 +53,9 @@ def digits(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def adaptive(features, k, key, *, mask):
     """DQ's rule with bins by their importance, where points are pixels."""
-    bins = choose.graph_cut_bins(features, 10, mask=mask)
+    numbers = bins.graph_cut_bins(features, 10, mask=mask)
     texture = scores.texture(features.reshape(-1, SIDE, SIDE, 1))
-    return choose.from_bins(bins, k, key, bins=10, importance=choose.bin_importance(features, texture, bins, 10))
+    return bins.from_bins(numbers, k, key, bins=10, importance=bins.bin_importance(features, texture, numbers, 10))
 
 
 def measured(seed: int, ipc: int, patch: int, drop: float) -> dict[str, float]:

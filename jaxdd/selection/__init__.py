@@ -1,6 +1,7 @@
 """Choosing some of the real data: arrays in, rows out, no training.
 
 * `choose`: rules over one group of points, such as `choose.herding(features, k)`;
+* `bins`: the points of a group divided by graph cut, what `choose.dataset_quantization` draws from;
 * `by_class`: any of them over the classes of a set; `Selector`: with what they look at;
 * `Selection`: what was chosen, in a safe file;
 * `drop_patches`: images without their least salient patches;
@@ -11,7 +12,7 @@
 
 from __future__ import annotations
 
-from jaxdd.selection import choose, diversity, queries, scores
+from jaxdd.selection import bins, choose, diversity, queries, scores
 from jaxdd.selection.last_layer import LastLayer
 from jaxdd.selection.patches import Patches, drop_patches, patch_scores
 from jaxdd.selection.selector import Chosen, Selector, by_class, pixels
@@ -23,6 +24,7 @@ __all__ = [
     "Patches",
     "Selection",
     "Selector",
+    "bins",
     "by_class",
     "choose",
     "diversity",

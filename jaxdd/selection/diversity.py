@@ -17,6 +17,7 @@ from jaxdd.selection.choose._points import points
 from jaxdd.types import Array, Key
 
 _BLOCK = 512
+_SPARE = 16
 
 
 def vendi(features: ArrayLike) -> Array:
@@ -38,9 +39,15 @@ def vendi(features: ArrayLike) -> Array:
       JaxddError: if features are not finite `(n, d)`, or all are zero.
     """
     values, _ = points(features, None)
-    if not jnp.any(values):
+    if _equal(values, jnp.zeros_like(values[0])):
         raise JaxddError("a set of zeros has no Vendi score.")
     return _of_directions(values)
+
+
+@jax.jit
+def _equal(values: Array, one: Array) -> Array:
+    """Whether all points are this one, or as near as float32 has no squares for."""
+    return jnp.sum(jnp.square(values - one[None])) == 0
 
 
 def vendi_of_kernel(kernel: ArrayLike) -> Array:
@@ -76,7 +83,7 @@ def g_vendi(gradients: ArrayLike, key: Key, *, dimensions: int = 512) -> Array:
     """
     dimensions = whole(dimensions, "dimensions")
     values, _ = points(gradients, None, what="gradients")
-    if not jnp.any(values):
+    if _equal(values, jnp.zeros_like(values[0])):
         raise JaxddError("gradients of zeros have no directions.")
     return _of_directions(values if values.shape[1] <= dimensions else _projected(key, values, dimensions))
 
@@ -114,7 +121,8 @@ def coverage(real: ArrayLike, chosen: ArrayLike, *, neighbours: int = 5) -> Arra
     """The share of real points that have one of the chosen among their neighbours (Naeem et al. 2020).
 
     arXiv 2002.09797, eq. 5: those with a chosen point no farther than their k-th nearest other real point. The chosen
-    ones may be real or made. From 0 to 1.
+    ones may be real or made. From 0 to 1. Near points are found by products, and which of them is nearer is decided by
+    the sums of their squared differences, so that a real point is as far from a chosen one as from its equal.
 
         coverage(features, features[rows])
 
@@ -139,14 +147,23 @@ def coverage(real: ArrayLike, chosen: ArrayLike, *, neighbours: int = 5) -> Arra
 @functools.partial(jax.jit, static_argnames="neighbours")
 def _coverage(values: Array, others: Array, neighbours: int) -> Array:
     of, to = _around_mean(values, others)
+    n, m = len(values), len(others)
+    both = jnp.concatenate([values, others])
 
     def covered(rows: Array) -> Array:
         some = _metric.take(of, rows)
         apart = _metric.squared_distances(some, of).at[jnp.arange(len(rows)), rows].set(jnp.inf)
-        radius = -lax.top_k(-apart, neighbours)[0][:, -1]
-        return jnp.min(_metric.squared_distances(some, to), axis=1) <= radius
+        near = lax.top_k(-apart, min(neighbours + _SPARE, n - 1))[1]
+        near_chosen = n + lax.top_k(-_metric.squared_distances(some, to), min(_SPARE, m))[1]
+        # One after the other, by the same operations in the same places: equal points are equally far to the bit.
+        exact = lax.map(
+            lambda other: jnp.sum(jnp.square(values[rows] - both[other]), axis=1),
+            jnp.concatenate([near, near_chosen], axis=1).T,
+        )
+        radius = jnp.sort(exact[: near.shape[1]], axis=0)[neighbours - 1]
+        return jnp.min(exact[near.shape[1] :], axis=0) <= radius
 
-    return jnp.mean(in_blocks(covered, len(values), _BLOCK).astype(jnp.float32))
+    return jnp.mean(in_blocks(covered, n, _BLOCK).astype(jnp.float32))
 
 
 def representativeness(real: ArrayLike, chosen: ArrayLike) -> Array:
@@ -169,7 +186,7 @@ def representativeness(real: ArrayLike, chosen: ArrayLike) -> Array:
       JaxddError: if features are not finite and of the same number, or all real points are equal.
     """
     values, others = _both(real, chosen)
-    if not jnp.any(values != values[:1]):
+    if _equal(values, values[0]):
         raise JaxddError("real points that are all equal have no variance to explain.")
     return _representativeness(values, others)
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxdd._arrays import array
+from jaxdd._labels import targets
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array
 
@@ -32,17 +34,14 @@ class LastLayer(NamedTuple):
         """From labels that are class numbers `(n,)` or probabilities `(n, classes)`.
 
         Raises:
-          JaxddError: if the shapes do not fit.
+          JaxddError: if the shapes do not fit, labels `(n,)` are no integers, or one is the number of no class.
         """
-        features, logits, labels = (jnp.asarray(array) for array in (features, logits, labels))
-        n, classes = logits.shape if logits.ndim == 2 else (-1, -1)
-        if features.ndim != 2 or len(features) != n or labels.shape not in ((n,), (n, classes)):
+        features, logits = array(features, "features"), array(logits, "logits")
+        if features.ndim != 2 or logits.ndim != 2 or len(features) != len(logits) or not logits.shape[1]:
             raise JaxddError(
-                "a last layer needs features (n, d), logits (n, classes) and labels (n,) or (n, classes), got "
-                f"{features.shape}, {logits.shape} and {labels.shape}."
+                f"a last layer needs features (n, d) and logits (n, classes), got {features.shape} and {logits.shape}."
             )
-        targets = targets_of(labels, classes)
-        return cls(features.astype(jnp.float32), logits.astype(jnp.float32), targets)
+        return cls(features.astype(jnp.float32), logits.astype(jnp.float32), targets(labels, logits.shape))
 
     @property
     def errors(self) -> Array:
@@ -65,8 +64,3 @@ class LastLayer(NamedTuple):
             for a, b in ((self.errors, other.errors), (self.features, other.features))
         )
         return errors * (features + 1)
-
-
-def targets_of(labels: Array, classes: int) -> Array:
-    """Class numbers as one-hot vectors, probabilities as they are: float32 `(n, classes)`."""
-    return jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels.astype(jnp.float32)

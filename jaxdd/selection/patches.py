@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxdd import _numbers
+from jaxdd._arrays import array, images_of
 from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array
@@ -51,8 +53,17 @@ def from_patches(patches: Array, image_shape: tuple[int, ...], size: int) -> Arr
 
 
 def patch_scores(scores: ArrayLike, size: int) -> Array:
-    """Scores of pixels `(m, h, w)` as those of patches, `(m, patches)`: their means. Raises JaxddError as `grid`."""
-    return as_patches(jnp.asarray(scores)[..., None], size).mean(-1)
+    """Scores of pixels `(m, h, w)` as those of patches, `(m, patches)`: their means.
+
+        patch_scores(grad_cam(network, theta, stats, images), 4)
+
+    Raises:
+      JaxddError: as `grid`, and for scores of another shape.
+    """
+    found = array(scores, "scores")
+    if found.ndim != 3 or not found.size:
+        raise JaxddError(f"scores of pixels must have the shape (m, h, w) with at least one image, got {found.shape}.")
+    return as_patches(found[..., None], size).mean(-1)
 
 
 def drop_patches(images: ArrayLike, scores: ArrayLike, size: int, share: float) -> Patches:
@@ -69,9 +80,10 @@ def drop_patches(images: ArrayLike, scores: ArrayLike, size: int, share: float) 
       share: in [0, 1).
 
     Raises:
-      JaxddError: if the sides do not divide into patches, there is no score for each, or the share leaves none.
+      JaxddError: if there are no images, their sides do not divide into patches, there is no score for each, or the
+        share is none or leaves none.
     """
-    images, scores = jnp.asarray(images), jnp.asarray(scores)
+    images, scores = images_of(images), array(scores, "scores")
     rows, columns = grid(images.shape[1:], size)
     count = num_dropped(rows * columns, share)
     if scores.shape != (len(images), rows * columns):
@@ -81,9 +93,7 @@ def drop_patches(images: ArrayLike, scores: ArrayLike, size: int, share: float) 
 
 def num_dropped(patches: int, share: float) -> int:
     """How many of so many patches of an image a share is. Raises JaxddError if none would be left, or for no share."""
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-        raise JaxddError(f"the share of patches to drop must be a number from 0 to below 1, got {share!r}.")
-    count = round(share * patches)
+    count = round(_numbers.share(share, "the share of patches to drop", under=True) * patches)
     if count >= patches:
         raise JaxddError(f"a share of {share} of {patches} patches leaves none.")
     return count

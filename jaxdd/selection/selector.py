@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._numbers import whole
+from jaxdd import _numbers
+from jaxdd._arrays import array, num_rows
+from jaxdd._numbers import of_each
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, Key, Labels, PyTree, RealData
 
@@ -63,15 +65,21 @@ def by_class(rule: Callable[..., Any]) -> Callable[[Key, PyTree, Labels, int | S
 
     Raises:
       JaxddError: (the function) if k is not an integer of at least 1, or a sequence with one of at least 0 for each
-        class; if a class has too few examples; or if what is described are not as many as the labels.
+        class; if a class has too few examples; if what is described are not as many as the labels; or if the rule
+        gives other than so many rows.
     """
+    if not callable(rule):
+        raise JaxddError(f"a rule is a function of points and how many, got {rule!r}.")
     takes = set(inspect.signature(rule).parameters) - set(getattr(rule, "keywords", {}))
 
     def choose(key: Key, described: PyTree, labels: Labels, k: int | Sequence[int]) -> Chosen:
+        if not isinstance(labels, Labels):
+            raise JaxddError(
+                f"labels must be those of `RealData`, or `Labels.index` of numbers, got {type(labels).__name__}."
+            )
         numbers = _of_each(k, labels)
-        sizes = {len(leaf) for leaf in jax.tree.leaves(described)}
-        if sizes != {len(labels.values)}:
-            raise JaxddError(f"there are {len(labels.values)} labels, and what is described has {sizes} rows.")
+        if (size := num_rows(described, "what is described")) != len(labels.values):
+            raise JaxddError(f"there are {len(labels.values)} labels, and what is described has {size} rows.")
         order, largest = np.asarray(labels.order), max(labels.counts)
         rows, weights = [], []
         for c, (start, count, many) in enumerate(zip(labels.starts, labels.counts, numbers, strict=True)):
@@ -85,22 +93,33 @@ def by_class(rule: Callable[..., Any]) -> Callable[[Key, PyTree, Labels, int | S
                 given["mask"] = np.arange(size) < count
             result = rule(_members(described, np.resize(members, size)), many, **given)
             found, counted = result if isinstance(result, tuple) else (result, np.ones(many))
-            rows.append(members[np.asarray(found)])
+            rows.append(members[_places(found, many, count)])
             weights.append(np.asarray(counted))
+            if weights[-1].shape != (many,):
+                raise JaxddError(f"a rule must give a weight for each of {many} rows, got {weights[-1].shape}.")
         return Chosen(jnp.asarray(np.concatenate(rows), jnp.int32), jnp.asarray(np.concatenate(weights), jnp.float32))
 
     return choose
 
 
-def _of_each(k: int | Sequence[int], labels: Labels) -> list[int]:
+def _places(found: Any, many: int, count: int) -> np.ndarray:
+    """Rows as a rule gave them, if they are so many of the points it was given."""
+    places = np.asarray(array(found, "the rows that a rule gives", np.asarray))
+    integers = np.issubdtype(places.dtype, np.integer)
+    if places.shape != (many,) or not integers or (places < 0).any() or (places >= count).any():
+        raise JaxddError(
+            f"a rule must give {many} rows, from 0 to {count - 1}, got {places.dtype} of shape {places.shape}"
+            f"{f' up to {places.max()}' if integers and places.size else ''}."
+        )
+    return places
+
+
+def _of_each(k: int | Sequence[int], labels: Labels) -> tuple[int, ...]:
     """How many of each class."""
-    classes = labels.num_classes
-    if np.ndim(k) == 1:
-        numbers = [whole(one, "the number to choose of a class", least=0) for one in cast(Sequence[int], k)]
-        if len(numbers) != classes or not any(numbers):
-            raise JaxddError(f"k must say of each of {classes} classes how many to choose, at least one, got {k}.")
-    else:
-        numbers = [whole(k, "k, the number to choose of each class,")] * classes
+    what = "numbers to choose"
+    numbers = of_each(_numbers.by_class(k, what, least=0), labels.num_classes, what)
+    if not any(numbers):
+        raise JaxddError(f"{what} must be at least one for some class, got {k}.")
     for c, (count, many) in enumerate(zip(labels.counts, numbers, strict=True)):
         if many > count:
             raise JaxddError(f"class {c} has {count} examples, and {many} of it are to be chosen.")

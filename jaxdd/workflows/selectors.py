@@ -22,8 +22,8 @@ STAGE = "dynamics"
 _GIVEN = {"key", "mask", "k", "first", "centres", "validation", "points", "features", "gradients", "scores"}
 
 
-_NO_RULES = ("bin_importance", "from_bins", "graph_cut_bins", "stratified")  # over no points, or that choose nothing
-RULES: dict[str, Callable[..., Any]] = {name: getattr(choose, name) for name in choose.__all__ if name not in _NO_RULES}
+# `stratified` is over strata of one's own, and `by_class` is what it is for classes.
+RULES: dict[str, Callable[..., Any]] = {name: getattr(choose, name) for name in choose.__all__ if name != "stratified"}
 """Rules of choice by name, each over one group of points."""
 
 LOOKS = ("pixels", "features", "gradients")

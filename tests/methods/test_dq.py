@@ -10,7 +10,7 @@ import toys
 from jaxdd import data, engine, methods, models, training
 from jaxdd.errors import JaxddError
 from jaxdd.methods.selected.dq import DQ, chosen
-from jaxdd.selection import LastLayer, Patches, choose, drop_patches, patch_scores, scores
+from jaxdd.selection import LastLayer, Patches, bins, drop_patches, patch_scores, scores
 from jaxdd.selection.patches import as_patches, from_patches
 from jaxdd.synthetic import DistilledDataset, Inpainter, filled, patch_cost
 from jaxdd.types import Labels, RealData, Spec, bound
@@ -51,8 +51,8 @@ def test_what_is_chosen_is_evenly_of_bins_of_last_layer_gradients(digits, provid
     assert len(set(rows.tolist())) == 24 and labels[rows].tolist() == np.repeat(np.arange(4), 6).tolist()
     for c in range(4):
         members = np.flatnonzero(labels == c)
-        bins = dict(zip(members.tolist(), np.asarray(choose.graph_cut_bins(gradients[members], 3)), strict=True))
-        assert sorted(bins[row] for row in rows[6 * c : 6 * c + 6].tolist()) == [0, 0, 1, 1, 2, 2]
+        numbers = dict(zip(members.tolist(), np.asarray(bins.graph_cut_bins(gradients[members], 3)), strict=True))
+        assert sorted(numbers[row] for row in rows[6 * c : 6 * c + 6].tolist()) == [0, 0, 1, 1, 2, 2]
     first = found[0].before
     assert first.labels.tolist() == labels[rows].tolist()
     np.testing.assert_array_equal(first.patches.dropped, expected.dropped)

@@ -1,6 +1,7 @@
 """Rules of choice beside plain loops, exhaustive search and SciPy; masked as bare; what they refuse."""
 
 import functools
+import inspect
 import itertools
 
 import jax
@@ -28,15 +29,29 @@ def clustered(seed: int = 0) -> np.ndarray:
 POINTS = clustered()
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """So that columns run out and blocks are replaced with 200 points; the programs are those of these blocks."""
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks():
+    """So that columns run out and blocks are replaced with 200 points.
+
+    Sizes are read where a rule is traced: programs of other files' sizes must not serve here, nor these there.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (covering, means, submodular):
+            patch.setattr(module, "_AHEAD", 4)
+        patch.setattr(_columns, "_PROMISING", 16)
+        patch.setattr(_columns, "_CHUNK", 48)
+        patch.setattr(submodular, "_BLOCK", 16)
+        patch.setattr(submodular, "_KEPT", 3)
+        traced_anew()
+        yield
+    traced_anew()
+
+
+def traced_anew():
     for module in (covering, means, submodular):
-        monkeypatch.setattr(module, "_AHEAD", 4)
-    monkeypatch.setattr(_columns, "_PROMISING", 16)
-    monkeypatch.setattr(_columns, "_CHUNK", 48)
-    monkeypatch.setattr(submodular, "_BLOCK", 16)
-    monkeypatch.setattr(submodular, "_KEPT", 3)
+        for each in vars(module).values():
+            if hasattr(each, "clear_cache"):
+                each.clear_cache()
 
 
 def similarities(points: np.ndarray, similarity: str) -> np.ndarray:
@@ -112,6 +127,15 @@ def test_greedy_rules_choose_what_the_plain_loop_does(name, mask):
     assert rows.tolist() == loop(functools.partial(score, of_those), K, len(of_those))
 
 
+def test_all_that_is_there_are_rules():
+    """Of something with rows, a number and a mask, so that one who goes over all of them can call each."""
+    for name in choose.__all__:
+        first, second, *others = inspect.signature(getattr(choose, name)).parameters.values()
+        assert second.name == "k" and "mask" in {each.name for each in others}, name
+        needed = {each.name for each in others if each.default is each.empty}
+        assert needed <= {"key", "validation", "cutoff"} and first.default is first.empty, name
+
+
 def test_ties_go_to_the_lowest_row():
     """On whole numbers, whose distances are exact."""
     line = np.zeros((N, D), np.float32)
@@ -124,9 +148,11 @@ def test_ties_go_to_the_lowest_row():
 def test_more_points_than_the_sample_are_foretold(monkeypatch):
     monkeypatch.setattr(submodular, "_SAMPLE", 32)
     monkeypatch.setattr(submodular, "_FORETOLD", 4)
-    points = POINTS[:-1]  # another shape, hence another program
+    foretold, looked = submodular._foretold, []
+    monkeypatch.setattr(submodular, "_foretold", lambda *given: looked.append(1) or foretold(*given))
+    points = POINTS[:-1]  # another shape, hence a program of its own
     rows = choose.facility_location(points, 3, mask=SOME[:-1])
-    assert rows.tolist() == loop(functools.partial(of_facility, POINTS[SOME]), 3, 150)
+    assert looked and rows.tolist() == loop(functools.partial(of_facility, POINTS[SOME]), 3, 150)
 
 
 def test_guarantees_by_exhaustive_search(rng):
@@ -194,7 +220,7 @@ def glister_by_hand(part, validation, k, step, update=True):
     own = gradients(*part)
 
     def score(chosen):
-        moved = step * own[chosen].mean(0) if chosen and update else np.zeros_like(own[0])
+        moved = step * own[chosen].sum(0) if chosen and update else np.zeros_like(own[0])
         inputs = np.concatenate([validation[0], np.ones((len(validation[0]), 1))], 1)
         slope = gradients(validation[0], validation[1] - inputs @ moved, validation[2]).mean(0)
         return (own * slope).sum((1, 2))
@@ -207,9 +233,9 @@ def test_glister_takes_the_validation_gradient_anew(rng):
     logits = rng.normal(size=(N, 3))
     part = LastLayer.of(features, logits, labels)
     validation = LastLayer.of(features[:40] + 0.1, logits[:40], labels[:40])
-    rows = choose.glister(part, 10, validation=validation, step=2.0)
-    assert rows.tolist() == glister_by_hand(part, validation, 10, 2.0)
-    assert rows.tolist() != glister_by_hand(part, validation, 10, 2.0, update=False)
+    rows = choose.glister(part, 10, validation=validation, step=0.5)
+    assert rows.tolist() == glister_by_hand(part, validation, 10, 0.5)
+    assert rows.tolist() != glister_by_hand(part, validation, 10, 0.5, update=False)
 
 
 def test_moderate_points_are_near_the_median_distance():
@@ -278,22 +304,50 @@ def test_another_number_is_one_sentence(k):
     [
         (lambda: choose.herding(POINTS[0], 1), r"shape \(n, d\)"),
         (lambda: choose.facility_location(np.where(POINTS > 4, np.nan, POINTS), 1), "finite"),
-        (lambda: choose.k_center(POINTS * np.float32(1e30), 1), "squares"),
+        (lambda: choose.k_center(POINTS * np.float32(1e15), 1), "1e\\+15"),
         (lambda: choose.hardest(POINTS, 1), r"shape \(n,\)"),
         (lambda: choose.graph_cut(POINTS, 1, similarity="dot"), "similarity"),
         (lambda: choose.graph_cut(POINTS, 1, penalty=0), "penalty"),
+        (lambda: choose.graph_cut(POINTS, 1, penalty=1e39), "penalty"),  # infinite in float32
         (lambda: choose.grad_match(POINTS, 1, ridge=0), "ridge"),
         (lambda: choose.k_center(POINTS, 1, first=N), "none of the points"),
         (lambda: choose.k_center(POINTS, 1, centres=POINTS[:, :3]), "3 features"),
         (lambda: choose.ccs(POINTS[:, 0], 1, jax.random.key(0), cutoff=1.0), "cutoff"),
         (lambda: choose.stratified(POINTS[:, 0], 1, jax.random.key(0)), "integers"),
         (lambda: choose.herding(POINTS, 1, mask=SOME[1:]), "mask"),
+        (lambda: choose.herding(POINTS, 1, mask=np.arange(N)), "mask must say .* int32"),
+        (lambda: choose.uniform(N, 1, jax.random.key(0), mask=SOME[1:]), "mask"),
+        (lambda: choose.uniform(POINTS, 151, jax.random.key(0), mask=SOME), "only 150"),
+        (lambda: choose.uniform((POINTS, POINTS[1:]), 1, jax.random.key(0)), "199 rows, 200 rows"),
+        (lambda: choose.uniform([[1, 2], [3, 4]], 1, jax.random.key(0)), "a number"),
+        (lambda: choose.stratified(np.arange(N), 1, jax.random.key(0), mask=SOME[1:]), "mask"),
+        (lambda: choose.stratified(np.arange(N), 151, jax.random.key(0), mask=SOME), "only 150"),
+        (lambda: choose.herding([[1, 2], [3]], 1), "array of real numbers"),
         (lambda: choose.herding(POINTS, 151, mask=SOME), "only 150"),
+        (lambda: choose.glister(POINTS, 1, validation=POINTS), "must be a LastLayer"),
+        (lambda: choose.glister(LastLayer(POINTS, POINTS, POINTS[1:]), 1, validation=None), "199 rows, 200 rows"),
     ],
 )
 def test_what_cannot_be_chosen_from_is_one_sentence(call, said):
     with pytest.raises(JaxddError, match=said):
         call()
+
+
+def test_points_as_large_as_may_be_are_chosen_from_as_small_ones():
+    """Whatever overflows on the way, a rule would choose a row twice, or never end."""
+    gradients = np.random.default_rng(3).normal(size=(N, D)).astype(np.float32)
+    large = 2.0 ** np.floor(np.log2(1e15 / np.linalg.norm(np.concatenate([POINTS, gradients]), axis=1).max()))
+    for name in RULES:
+        rule, _ = RULES[name]
+        assert rule(POINTS * np.float32(large), K).tolist() == rule(POINTS, K).tolist(), name
+    rows, _ = choose.grad_match(gradients * np.float32(large), 10)
+    assert len(set(rows.tolist())) == 10
+
+
+def test_a_gain_that_is_no_number_ends_the_choice():
+    """In a program nothing is refused, and the loop must end by itself."""
+    spoiled = np.where(SOME[:, None], POINTS, np.nan)
+    assert jax.jit(lambda points: choose.facility_location(points, K))(spoiled).shape == (K,)
 
 
 def test_what_is_masked_may_hold_anything():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.spatial
 
 from jaxdd.errors import JaxddError
 from jaxdd.selection import diversity
@@ -47,14 +48,28 @@ def test_coverage_and_representativeness(rng):
     np.testing.assert_allclose(diversity.coverage(points, made, neighbours=3), near.mean())
 
 
+def test_coverage_by_real_digits_is_that_of_a_plain_loop(mnist):
+    """Where a chosen point is one of the real ones, itself or exactly a neighbour, rounding must not decide."""
+    real = mnist.dataset.train.pixels()[:600].reshape(600, -1)
+    apart = scipy.spatial.distance.cdist(real, real)
+    radius = np.sort(apart + np.diag(np.full(600, np.inf)), axis=1)[:, 0]
+    for seed in range(4):
+        rows = np.random.default_rng(seed).choice(600, 200, replace=False)
+        covered = apart[:, rows].min(1) <= radius
+        assert covered[rows].all() and not covered.all()
+        assert round(600 * float(diversity.coverage(real, real[rows], neighbours=1))) == covered.sum(), seed
+
+
 @pytest.mark.parametrize(
     "call",
     [
         lambda: diversity.vendi(np.zeros((3, 2))),
+        lambda: diversity.vendi(np.full((3, 2), 1e-30)),
         lambda: diversity.vendi_of_kernel(np.ones((3, 2))),
         lambda: diversity.coverage(np.ones((3, 2)), np.ones((3, 2)), neighbours=3),
         lambda: diversity.coverage(np.ones((3, 2)), np.ones((3, 1))),
         lambda: diversity.representativeness(np.ones((3, 2)), np.ones((1, 2))),
+        lambda: diversity.representativeness(1e-30 * np.arange(6.0).reshape(3, 2), np.ones((1, 2))),
     ],
 )
 def test_what_has_no_diversity_is_one_sentence(call):

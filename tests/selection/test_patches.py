@@ -44,11 +44,22 @@ def test_the_least_salient_patches_are_dropped_and_the_others_are_what_they_were
         (2, 1.0, np.zeros((5, 6)), "from 0 to below 1"),
         (2, 0.99, np.zeros((5, 6)), "leaves none"),
         (2, 0.5, np.zeros((5, 5)), "a score for each"),
+        (2, 0.5, "none", "scores must be an array"),
+        (2, "0.5", np.zeros((5, 6)), "from 0 to below 1"),
     ],
 )
 def test_what_cannot_be_dropped_is_refused(size, share, salient, words):
     with pytest.raises(JaxddError, match=words):
         drop_patches(IMAGES, salient, size, share)
+
+
+def test_what_is_no_image_or_no_score_is_refused():
+    for images in (IMAGES[0], IMAGES[:0], None):
+        with pytest.raises(JaxddError, match="images must"):
+            drop_patches(images, np.zeros((5, 6)), 2, 0.5)
+    for salient in (IMAGES, IMAGES[0, :, :, 0], IMAGES[:0, ..., 0]):
+        with pytest.raises(JaxddError, match="scores of pixels must have the shape"):
+            patch_scores(salient, 2)
 
 
 SQUARES = np.random.default_rng(2).uniform(size=(4, 7, 7, 1)).astype(np.float32)

@@ -72,8 +72,39 @@ def test_gradients_of_the_last_layer(rng):
         lambda: scores.loss(LOGITS, LABELS[:2]),
         lambda: scores.last_layer_gradients(LOGITS[:2], LOGITS, LABELS),
         lambda: scores.grand(None, None, None, np.zeros((2, 4, 4, 1)), np.zeros(3, int)),
+        lambda: scores.grand(None, None, None, np.zeros((2, 4, 4)), LABELS),
+        lambda: scores.texture(np.zeros((2, 1, 4, 1))),
     ],
 )
 def test_other_shapes_are_one_sentence(call):
     with pytest.raises(JaxddError, match=r"shape|needs"):
         call()
+
+
+@pytest.mark.parametrize("of", [scores.loss, scores.el2n, scores.margin, LastLayer.of], ids=lambda of: of.__name__)
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (LABELS + 1, "numbers of 3 classes, from 0 on, and one is 3"),
+        (LABELS - 1, "one is -1"),
+        (LABELS.astype(float), "float32"),
+        (LABELS > 0, "bool"),
+        (LABELS[:2], r"shape \(2,\)"),
+        (["one", "two", "six"], "labels must be an array of real numbers, got a list"),
+        ([[1, 0, 0], [1]], "labels must be an array"),
+    ],
+)
+def test_what_are_no_labels_is_one_sentence(of, labels, said):
+    with pytest.raises(JaxddError, match=said):
+        of(LOGITS, LOGITS, labels) if of == LastLayer.of else of(LOGITS, labels)
+
+
+def test_labels_may_be_lists_and_what_a_network_has_no_class_for_is_none():
+    np.testing.assert_array_equal(scores.el2n(LOGITS.tolist(), LABELS.tolist()), scores.el2n(LOGITS, LABELS))
+
+    def apply(theta, images, stats):
+        return images[:, 0, 0], stats
+
+    network = Network(lambda key: ({}, {}), apply, apply)
+    with pytest.raises(JaxddError, match="numbers of 2 classes"):
+        scores.grand(network, {}, {}, np.zeros((3, 4, 4, 2)), LABELS)

@@ -68,9 +68,11 @@ def test_a_selector_of_images(key):
     ("k", "said"),
     [
         (17, "class 3 has 16"),
-        ([1, 1], "each of 4"),
+        ([1, 1], "given for 2 classes, but there are 4"),
         ([0] * 4, "at least one"),
         (0, "at least 1"),
+        (True, "at least 1"),
+        ("ab", "at least 1"),
         ([1, 1, 1.5, 1], "1.5"),
     ],
 )
@@ -79,6 +81,29 @@ def test_other_numbers_are_one_sentence(k, said, key):
         by_class(choose.herding)(key, POINTS, LABELS, k)
 
 
-def test_as_many_descriptions_as_labels(key):
-    with pytest.raises(JaxddError, match="93 labels"):
-        by_class(choose.herding)(key, POINTS[1:], LABELS, 1)
+@pytest.mark.parametrize(
+    ("described", "labels", "said"),
+    [
+        (POINTS[1:], LABELS, "93 labels"),
+        (POINTS.tolist(), LABELS, "row for each point"),
+        ((POINTS, POINTS[1:]), LABELS, "92 rows, 93 rows"),
+        (None, LABELS, "got nothing"),
+        (POINTS, VALUES, "`Labels.index`"),
+    ],
+)
+def test_as_many_descriptions_as_labels(described, labels, said, key):
+    with pytest.raises(JaxddError, match=said):
+        by_class(choose.herding)(key, described, labels, 1)
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 40], [0, -1], [0.0, 1.0], None])
+def test_a_rule_must_give_rows_of_the_points_it_was_given(rows, key):
+    with pytest.raises(JaxddError, match="a rule"):
+        by_class(lambda points, k: rows)(key, POINTS, LABELS, 2)
+
+
+def test_a_rule_is_a_function_and_its_weights_are_as_many_as_its_rows(key):
+    with pytest.raises(JaxddError, match="a weight for each of 2 rows"):
+        by_class(lambda points, k: (np.arange(k), np.ones(3)))(key, POINTS, LABELS, 2)
+    with pytest.raises(JaxddError, match="a rule"):
+        by_class(3)

@@ -18,7 +18,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive
 from jaxdd.methods._ipc import ALIKE
 from jaxdd.methods._registry import method
-from jaxdd.selection import LastLayer, choose, scores
+from jaxdd.selection import LastLayer, bins, scores
 from jaxdd.selection.patches import Patches, drop_patches, grid, num_dropped, patch_scores
 from jaxdd.synthetic import label_bits
 from jaxdd.synthetic.patches import DECODER, Inpainter, filled, patch_cost, stored
@@ -53,9 +53,9 @@ class DQ(HyperParameters):
       ipc: images per class, at most as many as the smallest class has.
       by: what bins are made by, of each class by itself: a network's "gradients" in its last layer, its "features", or
         "pixels".
-      bins: of each class, see `choose.graph_cut_bins`.
+      bins: of each class, see `selection.bins.graph_cut_bins`.
       penalty: of graph cut, likewise.
-      adaptive: sample bins by their importance, see `choose.bin_importance`, and not evenly.
+      adaptive: sample bins by their importance, see `selection.bins.bin_importance`, and not evenly.
       patch: side of a patch; sides of images must divide by it.
       drop: share of each image's patches that is dropped, those where the network looks least; 0 for none.
       model: of the network, see `models.build`; to drop patches it needs maps, see `scores.grad_cam`.
@@ -190,9 +190,9 @@ def chosen(
         points = features[rows]
         if config.by == "gradients":
             points = LastLayer.of(points, logits[rows], labels.values[rows]).gradients()
-        bins = choose.graph_cut_bins(points, config.bins, penalty=config.penalty, mask=mask)
-        of_bins = choose.bin_importance(points, texture[rows], bins, config.bins) if config.adaptive else None
-        return rows[choose.from_bins(bins, config.ipc, key, bins=config.bins, importance=of_bins)]
+        numbers = bins.graph_cut_bins(points, config.bins, penalty=config.penalty, mask=mask)
+        of_bins = bins.bin_importance(points, texture[rows], numbers, config.bins) if config.adaptive else None
+        return rows[bins.from_bins(numbers, config.ipc, key, bins=config.bins, importance=of_bins)]
 
     keys = jax.random.split(key, labels.num_classes)
     starts, counts = (jnp.asarray(each, jnp.int32) for each in (labels.starts, labels.counts))

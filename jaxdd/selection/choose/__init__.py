@@ -8,7 +8,7 @@ rounding of float32, and 50,000 points never need a matrix of all pairs.
 
 from __future__ import annotations
 
-from jaxdd.selection.choose.bins import bin_importance, dataset_quantization, from_bins, graph_cut_bins
+from jaxdd.selection.choose._bins import dataset_quantization
 from jaxdd.selection.choose.covering import k_center
 from jaxdd.selection.choose.drawn import stratified, uniform
 from jaxdd.selection.choose.gradients import glister, grad_match
@@ -17,17 +17,14 @@ from jaxdd.selection.choose.scored import ccs, easiest, hardest
 from jaxdd.selection.choose.submodular import craig, facility_location, graph_cut
 
 __all__ = [
-    "bin_importance",
     "ccs",
     "craig",
     "dataset_quantization",
     "easiest",
     "facility_location",
-    "from_bins",
     "glister",
     "grad_match",
     "graph_cut",
-    "graph_cut_bins",
     "hardest",
     "herding",
     "k_center",

@@ -60,7 +60,7 @@ def lazy_greedy(
       blocks: how many of these are kept.
 
     Returns:
-      int32 `(length,)`, zeros beyond k.
+      int32 `(length,)`, zeros beyond k, and from where a gain is not a number.
     """
     n = len(bounds)
     block = min(block, n)
@@ -136,7 +136,12 @@ def lazy_greedy(
         jnp.full(slots, -1, jnp.int32),
     )
     kept = _Kept(jnp.full(slots, n, jnp.int32), jnp.zeros((slots, n)))
-    return lax.while_loop(lambda carry: carry[0].count < k, refill, (start, kept))[0].rows
+
+    def unfinished(carry: tuple[_Chosen, _Kept]) -> Array:
+        now, _ = carry  # with a bound that is not a number, as a traced caller may give, no row would ever be the best
+        return (now.count < k) & ~jnp.any(jnp.isnan(now.bounds))
+
+    return lax.while_loop(unfinished, refill, (start, kept))[0].rows
 
 
 def in_blocks(function: Callable[[Array], Any], n: int, block: int) -> Any:

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxdd import _arrays
 from jaxdd._jax import Tracer
-from jaxdd._numbers import whole
+from jaxdd._numbers import positive, whole
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array
+
+_LONGEST = 1e15
 
 
 def points(values: ArrayLike, mask: ArrayLike | None, *, ndim: int = 2, what: str = "features") -> tuple[Array, Array]:
@@ -27,34 +30,50 @@ def points(values: ArrayLike, mask: ArrayLike | None, *, ndim: int = 2, what: st
       float32 of the same shape, zeros where the mask is False, and the mask.
 
     Raises:
-      JaxddError: for another number of axes, no points, a mask of another shape, or what is not finite (or so large
-        that its squares are not).
+      JaxddError: for another number of axes, no points, a mask that is none, or what is not finite or longer than
+        1e15: up to there the sums of products that rules compute are finite in float32.
     """
-    array = jnp.asarray(values)
+    array = _arrays.array(values, what)
     if array.ndim != ndim or not len(array):
         shape = "(n, d)" if ndim == 2 else "(n,)"
         raise JaxddError(f"{what} must have the shape {shape} with at least one point, got {array.shape}.")
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise JaxddError(f"{what} must be real numbers, got {array.dtype}.")
-    counted = all_of(len(array)) if mask is None else jnp.asarray(mask, bool)
-    if counted.shape != (len(array),):
-        raise JaxddError(f"mask must say of each of {len(array)} points whether it counts, got {counted.shape}.")
-    clean, finite = _clean(array, counted)
-    if not isinstance(finite, Tracer) and not finite:
-        raise JaxddError(f"{what} must be finite numbers, and so must their squares.")
+    counted = counting(mask, len(array))
+    clean, within = _clean(array, counted)
+    if not isinstance(within, Tracer) and not within:
+        raise JaxddError(f"{what} must be finite numbers, and none, nor the length of a point, above {_LONGEST:g}.")
     return clean, counted
 
 
-def all_of(n: int) -> Array:
-    """A mask of n points that all count."""
-    return jnp.asarray(np.ones(n, bool))
+def counting(mask: ArrayLike | None, n: int) -> Array:
+    """Which of n points count, bool `(n,)`; None for all.
+
+    Raises:
+      JaxddError: for anything but a bool for each.
+    """
+    if mask is None:
+        return jnp.asarray(np.ones(n, bool))
+    found = _arrays.array(mask, "mask")
+    if found.dtype != bool or found.shape != (n,):
+        raise JaxddError(
+            f"mask must say of each of {n} points whether it counts, bool ({n},), got {found.dtype} of shape "
+            f"{found.shape}."
+        )
+    return found
+
+
+def factor(value: Any, what: str) -> float:
+    """What a rule multiplies by, as Python's number; JaxddError if it is not between 1e-15 and 1e15."""
+    number = positive(value, what)
+    if not 1 / _LONGEST <= number <= _LONGEST:
+        raise JaxddError(f"{what} must be a number from {1 / _LONGEST:g} to {_LONGEST:g}, got {value!r}.")
+    return number
 
 
 @jax.jit
 def _clean(values: Array, mask: Array) -> tuple[Array, Array]:
     values = values.astype(jnp.float32)
     values = jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
-    return values, jnp.all(jnp.isfinite(jnp.sum(jnp.square(values).reshape(len(values), -1), axis=1)))
+    return values, jnp.all(jnp.sum(jnp.square(values).reshape(len(values), -1), axis=1) <= _LONGEST**2)
 
 
 def number(k: Any, mask: Array) -> int:

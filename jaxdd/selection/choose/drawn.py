@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxdd._arrays import array, num_rows
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
-from jaxdd.selection.choose._points import all_of, length, number
+from jaxdd.selection.choose._points import counting, length, number
 from jaxdd.types import Array, Key, PyTree
 
 
@@ -28,10 +30,11 @@ def uniform(points: int | PyTree, k: int, key: Key, *, mask: ArrayLike | None = 
       int32 `(k,)` in the order of the draw.
 
     Raises:
-      JaxddError: if k is not between 1 and the number of points that count.
+      JaxddError: if k is not between 1 and the number of points that count, or points or mask are not such.
     """
-    n = points if isinstance(points, int | np.integer) else len(jax.tree.leaves(points)[0])
-    counted = all_of(max(int(n), 0)) if mask is None else jnp.asarray(mask, bool)
+    whole_number = isinstance(points, int | np.integer)
+    n = whole(points, "the number of points") if whole_number else num_rows(points, "points")
+    counted = counting(mask, n)
     return _uniform(key, counted, length=length(number(k, counted), len(counted)))[:k]
 
 
@@ -68,18 +71,18 @@ def stratified(strata: ArrayLike, k: int, key: Key, *, mask: ArrayLike | None = 
       int32 `(k,)`, stratum after stratum.
 
     Raises:
-      JaxddError: for strata that are no integers of one axis, or if k is not between 1 and the number of points that
-        count.
+      JaxddError: for strata that are no integers of one axis, a mask that is none, or if k is not between 1 and the
+        number of points that count.
     """
-    values = np.asarray(strata)
+    values = array(strata, "strata", np.asarray)
     if values.ndim != 1 or not len(values) or not np.issubdtype(values.dtype, np.integer):
         raise JaxddError(f"strata must be integers of shape (n,), got {values.dtype} of shape {values.shape}.")
-    counted = np.ones(len(values), bool) if mask is None else np.asarray(mask, bool)
-    k = number(k, jnp.asarray(counted))
+    counted = counting(mask, len(values))
+    k = number(k, counted)
     known, numbers = np.unique(values, return_inverse=True)
     # A power of two, so that another number of strata seldom is another program.
     among = 1 << (len(known) - 1).bit_length()
-    rows = _stratified(key, jnp.asarray(numbers, jnp.int32), jnp.asarray(counted), k, strata=among)
+    rows = _stratified(key, jnp.asarray(numbers, jnp.int32), counted, k, strata=among)
     return rows[:k]
 
 
@@ -100,7 +103,7 @@ def from_strata(
     if importance is None:
         quotas = even_quotas(key_quotas, counts, k)
     else:
-        quotas = weighted_quotas(key_quotas, counts, counts * importance, k)
+        quotas = weighted_quotas(key_quotas, counts, counts * (importance / jnp.max(importance)), k)
     outside = jnp.where(mask, numbers, strata)
     order = jnp.lexsort((_priorities(key_rows, len(numbers)), outside))  # by stratum, by chance inside of it
     ends = jnp.cumsum(counts)
@@ -130,22 +133,27 @@ def even_quotas(key: Key, counts: Array, k: Array | int) -> Array:
 def weighted_quotas(key: Key, counts: Array, weights: Array, k: Array | int) -> Array:
     """How many each stratum gives, int32 `(strata,)`: in proportion to weights, never more than it has.
 
-    Shares are rounded down, and what is left goes to those that lost most by it; of equal losses by chance.
+    Shares are rounded down, and what is left goes to those that lost most by it; of equal losses by chance. Strata that
+    weigh nothing give, evenly, only what the others have not got. The sum is k, if there are so many.
     """
-    weights = weights / jnp.sum(weights)
-    # The factor at which min(count, factor * weight) sums to k, by halving.
-    low, high = jnp.float32(0), 1 + jnp.max(jnp.where(weights > 0, counts / jnp.where(weights > 0, weights, 1), 0))
-
-    def halve(_, between):
-        low, high = between
-        middle = (low + high) / 2
-        fits = jnp.sum(jnp.minimum(counts, middle * weights)) <= k
-        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
-
-    factor, _ = jax.lax.fori_loop(0, 60, halve, (low, high))
-    shares = jnp.minimum(counts, factor * weights)
-    # Halving comes from below: a share that is whole must not be rounded down for that.
+    shares = _capped(counts, weights, k)
+    # A share that is whole but for rounding must not be rounded down for that.
     quotas = jnp.minimum(jnp.floor(shares + 1e-4).astype(jnp.int32), counts)
-    lost = jnp.where(quotas < counts, quotas - shares, jnp.inf)
+    lost = jnp.where((quotas < counts) & (weights > 0), quotas - shares, jnp.inf)
     rank = jnp.argsort(jnp.lexsort((jax.random.uniform(key, counts.shape), jnp.round(lost, 4))))
-    return quotas + ((quotas < counts) & (rank < k - jnp.sum(quotas))).astype(jnp.int32)
+    quotas += (jnp.isfinite(lost) & (rank < k - jnp.sum(quotas))).astype(jnp.int32)
+    return quotas + even_quotas(jax.random.fold_in(key, 1), counts - quotas, k - jnp.sum(quotas))
+
+
+def _capped(counts: Array, weights: Array, k: Array | int) -> Array:
+    """`min(count, factor * weight)`, float32 `(strata,)`, with the factor at which they sum to k, or all that have a
+    weight where these have fewer."""
+    ratios = jnp.where(weights > 0, counts / jnp.where(weights > 0, weights, 1), jnp.inf)
+    order = jnp.argsort(ratios)  # in which they are exhausted as the factor grows
+    before = jnp.cumsum(counts[order]) - counts[order]
+    others = jnp.cumsum(weights[order][::-1])[::-1]
+    factors = (k - before) / jnp.where(others > 0, others, 1)
+    fits = (factors < ratios[order]) & (others > 0)
+    exhausted = jnp.where(jnp.any(fits), jnp.argmax(fits), len(counts))
+    shares = jnp.minimum(counts, factors[jnp.minimum(exhausted, len(counts) - 1)] * weights)
+    return jnp.where(weights > 0, jnp.where(jnp.argsort(order) < exhausted, counts, shares), 0)

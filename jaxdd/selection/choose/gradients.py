@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxdd._numbers import positive
+from jaxdd._arrays import num_rows
 from jaxdd.errors import JaxddError
 from jaxdd.selection.choose import _metric
-from jaxdd.selection.choose._points import length, number, points
+from jaxdd.selection.choose._points import factor, length, number, points
 from jaxdd.selection.last_layer import LastLayer
 from jaxdd.types import Array
 
@@ -32,17 +32,17 @@ def grad_match(
     Args:
       gradients: `(n, d)`; computed in float32.
       k: how many, 1 to n.
-      ridge: λ, above 0.
+      ridge: λ, from 1e-15 to 1e15.
       mask: bool `(n,)`, the points that count; None for all.
 
     Returns:
       int32 `(k,)` in order of choice, and float32 `(k,)`, at least 0.
 
     Raises:
-      JaxddError: if k is not between 1 and the number of points that count, gradients are not finite `(n, d)`, or the
-        ridge is not above 0.
+      JaxddError: if k is not between 1 and the number of points that count, gradients are not finite `(n, d)`, or for
+        another ridge.
     """
-    ridge = positive(ridge, "ridge")
+    ridge = factor(ridge, "ridge")
     values, counted = points(gradients, mask, what="gradients")
     k = number(k, counted)
     rows, weights = _grad_match(values, counted, k, ridge, length=length(k, len(values)))
@@ -127,14 +127,15 @@ def non_negative(system: Array, right: Array, there: Array, start: Array) -> Arr
 
 
 def glister(
-    points: LastLayer, k: int, *, validation: LastLayer, step: float = 0.1, mask: ArrayLike | None = None
+    points: LastLayer, k: int, *, validation: LastLayer, step: float = 0.01, mask: ArrayLike | None = None
 ) -> Array:
     """Greedily the points whose gradient step lowers the loss on validation data the most (GLISTER).
 
     Killamsetty et al. 2021 (arXiv 2012.10630), in the last layer alone: the next point is the one with the largest
-    `<∇L_val(θ_S), g_i>`, where `θ_S = θ - η mean_{j in S} g_j` is the last layer after a step on those chosen before.
-    The gradient of the validation loss is taken there anew after every choice; the points' own are those at θ. Of equal
-    ones it is the lowest row.
+    `<∇L_val(θ_S), g_i>`, where `θ_S = θ - η Σ_{j in S} g_j` is the last layer after a step on those chosen before, the
+    sum of their gradients as in the paper and its authors' code (DeepCore takes their mean). The gradient of the
+    validation loss is taken there anew after every choice; the points' own are those at θ. Whether that loss is a sum,
+    as in the paper, or a mean over validation data changes no choice. Of equal ones it is the lowest row.
 
         train = LastLayer.of(features, logits, labels)
         rows = glister(train, 100, validation=LastLayer.of(features_val, logits_val, labels_val))
@@ -143,17 +144,17 @@ def glister(
       points: features `(n, d)`, logits `(n, classes)` and targets of the points, all float32.
       k: how many, 1 to n.
       validation: the same of validation data, `(m, ..)`.
-      step: η, above 0.
+      step: η, from 1e-15 to 1e15; the authors take the learning rate of training, 0.01.
       mask: bool `(n,)`, the points that count; None for all.
 
     Returns:
       int32 `(k,)` in order of choice.
 
     Raises:
-      JaxddError: if k is not between 1 and the number of points that count, something is not finite, the step is not
-        above 0, or validation data have other features or classes.
+      JaxddError: if k is not between 1 and the number of points that count, something is not finite, for another
+        step, or if validation data have other features or classes.
     """
-    step = positive(step, "step")
+    step = factor(step, "step")
     points, counted = _checked(points, mask, "")
     validation, _ = _checked(validation, None, "validation ")
     shapes = [(part.features.shape[1], part.logits.shape[1]) for part in (points, validation)]
@@ -164,6 +165,10 @@ def glister(
 
 
 def _checked(part: LastLayer, mask: ArrayLike | None, whose: str) -> tuple[LastLayer, Array]:
+    if not isinstance(part, LastLayer):
+        raise JaxddError(f"{whose or 'the '}points must be a LastLayer, got {type(part).__name__}.")
+    if num_rows(part, f"{whose}points") and part.targets.shape != part.logits.shape:
+        raise JaxddError(f"{whose}points have logits {part.logits.shape} and targets {part.targets.shape}.")
     fields = {}
     for name, values in part._asdict().items():
         fields[name], counted = points(values, mask, what=f"{whose}{name}")
@@ -177,9 +182,8 @@ def _glister(part: LastLayer, validation: LastLayer, mask: Array, k: Array, step
 
     def choose(t, carry):
         rows, free, weights, biases = carry  # the sums of the gradients of those chosen
-        share = step / jnp.maximum(t, 1)
         moved = _metric.product(validation.features, weights) + biases[None]
-        slope = validation._replace(logits=validation.logits - share * moved).errors / len(validation.logits)
+        slope = validation._replace(logits=validation.logits - step * moved).errors / len(validation.logits)
         of_weights, of_biases = _metric.product(validation.features.T, slope), jnp.sum(slope, axis=0)
         gains = jnp.sum(errors * (_metric.product(features, of_weights) + of_biases[None]), axis=1)
         row = jnp.argmax(jnp.where(free, gains, -jnp.inf)).astype(jnp.int32)

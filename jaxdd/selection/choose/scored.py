@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxdd._numbers import whole
-from jaxdd.errors import JaxddError
+from jaxdd._numbers import share, whole
 from jaxdd.selection.choose._points import number, points
 from jaxdd.selection.choose.drawn import from_strata
 from jaxdd.types import Array, Key
@@ -75,8 +74,7 @@ def ccs(
     Raises:
       JaxddError: as `hardest`, and for a cutoff or a number of strata out of range.
     """
-    if isinstance(cutoff, bool) or not isinstance(cutoff, int | float) or not 0 <= cutoff < 1:
-        raise JaxddError(f"cutoff must be a number from 0 to below 1, got {cutoff!r}.")
+    cutoff = share(cutoff, "cutoff", under=True)
     strata = whole(strata, "strata")
     values, counted = points(scores, mask, ndim=1, what="scores")
     k = number(k, counted)
@@ -90,6 +88,6 @@ def _ccs(key: Key, values: Array, mask: Array, k: Array, cutoff: Array, *, strat
     easy = jnp.argsort(jnp.where(mask, values, jnp.inf), stable=True)
     kept = jnp.zeros(len(mask), bool).at[easy].set(jnp.arange(len(mask)) < left)
     low, high = jnp.min(jnp.where(kept, values, jnp.inf)), jnp.max(jnp.where(kept, values, -jnp.inf))
-    share = (values - low) / jnp.where(high > low, high - low, 1)
-    numbers = jnp.clip(jnp.floor(share * strata), 0, strata - 1).astype(jnp.int32)
+    height = (values - low) / jnp.where(high > low, high - low, 1)
+    numbers = jnp.clip(jnp.floor(height * strata), 0, strata - 1).astype(jnp.int32)
     return from_strata(key, numbers, kept, k, strata=strata)

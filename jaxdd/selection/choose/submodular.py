@@ -10,12 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxdd._numbers import positive
 from jaxdd.selection.choose import _metric
 from jaxdd.selection.choose._columns import columns_ahead
 from jaxdd.selection.choose._lazy import in_blocks, lazy_greedy
 from jaxdd.selection.choose._metric import Prepared
-from jaxdd.selection.choose._points import length, number, points
+from jaxdd.selection.choose._points import factor, length, number, points
 from jaxdd.types import Array
 
 _BLOCK = 256
@@ -141,7 +140,7 @@ def graph_cut(
     Args:
       features: `(n, d)`; computed in float32.
       k: how many, 1 to n.
-      penalty: λ, above 0.
+      penalty: λ, from 1e-15 to 1e15.
       similarity: "cosine" or "euclidean", as `facility_location` has them; the choice does not depend on the offset.
       mask: bool `(n,)`, the points that count; None for all.
 
@@ -149,10 +148,10 @@ def graph_cut(
       int32 `(k,)` in order of choice.
 
     Raises:
-      JaxddError: as `facility_location`, and for a penalty that is not above 0.
+      JaxddError: as `facility_location`, and for another penalty.
     """
     _metric.check_similarity(similarity)
-    penalty = positive(penalty, "penalty")
+    penalty = factor(penalty, "penalty")
     values, counted = points(features, mask)
     k = number(k, counted)
     return _graph_cut(values, counted, k, penalty, similarity=similarity, length=length(k, len(values)))[:k]

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxdd._arrays import images_of
 from jaxdd._labels import class_numbers
 from jaxdd._numbers import whole
-from jaxdd.errors import JaxddError
 from jaxdd.selection.choose._lazy import in_blocks
 from jaxdd.selection.last_layer import LastLayer
 from jaxdd.types import Array, Network, PyTree
@@ -38,12 +38,12 @@ def grand(
       float32 `(n,)`.
 
     Raises:
-      JaxddError: for labels that are not as many class numbers as images, or a block below 1.
+      JaxddError: for labels that are not as many numbers of the network's classes as images, or a block below 1.
     """
-    images = jnp.asarray(images)
-    if images.ndim != 4 or not len(images):
-        raise JaxddError(f"images must have the shape (n, h, w, c) with at least one, got {images.shape}.")
+    images = images_of(images)
     labels = class_numbers(labels, images.shape[:1])
+    logits, _ = jax.eval_shape(lambda: network.apply(theta, images[:1], stats, mode="eval"))
+    class_numbers(labels, classes=logits.shape[-1])
     if block is None:
         block = 8 if jax.default_backend() == "cpu" else 128
     return _grand(network, theta, stats, images, labels, block=min(whole(block, "block"), len(images)))
@@ -79,6 +79,6 @@ def last_layer_gradients(features: ArrayLike, logits: ArrayLike, labels: ArrayLi
       float32 `(n, classes * (d + 1))`: of each class the weights, then the bias.
 
     Raises:
-      JaxddError: if the shapes do not fit.
+      JaxddError: as `LastLayer.of`.
     """
     return LastLayer.of(features, logits, labels).gradients()

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxdd._arrays import array
+from jaxdd._labels import class_numbers, targets
 from jaxdd.errors import JaxddError
-from jaxdd.selection.last_layer import targets_of
 from jaxdd.types import Array
 
 
@@ -27,13 +28,13 @@ def margin(logits: ArrayLike, labels: ArrayLike | None = None) -> Array:
       float32 `(n,)`.
 
     Raises:
-      JaxddError: for logits or labels of other shapes.
+      JaxddError: for logits or labels of other shapes, or a label that is the number of no class.
     """
     logits = _logits(logits)
     if labels is None:
         two = jax.lax.top_k(jax.nn.softmax(logits), 2)[0]
         return two[:, 0] - two[:, 1]
-    right = _targets(logits, labels, hard=True) > 0
+    right = jax.nn.one_hot(class_numbers(labels, logits.shape[:1], classes=logits.shape[1]), logits.shape[1]) > 0
     own = jnp.sum(jnp.where(right, logits, 0), axis=1)
     return own - jnp.max(jnp.where(right, -jnp.inf, logits), axis=1)
 
@@ -71,10 +72,10 @@ def loss(logits: ArrayLike, labels: ArrayLike) -> Array:
       float32 `(n,)`.
 
     Raises:
-      JaxddError: for logits or labels of other shapes.
+      JaxddError: for logits or labels of other shapes, or a label that is the number of no class.
     """
     logits = _logits(logits)
-    return optax.softmax_cross_entropy(logits, _targets(logits, labels))
+    return optax.softmax_cross_entropy(logits, targets(labels, logits.shape))
 
 
 def el2n(logits: ArrayLike, labels: ArrayLike) -> Array:
@@ -84,20 +85,11 @@ def el2n(logits: ArrayLike, labels: ArrayLike) -> Array:
     has them.
     """
     logits = _logits(logits)
-    return jnp.linalg.norm(jax.nn.softmax(logits) - _targets(logits, labels), axis=1)
+    return jnp.linalg.norm(jax.nn.softmax(logits) - targets(labels, logits.shape), axis=1)
 
 
 def _logits(logits: ArrayLike) -> Array:
-    logits = jnp.asarray(logits)
+    logits = array(logits, "logits")
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise JaxddError(f"logits must have the shape (n, classes) with two classes at least, got {logits.shape}.")
     return logits.astype(jnp.float32)
-
-
-def _targets(logits: Array, labels: ArrayLike, *, hard: bool = False) -> Array:
-    labels, (n, classes) = jnp.asarray(labels), logits.shape
-    numbers = labels.shape == (n,) and jnp.issubdtype(labels.dtype, jnp.integer)
-    if not numbers and (hard or labels.shape != (n, classes)):
-        also = "" if hard else f" or probabilities ({n}, {classes})"
-        raise JaxddError(f"labels must be class numbers ({n},){also}, got {labels.dtype} of shape {labels.shape}.")
-    return targets_of(labels, classes)

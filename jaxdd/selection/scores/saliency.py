@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxdd._arrays import images_of
+from jaxdd._labels import class_numbers
 from jaxdd.errors import JaxddError
 from jaxdd.types import Array, Network, PyTree
 
@@ -36,15 +38,19 @@ def grad_cam(
       float32 `(n, h, w)`, none negative.
 
     Raises:
-      JaxddError: if the network has no map, no linear head, or features that are no pooled map.
+      JaxddError: if the network has no map, no linear head, or features that are no pooled map; or for
+        images or classes of other shapes, and numbers of no class.
     """
-    images = jnp.asarray(images)
+    images = images_of(images)
     layers, _ = network.layers(theta, images, stats)
     maps, features, logits = [layer for layer in layers[:-2] if layer.ndim == 4], layers[-2], layers[-1]
     if not maps or not isinstance(theta, dict) or "kernel" not in theta.get("head", {}):
         raise JaxddError("saliency needs a network with maps and a linear head, such as a ConvNet or a ResNet.")
     last = maps[-1]
-    classes = logits.argmax(1) if classes is None else jnp.asarray(classes)
+    if classes is None:
+        classes = logits.argmax(1)
+    else:
+        classes = class_numbers(classes, logits.shape[:1], "classes", logits.shape[1])
     slope = _slope(theta["head"]["kernel"], last.shape[1:], features.shape[1:])[classes]
     squared, cubed = slope**2, slope**3
     below = 2 * squared + jnp.sum(last, axis=(1, 2), keepdims=True) * cubed
@@ -94,8 +100,11 @@ def texture(images: ArrayLike) -> Array:
 
     Returns:
       float32 `(n,)`
+
+    Raises:
+      JaxddError: for images of another shape.
     """
-    grey = jnp.pad(jnp.asarray(images, jnp.float32).mean(-1), ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    grey = jnp.pad(images_of(images, side=2).astype(jnp.float32).mean(-1), ((0, 0), (1, 1), (1, 1)), mode="reflect")
     across = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]
     down = grey[:, :, :-2] + 2 * grey[:, :, 1:-1] + grey[:, :, 2:]
     slopes = jnp.abs(across[:, :, 2:] - across[:, :, :-2]) + jnp.abs(down[:, 2:] - down[:, :-2])

@@ -14,13 +14,14 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxdd._arrays import array
 from jaxdd._jax import Tracer
-from jaxdd._numbers import positive, whole
+from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError
 from jaxdd.selection.choose import _metric
 from jaxdd.selection.choose._columns import columns_ahead
 from jaxdd.selection.choose._lazy import in_blocks
-from jaxdd.selection.choose._points import number, points
+from jaxdd.selection.choose._points import factor, number, points
 from jaxdd.selection.choose.drawn import from_strata
 from jaxdd.types import Array, Key
 
@@ -50,7 +51,7 @@ def graph_cut_bins(
       features: `(n, d)`; computed in float32. The authors' are gradients in a network's last layer
         (`LastLayer.gradients`).
       bins: how many, 1 to n; 10 is the paper's.
-      penalty: λ, above 0.
+      penalty: λ, from 1e-15 to 1e15.
       similarity: "cosine" or "euclidean", see `graph_cut`.
       mask: bool `(n,)`, the points that count; None for all.
 
@@ -61,7 +62,7 @@ def graph_cut_bins(
       JaxddError: as `graph_cut`; bins are no integer between 1 and the number of points that count.
     """
     _metric.check_similarity(similarity)
-    penalty = positive(penalty, "penalty")
+    penalty = factor(penalty, "penalty")
     values, counted = points(features, mask)
     bins = whole(bins, "bins")
     there = len(counted) if isinstance(counted, Tracer) else int(np.count_nonzero(np.asarray(counted)))
@@ -120,7 +121,20 @@ def from_bins(
     Raises:
       JaxddError: if k is not between 1 and the number of points that count, or numbers or importances are not such.
     """
-    found = jnp.asarray(numbers)
+    found, bins = _numbered(numbers, bins)
+    counted = found >= 0
+    k = number(k, counted)
+    weights = None if importance is None else array(importance, "importance").astype(jnp.float32)
+    if weights is not None and weights.shape != (bins,):
+        raise JaxddError(f"importance must be one number for each of {bins} bins, got {weights.shape}.")
+    if weights is not None and not isinstance(weights, Tracer) and not _weigh(weights):
+        raise JaxddError("importances must be finite and not negative, and one of them must be above 0.")
+    return _from_bins(key, found, counted, k, weights, bins=bins)[:k]
+
+
+def _numbered(numbers: ArrayLike, bins: int | None) -> tuple[Array, int]:
+    """Bins of points, and how many there are."""
+    found = array(numbers, "the bins of points")
     if found.ndim != 1 or not len(found) or not jnp.issubdtype(found.dtype, jnp.integer):
         raise JaxddError(f"the bins of points must be integers (n,), got {found.dtype} of shape {found.shape}.")
     traced = isinstance(found, Tracer)
@@ -130,14 +144,12 @@ def from_bins(
     bins = highest + 1 if bins is None else whole(bins, "bins")
     if highest >= bins:
         raise JaxddError(f"a point is in bin {highest}, and there are {bins}, from 0 on.")
-    counted = found >= 0
-    k = number(k, counted)
-    weights = None if importance is None else jnp.asarray(importance, jnp.float32)
-    if weights is not None and weights.shape != (bins,):
-        raise JaxddError(f"importance must be one number for each of {bins} bins, got {weights.shape}.")
-    if weights is not None and not isinstance(weights, Tracer) and not (jnp.all(weights >= 0) and jnp.any(weights > 0)):
-        raise JaxddError("importances must not be negative, and one of them must be above 0.")
-    return _from_bins(key, found.astype(jnp.int32), counted, k, weights, bins=bins)[:k]
+    return found.astype(jnp.int32), bins
+
+
+@jax.jit
+def _weigh(weights: Array) -> Array:
+    return jnp.all((weights >= 0) & jnp.isfinite(weights)) & jnp.any(weights > 0)
 
 
 @functools.partial(jax.jit, static_argnames="bins")
@@ -163,10 +175,16 @@ def bin_importance(features: ArrayLike, texture: ArrayLike, numbers: ArrayLike, 
 
     Returns:
       float32 `(bins,)`, with mean 1.
+
+    Raises:
+      JaxddError: if these are not such, or not as many.
     """
-    mask = jnp.asarray(numbers) >= 0
-    values, _ = points(features, mask)
-    return _importance(values, jnp.asarray(texture, jnp.float32), jnp.asarray(numbers, jnp.int32), bins=bins)
+    found, bins = _numbered(numbers, bins)
+    values, counted = points(features, found >= 0)
+    if np.shape(texture) != found.shape:
+        raise JaxddError(f"texture must be one number for each of {len(found)} points, got {np.shape(texture)}.")
+    textured, _ = points(texture, counted, ndim=1, what="texture")
+    return _importance(values, textured, found, bins=bins)
 
 
 @functools.partial(jax.jit, static_argnames="bins")
