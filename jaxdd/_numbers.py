@@ -67,10 +67,20 @@ def seed(value: Any, what: str = "seed") -> int:
 
 def positive(value: Any, what: str) -> float:
     """A number above zero, as Python's; JaxddError for another, by the name it is given."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not 0 < value < float("inf"):
+    if not _is_number(value) or not 0 < value < float("inf"):
         raise JaxddError(f"{what} must be a number above 0, got {_shown(value)}.")
     return float(value)
+
+
+def share(value: Any, what: str, *, under: bool = False) -> float:
+    """A number from 0 to 1, or below 1 if it is to be under that, as Python's; JaxddError for another, by its name."""
+    if not _is_number(value) or not 0 <= value <= 1 or (under and value == 1):
+        raise JaxddError(f"{what} must be {'from 0 to below 1' if under else 'between 0 and 1'}, got {_shown(value)}.")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _is_whole(value: Any) -> bool:
