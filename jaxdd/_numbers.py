@@ -19,7 +19,7 @@ def whole(value: Any, what: str, least: int = 1) -> int:
     Raises:
       JaxddError: if it is none, or less.
     """
-    if not _is_whole(value) or value < least:
+    if not is_whole(value) or value < least:
         raise JaxddError(f"{what} must be an integer of at least {least}, got {_shown(value)}.")
     return int(value)
 
@@ -60,7 +60,7 @@ def of_each(value: int | Sequence[int], classes: int, what: str) -> tuple[int, .
 
 def seed(value: Any, what: str = "seed") -> int:
     """A seed that JAX takes, 0 to 2**32 - 1, as Python's number; JaxddError for another, by the name it is given."""
-    if not _is_whole(value) or not 0 <= value < 2**32:
+    if not is_whole(value) or not 0 <= value < 2**32:
         raise JaxddError(f"{what} must be an integer from 0 to 2**32 - 1, got {_shown(value)}.")
     return int(value)
 
@@ -83,7 +83,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether that is an integer, of Python's or NumPy's."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
