@@ -11,7 +11,7 @@ from jaxdd import models
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import labelled_by
 from jaxdd.training import Protocol, check_trainable, fit
-from jaxdd.types import Distilled, NetworkState
+from jaxdd.types import Distilled, Labelling, NetworkState
 
 TAUGHT = Protocol(
     "taught", "", (0.3,), steps=4, batch_size=2, optimizer="sgd", momentum=0.9, schedule="constant", loss="taught",
@@ -67,6 +67,23 @@ def test_labels_of_views_teach_beside_labels(real, key):
     given = (images, labels, TAUGHT, [0.3], key[None])
     of_views, stored = fit(LINEAR, *given, labelling=labelling), fit(LINEAR, *given, teacher_logits=logits)
     np.testing.assert_allclose(of_views.theta, stored.theta, atol=1e-5)
+    own = Distilled(images[0], labelling=labelling)
+    with pytest.raises(JaxddError, match="labels are probability, the teacher's own: give class numbers"):
+        check_trainable(LINEAR, own, TAUGHT)
+    with pytest.raises(JaxddError, match="these labels are probability"):
+        fit(LINEAR, images, labelling.values[None], TAUGHT, [0.3], key[None], labelling=labelling)
+
+
+def test_a_codec_with_one_label_an_image_is_no_teacher(real, key):
+    images, labels, _ = (leaf[:1] for leaf in real)
+    labelling = Labelling(labels[0], codec="hard", stored={"values": labels[0]})
+    with pytest.raises(JaxddError, match="needs teacher_logits"):
+        fit(LINEAR, images, labels, TAUGHT, [0.3], key[None], labelling=labelling)
+    mixing = dataclasses.replace(TAUGHT, loss="cross_entropy", mixup=0.8)
+    with_codec, without = (
+        fit(LINEAR, images, labels, mixing, [0.3], key[None], labelling=of) for of in (labelling, None)
+    )
+    np.testing.assert_array_equal(with_codec.theta, without.theta)
 
 
 @pytest.mark.parametrize(
