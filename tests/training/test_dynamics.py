@@ -15,7 +15,7 @@ from jaxdd.engine.stages import How, provided
 from jaxdd.errors import JaxddError
 from jaxdd.training.dynamics import Visits, joined
 from jaxdd.training.supervised import Seen
-from jaxdd.types import Batch, HostArray, Labels, NetworkState, RealData, Recipe, Spec, bound
+from jaxdd.types import Batch, HostArray, Labels, NetworkState, RealData, Spec, bound
 
 NETWORK = models.build("mlp(width=8, depth=1)", (14, 14, 1), 4)
 COUNT, BATCH, EPOCHS, EARLY = 120, 50, 4, 2
@@ -128,8 +128,7 @@ def test_a_stage_of_several_networks_leaves_their_means(few, tmp_path, monkeypat
         "dynamics", NETWORK, Spec.of(few), epochs=4, batch_size=BATCH, learning_rate=0.3, networks=2
     )
     assert stage.steps == 12 and stage.config["early"] == 1
-    needs = Recipe(bind=lambda spec: None, stages=lambda spec: (stage,))
-    found = provided(needs, few, {}, How(0, "default", jax.devices()[:1], progress=False))[0].assets["dynamics"]
+    found = provided(stage, few, {}, How(0, "default", jax.devices()[:1], progress=False))[0].assets["dynamics"]
     events = found.forgotten[np.isfinite(found.forgotten)]
     assert {0.0, 0.5, 1.0} <= set(np.asarray(events % 2).tolist()) <= {0.0, 0.5, 1.0, 1.5}
     assert found.margins.shape == found.errors.shape == (COUNT,) and 0 < float(found.errors.mean()) < 2**0.5
