@@ -79,6 +79,15 @@ def test_a_teacher_with_a_share_is_asked_about_all_once_and_may_answer_softly(re
         assert np.sort(row["answers"], 1)[:, -2:].tolist() == [[0.25, 0.75]] * 5
 
 
+def test_a_student_of_right_labels_is_right_and_of_wrong_ones_wrong(real):
+    """The accuracy is that of test data, by what was answered."""
+    config = asked({"share": 0, "steps": 300}, rounds=1, size=200)
+    right, wrong = (
+        workflows.ask({**config, "query": {**config["query"], "noise": noise}}, real=real) for noise in (0, 0.99)
+    )
+    assert right["rounds"][1]["accuracy"] > 0.6 > 0.25 > wrong["rounds"][1]["accuracy"]
+
+
 def test_noise_replaces_answers_by_other_classes(real, truth):
     *_, last = rows = workflows.ask(asked({"share": 0}, noise=0.999), real=real)["rounds"]
     assert last["all_wrong"] == 10 and not np.equal(last["answers"], truth[last["asked"]]).any()
