@@ -56,11 +56,9 @@ class Answers:
         self._folder = None if workdir is None else expanded(workdir) / FOLDER
         self._known = np.zeros(len(numbers), bool)
         self._answers = np.zeros((len(numbers), num_classes), np.float32)
-        files = [] if self._folder is None else sorted(self._folder.glob("*.safetensors"))
-        for path in files:
+        for path in [] if self._folder is None else sorted(self._folder.glob("*.safetensors")):
             rows, answers = self._read(path)
             self._take(places_of(rows, numbers), answers)
-        self._files = len(files)
 
     def about(self, places: np.ndarray) -> np.ndarray:
         """Probabilities `(k, classes)` for some of the pool; the teacher is asked about those that he has not been.
@@ -84,8 +82,7 @@ class Answers:
             return
         header = {"format_version": _FORMAT_VERSION, "kind": _WHAT, "pool": self._pool}
         content = _sealed.sealed(header, {"rows": rows.astype(np.int32), "answers": answers})
-        write_atomically(self._folder / f"{self._files:06d}.safetensors", content)
-        self._files += 1
+        write_atomically(self._folder / f"{rows[0]:08d}.safetensors", content)  # by a row that no other file has
 
     def _read(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         with disk_errors(path):
@@ -102,7 +99,8 @@ class Answers:
                 needed=["rows", "answers"],
             )
         except JaxddError as error:
-            raise JaxddError(f"{path} is no whole {_WHAT}: delete it, and he is asked about these again.") from error
+            why = str(error).rstrip(".")
+            raise JaxddError(f"{why}; without that file the teacher is asked about its examples again.") from error
         rows, answers = tensors["rows"], tensors["answers"]
         of_these = header["pool"] == self._pool and answers.shape == (len(rows), self._answers.shape[1])
         if header["kind"] != _WHAT or not of_these:

@@ -132,16 +132,12 @@ def ask(
     network = two_headed(student["model"], real.dataset.image_shape, num_classes)
     numbers, everything = real.dataset.train.numbers, np.full((len(truth), num_classes), 1 / num_classes, np.float32)
     seen_so = digest([images, numbers])
+    about = {"config": {**full, "data": told(full["data"])}, "data": real.dataset.source_hash, "pool": seen_so}
+    rounds = Rounds(workdir, about, numbers)
     answered = Answers(teacher, images, numbers, num_classes, workdir, pool=seen_so) if teacher is not None else None
     if taught and answered is not None:
         everything = answered.about(np.arange(len(truth)))
-    about = {
-        "config": {**full, "data": told(full["data"])},
-        "data": real.dataset.source_hash,
-        "pool": seen_so,
-        "teacher": digest([everything]) if taught else None,
-    }
-    rounds = Rounds(workdir, about, numbers)
+        rounds.depend_on({"teacher": digest([everything])})
     course = _Course(full, network, images, truth, everything, answered, most)
     key_start = jax.random.fold_in(course.root, _START)
     start = by_class(choose.uniform)(key_start, np.arange(len(truth)), pool.labels, query["start"])

@@ -23,7 +23,7 @@ class Rounds:
 
     Args:
       workdir: where `queries.jsonl` lies; None for nowhere.
-      about: JSON-able, what all rounds depend on.
+      about: JSON-able, what all rounds depend on, as far as it is known before anything is asked; see `depend_on`.
       numbers: int `(n,)`, the rows that may be asked.
 
     Attributes:
@@ -36,6 +36,7 @@ class Rounds:
     def __init__(self, workdir: str | os.PathLike | None, about: Mapping[str, Any], numbers: np.ndarray):
         self._path = None if workdir is None else expanded(workdir) / LOG
         version = {"format_version": _FORMAT_VERSION, "jaxdd_version": jaxdd.__version__}
+        self._found: Any = None
         self._header = json.loads(json.dumps({**version, **about}))
         self.done: list[dict[str, Any]] = []
         if self._path is None or not self._path.exists():
@@ -43,8 +44,8 @@ class Rounds:
         with disk_errors(self._path):
             text = self._path.read_text(errors="replace")
         try:
-            found, *self.done = map(json.loads, text.splitlines())
-            told = {name: found.get(name) for name in version}
+            self._found, *self.done = map(json.loads, text.splitlines())
+            told = {name: self._found.get(name) for name in version}
             asked = {row for each in self.done for row in each["asked"]}
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise JaxddError(f"{self._path} does not hold rounds of queries: take another directory.") from error
@@ -53,8 +54,19 @@ class Rounds:
                 f"{self._path} was written by another version of jaxdd, which may count rows or draw otherwise: take "
                 "another directory."
             )
-        if found != self._header or not asked <= set(numbers.tolist()):
-            raise JaxddError(f"{self._path} holds rounds of another config, data or teacher: take another directory.")
+        if not asked <= set(numbers.tolist()):
+            raise self._others()
+        self.depend_on({})
+
+    def depend_on(self, facts: Mapping[str, Any]) -> None:
+        """What they depend on besides: JaxddError if those in the file depend on something else."""
+        facts = json.loads(json.dumps(facts))
+        self._header = {**self._header, **facts}
+        if self._found is not None and any(self._found.get(name) != value for name, value in self._header.items()):
+            raise self._others()
+
+    def _others(self) -> JaxddError:
+        return JaxddError(f"{self._path} holds rounds of another config, data or teacher: take another directory.")
 
     def add(self, row: dict[str, Any]) -> None:
         """A round is done."""
