@@ -16,6 +16,7 @@ from jaxdd._files import digest
 from jaxdd._jax import key_of
 from jaxdd._numbers import jsonable, whole
 from jaxdd.errors import JaxddError, unknown
+from jaxdd.evaluation.arrays import check_in_memory
 from jaxdd.selection import by_class, choose
 from jaxdd.training import TWO_HEADED, Student, fit_two_headed, seen_by, two_headed
 from jaxdd.types import Array, Key, Network, NetworkState
@@ -123,12 +124,15 @@ def ask(
         )
     real = Real.of_config(full["data"]) if real is None else real
     pool, num_classes = real.train, real.dataset.num_classes
+    check_in_memory(pool.images, "queries")
     images, truth = jnp.asarray(pool.images), np.asarray(pool.labels.values)
     most = query["start"] * num_classes + query["rounds"] * query["size"]
     if most >= len(truth):
         raise JaxddError(
             f"{most} labels are asked for in all, and the pool has {len(truth)} examples, of which some must be left."
         )
+    key_start = jax.random.fold_in(key_of(full["seed"]), _START)
+    start = by_class(choose.uniform)(key_start, np.arange(len(truth)), pool.labels, query["start"])
     network = two_headed(student["model"], real.dataset.image_shape, num_classes)
     numbers, everything = real.dataset.train.numbers, np.full((len(truth), num_classes), 1 / num_classes, np.float32)
     seen_so = digest([images, numbers])
@@ -139,8 +143,6 @@ def ask(
         everything = answered.about(np.arange(len(truth)))
         rounds.depend_on({"teacher": digest([everything])})
     course = _Course(full, network, images, truth, everything, answered, most)
-    key_start = jax.random.fold_in(course.root, _START)
-    start = by_class(choose.uniform)(key_start, np.arange(len(truth)), pool.labels, query["start"])
     course.take(np.asarray(start.rows), np.eye(num_classes)[truth[start.rows]])
     state = None
     for number in range(query["rounds"] + 1):

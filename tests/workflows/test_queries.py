@@ -9,7 +9,7 @@ import pytest
 
 from jaxdd import workflows
 from jaxdd.errors import JaxddError
-from jaxdd.types import Labels, RealData
+from jaxdd.types import HostArray, Labels, RealData
 from jaxdd.workflows import answers
 from jaxdd.workflows.queries import RULES, complete
 from jaxdd.workflows.rounds import LOG
@@ -140,8 +140,8 @@ def test_answers_of_another_pool_or_that_are_damaged_are_refused(real, teacher, 
     (tmp_path / LOG).unlink()
     fewer = dataclasses.replace(
         real,
-        dataset=dataclasses.replace(real.dataset, train=real.dataset.train.take(np.arange(400))),
-        stored=RealData.of(real.train.images[:400], Labels.index(real.dataset.train.labels[:400], 10)),
+        dataset=dataclasses.replace(real.dataset, train=real.dataset.train.take(np.arange(1, 465))),
+        stored=RealData.of(real.train.images[1:], Labels.index(real.dataset.train.labels[1:], 10)),
     )
     with pytest.raises(JaxddError, match="holds answers about another pool"):
         workflows.ask(asked(), teacher, real=fewer, workdir=tmp_path)
@@ -155,6 +155,14 @@ def test_answers_of_another_pool_or_that_are_damaged_are_refused(real, teacher, 
     teacher.calls.clear()
     workflows.ask(asked(), teacher, real=real, workdir=tmp_path)
     assert teacher.calls == [465 - answers.BLOCK]
+
+
+def test_a_pool_that_stays_on_the_host_is_refused(real):
+    images = np.asarray(real.train.images)
+    hosted = HostArray(images.shape, images.dtype, lambda rows: images[rows], "0" * 64)
+    streamed = dataclasses.replace(real, stored=RealData.of(hosted, real.train.labels))
+    with pytest.raises(JaxddError, match="queries need all real images in memory"):
+        workflows.ask(asked({"share": 0}), real=streamed)
 
 
 def test_a_directory_with_other_rounds_is_refused(real, teacher, tmp_path):
@@ -209,7 +217,7 @@ def test_bad_configs_are_one_sentence(config, says):
         (None, {}, "a teacher is asked, and there is none"),
         (lambda images: np.full((len(images), 9), 1 / 9), {}, "answers with"),
         (lambda images: np.full((len(images), 10), 1.0), {}, "of the sum 1"),
-        (lambda images: np.full((len(images), 10), 0.1), {"rounds": 100, "size": 10}, "of which some must be left"),
+        (lambda images: 1 / 0, {"rounds": 100, "size": 10}, "of which some must be left"),
     ],
 )
 def test_bad_teachers_and_budgets_are_one_sentence(teacher, query, says, real):
