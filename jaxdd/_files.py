@@ -103,6 +103,11 @@ def write_atomically(path: os.PathLike | str, content: bytes | str) -> None:
         _sync_directory(path.parent)
 
 
+def write_lines(path: os.PathLike | str, rows: Iterable[Any]) -> None:
+    """Write JSON-able rows, a line each, as `write_atomically` does."""
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
 def _sync_directory(directory: pathlib.Path) -> None:
     """Only when the directory is on disk too does a rename survive a power cut; not every system can."""
     with contextlib.suppress(OSError):

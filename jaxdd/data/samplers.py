@@ -137,8 +137,10 @@ def epoch_steps(count: int, batch_size: int, share: float = 1.0, *, complete: bo
       complete: count a last batch that is not whole, too.
 
     Raises:
-      JaxddError: if the share is not in its range.
+      JaxddError: if the number of examples or the batch is no whole number of at least 1, or the share is not in its
+        range.
     """
+    count, batch_size = whole(count, "the number of examples"), whole(batch_size, "batch_size")
     _check_share(share)
     of_epoch = int(share * count + 1e-6)  # 0.29 * 100 is 28.999..
     return max(1, -(-of_epoch // batch_size) if complete else of_epoch // batch_size)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdd import _progress
-from jaxdd._files import disk_errors, write_atomically
+from jaxdd._files import disk_errors, write_lines
 from jaxdd.engine.processes import is_first, on_first
 from jaxdd.errors import JaxddError
 
@@ -31,7 +31,7 @@ class MetricsLog:
                 return []
             # A run killed after its last checkpoint has logged steps that will now be done again.
             rows = [row for row in read_metrics(path) if row["step"] <= resumed_from] if path.exists() else []
-            write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+            write_lines(path, rows)
             return rows
 
         self.rows = on_first(begin)

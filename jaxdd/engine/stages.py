@@ -81,6 +81,11 @@ def provide(
 
     So what stages left can be used without a run; arguments are those of the run that is to have the same ones.
 
+        found = provide(training.dynamics_stage("dynamics", ..), data, seed=0).assets["dynamics"]
+
+    Args:
+      method: a recipe, or a stage by itself.
+
     Raises:
       JaxddError, RunInterrupted: as `run`; what a stage has done is kept.
     """
@@ -136,7 +141,9 @@ def expected(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
 
 
 def stages_of(method: Any, data: RealData) -> tuple[Stage, ...]:
-    """The stages of a method, in the order in which they are run."""
+    """The stages of a method, in the order in which they are run; a stage is its own."""
+    if isinstance(method, Stage):
+        return (method,)
     return method.stages(Spec.of(data)) if isinstance(method, Recipe) else ()
 
 

@@ -1,6 +1,6 @@
 """Training a network inside the computation, and differentiating through it."""
 
-from jaxdd.inner.axes import all_gather, pmean
+from jaxdd.inner.axes import all_gather, own_part, pmean
 from jaxdd.inner.feeds import classification, map_blocks, mean_over_blocks, planned, regression
 from jaxdd.inner.gradients import forward_gradient, fwdrev_grad, implicit_gradient
 from jaxdd.inner.linearised import Body, linearised_body, quadratic_minimum
@@ -39,6 +39,7 @@ __all__ = [
     "map_networks",
     "mean_over_blocks",
     "ordered_plan",
+    "own_part",
     "planned",
     "pmean",
     "pool",

@@ -18,3 +18,11 @@ def pmean(tree: PyTree, axis_name: str | None) -> PyTree:
 def all_gather(tree: PyTree, axis_name: str | None, *, axis: int = 0) -> PyTree:
     """What all devices hold, one after the other along `axis`; `tree` as it is for an `axis_name` of None."""
     return tree if axis_name is None else jax.lax.all_gather(tree, axis_name, axis=axis, tiled=True)
+
+
+def own_part(tree: PyTree, axis_name: str | None) -> PyTree:
+    """Of what all devices hold, as `all_gather` brings it together, this one's; `tree` for an `axis_name` of None."""
+    if axis_name is None:
+        return tree
+    devices, own = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
+    return jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:])[own], tree)

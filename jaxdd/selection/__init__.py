@@ -2,7 +2,8 @@
 
 * `choose`: rules over one group of points, such as `choose.herding(features, k)`;
 * `bins`: the points of a group divided by graph cut, what `choose.dataset_quantization` draws from;
-* `by_class`: any of them over the classes of a set; `Selector`: with what they look at;
+* `by_class`: any of them over the classes of a set, `of_every_class` while that is traced; `Selector`: with what they
+  look at;
 * `Selection`: what was chosen, in a safe file;
 * `drop_patches`: images without their least salient patches;
 * `scores`: what a network says of each example;
@@ -17,6 +18,7 @@ from jaxdd.selection.last_layer import LastLayer
 from jaxdd.selection.patches import Patches, drop_patches, patch_scores
 from jaxdd.selection.selector import Chosen, Selector, by_class, pixels
 from jaxdd.selection.stored import Selection
+from jaxdd.selection.traced import of_every_class
 
 __all__ = [
     "Chosen",
@@ -29,6 +31,7 @@ __all__ = [
     "choose",
     "diversity",
     "drop_patches",
+    "of_every_class",
     "patch_scores",
     "pixels",
     "queries",

@@ -13,7 +13,16 @@ from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
 from jaxdd.training.step import TrainingState, train_step
 from jaxdd.training.supervised import supervised
 from jaxdd.training.teachers import descending, teacher
-from jaxdd.training.two_headed import TWO_HEADED, Heads, fit_two_headed, heads, seen_by, two_headed, two_headed_loss
+from jaxdd.training.two_headed import (
+    TWO_HEADED,
+    Heads,
+    Student,
+    fit_two_headed,
+    heads,
+    seen_by,
+    two_headed,
+    two_headed_loss,
+)
 
 __all__ = [
     "TWO_HEADED",
@@ -22,6 +31,7 @@ __all__ = [
     "Heads",
     "Protocol",
     "Seen",
+    "Student",
     "TrainingState",
     "barlow_twins",
     "check_as_distilled",

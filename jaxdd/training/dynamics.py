@@ -43,8 +43,8 @@ class Dynamics(NamedTuple):
     """float32 `(n,)`: the area under the margin (AUM), the mean over visits of the label's logit minus the largest
     other one (Pleiss et al. 2020, arXiv:2001.10528, eq. 1). Small, or negative, of hard or wrongly labelled ones."""
     errors: Array
-    """float32 `(n,)`, 0 to √2: EL2N, `‖softmax(logits) - onehot(label)‖` at an early visit (Paul et al. 2021,
-    arXiv:2107.07075, definition 3). Large for hard ones."""
+    """float32 `(n,)`, 0 to √2: EL2N, `‖softmax(logits) - onehot(label)‖` at the last visit of an early epoch (Paul et
+    al. 2021, arXiv:2107.07075, definition 3). Large for hard ones."""
     network: NetworkState
     """After the last step; of several the first one."""
 
@@ -63,7 +63,7 @@ class Visits(NamedTuple):
     margins: Array
     """float32, their sum."""
     errors: Array
-    """float32, at the early visit, or at the last one if that has not come."""
+    """float32, at the last visit that was not after the early epoch."""
 
     @classmethod
     def none(cls, examples: int) -> Visits:
@@ -72,8 +72,8 @@ class Visits(NamedTuple):
 
         return cls(zeros(jnp.int32), zeros(bool), zeros(bool), zeros(jnp.int32), *[zeros(jnp.float32)] * 2)
 
-    def at(self, rows: Indices, seen: Seen, early: int) -> Visits:
-        """After a visit to these examples. One that is there twice is visited twice, at the same weights."""
+    def at(self, rows: Indices, seen: Seen, early: Array | bool) -> Visits:
+        """After a visit to these different examples, which was not after the early epoch if it was `early`."""
         right, before = seen.right, self.right[rows]
         own = jax.nn.one_hot(seen.labels, seen.logits.shape[1])
         margins = jnp.sum(own * seen.logits, 1) - jnp.max(jnp.where(own > 0, -jnp.inf, seen.logits), 1)
@@ -84,7 +84,7 @@ class Visits(NamedTuple):
             self.learned.at[rows].max(right),
             self.forgotten.at[rows].add((before & ~right).astype(jnp.int32)),
             self.margins.at[rows].add(margins),
-            self.errors.at[rows].set(jnp.where(self.count[rows] < early, errors, self.errors[rows])),
+            self.errors.at[rows].set(jnp.where(early, errors, self.errors[rows])),
         )
 
 
@@ -93,6 +93,8 @@ class DynamicsState(NamedTuple):
 
     training: TrainingState
     visits: Visits
+    step: Array
+    """int32, updates so far."""
 
 
 def dynamics(
@@ -105,35 +107,38 @@ def dynamics(
 ) -> Recipe:
     """`supervised`, noting of each example what the network makes of it at each visit, before the step.
 
-    Its product is `Dynamics`. An epoch has every example: its last batch is filled up with some of the one before. What
-    is noted are the logits that the step is taken on, in training mode; nothing is computed for it. So the error is
-    that of the early visit, and not, as in EL2N's paper, of all examples at the weights in which an epoch ends.
+    Its product is `Dynamics`. An epoch has every example: its last batch is filled up with some of the one before,
+    which are visited twice. What is noted are the logits that the step is taken on, in training mode; nothing is
+    computed for it. So the error is that of an example's last visit in the early epoch, and not, as in EL2N's paper, of
+    all examples at the weights in which that epoch ends.
 
     Args:
       model, optimizer, batch_size, augment: as of `supervised`.
-      early: the visit, from 1, whose error counts.
+      early: the epoch, from 1, whose errors count; those of the last epoch if there are fewer.
 
     Raises:
-      JaxddError: if `early` is not a whole number of at least 1.
+      JaxddError: if `early` or `batch_size` is not a whole number of at least 1.
     """
-    whole(early, "the early visit")
+    whole(early, "the early epoch")
+    sample = epoch_sampler(batch_size, complete=True)
 
     def bind(spec: Spec) -> Method:
         network = models.build(model, spec.image_shape, spec.num_classes)
         step = classifying(network, optimizer, augment)
+        until = early * epoch_steps(spec.length(), batch_size, complete=True)
 
         def init(key: Key, data: RealData) -> DynamicsState:
             training = TrainingState.first(NetworkState(*network.init(key)), optimizer)
-            return DynamicsState(training, Visits.none(spec.length()))
+            return DynamicsState(training, Visits.none(spec.length()), jnp.zeros((), jnp.int32))
 
         def update(
             key: Key, state: DynamicsState, batch: Batch, *, axis_name: str | None = None
         ) -> tuple[DynamicsState, Metrics]:
             training, value, seen = step(key, state.training, batch, axis_name=axis_name)
-            visits = state.visits.at(rows_of(batch, axis_name), seen, early)
-            return DynamicsState(training, visits), {"loss": value, "batch_accuracy": seen.right.mean()}
+            visits = state.visits.at(rows_of(batch, axis_name), seen, state.step < until)
+            return DynamicsState(training, visits, state.step + 1), {"loss": value, "batch_accuracy": seen.right.mean()}
 
-        return Method(init, epoch_sampler(batch_size, complete=True), update, _product)
+        return Method(init, sample, update, _product)
 
     return Recipe(bind)
 
@@ -176,12 +181,13 @@ def dynamics_stage(
       early: the epoch, from 1, whose errors count; a tenth of them by default, as the 20th of 200 in EL2N's paper.
 
     Raises:
-      JaxddError: if `early` is not within the epochs.
+      JaxddError: if epochs are no whole number of at least 1, or `early` is not within them.
 
     Example:
         stage = training.dynamics_stage("dynamics", "convnet", Spec.of(real), epochs=20, batch_size=128,
                                         learning_rate=0.05, networks=3)
     """
+    whole(epochs, "epochs")
     early = max(1, epochs // 10) if early is None else whole(early, "the early epoch")
     if early > epochs:
         raise JaxddError(f"errors of epoch {early} need as many epochs, got {epochs}.")
@@ -193,6 +199,7 @@ def dynamics_stage(
         steps=steps,
         parts=networks,
         join=joined,
+        revision=2,  # errors are those of the epoch, and no longer of the visit of that number
         config={
             "model": models.identity(model, spec.image_shape),
             "batch_size": batch_size,

@@ -16,7 +16,7 @@ from jaxdd import inner, losses
 from jaxdd._jax import key_of
 from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError, unknown
-from jaxdd.synthetic import labels_of
+from jaxdd.synthetic import label_codec, labels_of
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled
 from jaxdd.training.protocols import Protocol
@@ -79,7 +79,8 @@ def fit(
       keys: `(k,)`.
       label_convention: of the labels, see `types.Labelling`; "hard" or "probability" by default, as their shape says.
       labelling: of the sets, where it has labels of views: then networks are trained with these instead, or by a
-        protocol with the loss "taught" with these beside the labels.
+        protocol with the loss "taught" with these beside the labels, which must be class numbers: a set whose labels
+        are its teacher's has no others. A codec with one label an image plays no part: `labels` are those.
       teacher_logits: `(s, m, classes)`, what a teacher makes of each image, for such a protocol where there are no
         labels of views. They are of the images as they are, whatever the protocol's augmentation does.
       sets: int `(k,)`, the set of each network; the first for all by default.
@@ -105,7 +106,8 @@ def fit(
             f"labels of the convention {convention!r} must be {expected} for images (sets, images, h, w, c), got "
             f"{np.shape(labels)} for {np.shape(images)}."
         )
-    _check_taught(protocol, np.shape(images), teacher_logits, of_views=labelling is not None and bool(labelling.codec))
+    views = labelling if labelling is not None and _of_views(labelling) else None
+    _check_taught(protocol, np.shape(images), teacher_logits, convention, of_views=views is not None)
     indices = np.zeros(len(keys), np.int32) if sets is None else np.asarray(sets, np.int32)
     rates = np.asarray(learning_rates, np.float32)
     if not indices.shape == rates.shape == (len(keys),):
@@ -120,13 +122,13 @@ def fit(
         rates,
         keys,
         indices,
-        labelling.stored if labelling is not None else {},
+        views.stored if views is not None else {},
         start,
         teacher_logits,
         network=network,
         protocol=_trained_by(protocol),
         convention=convention,
-        codec=labelling.codec if labelling is not None else None,
+        codec=views.codec if views is not None else None,
         record=record,
     )
 
@@ -153,8 +155,13 @@ def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) 
         check_as_distilled(network, distilled)
     else:
         _check_loss(protocol, distilled.label_convention)
-        of_views = distilled.labelling.codec is not None
-        _check_taught(protocol, (1, *np.shape(distilled.images)), None, of_views=of_views)
+        images, of_views = (1, *np.shape(distilled.images)), _of_views(distilled.labelling)
+        _check_taught(protocol, images, None, distilled.label_convention, of_views=of_views)
+
+
+def _of_views(labelling: Labelling) -> bool:
+    """Whether there is one label a view, and not one an image."""
+    return labelling.codec is not None and label_codec(labelling.codec).per_view
 
 
 def _check_loss(protocol: Protocol, label_convention: str) -> None:
@@ -167,7 +174,9 @@ def _check_loss(protocol: Protocol, label_convention: str) -> None:
         )
 
 
-def _check_taught(protocol: Protocol, images: tuple[int, ...], logits: ArrayLike | None, *, of_views: bool) -> None:
+def _check_taught(
+    protocol: Protocol, images: tuple[int, ...], logits: ArrayLike | None, convention: str, *, of_views: bool
+) -> None:
     """Check that there is a teacher where, and only where, a protocol learns from one beside labels."""
     if protocol.loss != "taught":
         if logits is not None:
@@ -176,6 +185,11 @@ def _check_taught(protocol: Protocol, images: tuple[int, ...], logits: ArrayLike
     if (logits is not None) == of_views:
         needs = "either teacher_logits or labels of views, and not both" if of_views else "teacher_logits"
         raise JaxddError(f"protocol {protocol.name!r} learns from a teacher beside labels and needs {needs}.")
+    if of_views and convention != "hard":
+        raise JaxddError(
+            f"protocol {protocol.name!r} learns from class numbers beside a teacher's labels of views, and these "
+            f"labels are {convention}, the teacher's own: give class numbers, or take the loss 'distillation'."
+        )
     if logits is None:
         return
     if np.ndim(logits) != 3 or np.shape(logits)[:2] != images[:2]:

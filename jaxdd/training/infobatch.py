@@ -65,6 +65,7 @@ def infobatch(
       JaxddError: for numbers out of these ranges.
     """
     whole(epochs, "epochs")
+    sample = epoch_sampler(batch_size, complete=True)
     if not (0 <= prune < 1 and 0 <= whole_share <= 1):
         raise JaxddError(
             f"InfoBatch prunes with a probability of 0 to below 1, until a share, got {prune}, {whole_share}."
@@ -87,16 +88,18 @@ def infobatch(
             threshold = jnp.where(state.step % of_epoch == 0, state.losses.mean(), state.threshold)
             below = jnp.where(state.step < until * of_epoch, threshold, -jnp.inf)
             # All losses are 0 at first, and none of them is below their mean.
-            weights = kept(jax.random.fold_in(key, 2), state.losses[rows_of(batch)], below, prune)
+            rows = rows_of(batch, axis_name)
+            drawn = kept(jax.random.fold_in(key, 2), state.losses[rows], below, prune)  # of all devices' examples
+            weights = inner.own_part(drawn, axis_name)
             training, value, seen = step(key, state.training, batch, weights, axis_name=axis_name)
-            rows, counts = rows_of(batch, axis_name), inner.all_gather(weights, axis_name) > 0
+            counts = inner.all_gather(weights, axis_name) > 0
             after = jnp.where(counts, losses.cross_entropy(seen.logits, seen.labels), state.losses[rows])
             state = InfoBatchState(
                 training, state.losses.at[rows].set(after), threshold, state.step + 1, state.visits + counts.sum()
             )
             return state, {"loss": value, "batch_accuracy": seen.right.mean(), "kept": counts.mean()}
 
-        return Method(init, epoch_sampler(batch_size, complete=True), update, lambda state: state.training.network)
+        return Method(init, sample, update, lambda state: state.training.network)
 
     return Recipe(bind)
 

@@ -62,6 +62,7 @@ def inpainting(
       share: of patches that are dropped, in [0, 1).
       width, reach: see `synthetic.Inpainter`.
     """
+    sample = uniform_sampler(batch_size)
 
     def bind(spec: Spec) -> Method:
         grid(spec.image_shape, size)  # or says that they cannot be cut
@@ -77,6 +78,6 @@ def inpainting(
             state, loss = step(key, state, batch.images, axis_name=axis_name)
             return state, {"loss": loss}
 
-        return Method(init, uniform_sampler(batch_size), update, lambda state: state.network)
+        return Method(init, sample, update, lambda state: state.network)
 
     return Recipe(bind)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from jaxdd._numbers import is_whole, whole
 from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError, unknown
 
@@ -105,7 +106,7 @@ class Protocol:
             raise JaxddError(f"protocol {self.name!r} needs steps for increasing sizes of the set, got {self.steps}.")
         given = (self.steps is not None) + (self.epochs is not None)
         lengths = [length for length in (*(steps for _, steps in table), self.epochs) if length is not None]
-        if given != (0 if self.as_distilled else 1) or min(lengths, default=1) < 1:
+        if given != (0 if self.as_distilled else 1) or not all(is_whole(length) and length > 0 for length in lengths):
             raise JaxddError(
                 f"protocol {self.name!r} needs a positive number of either steps or epochs, and neither as distilled."
             )
@@ -132,8 +133,8 @@ class Protocol:
                 f"got {self.weight_average}."
             )
         augmentation.named(self.augmentation)
-        if min(self.batch_size, self.selection_networks) < 1:
-            raise JaxddError(f"protocol {self.name!r} needs a batch size and selection networks of at least 1.")
+        for what, value in (("batch size", self.batch_size), ("selection networks", self.selection_networks)):
+            whole(value, f"the {what} of protocol {self.name!r}")
 
     def without_validation(self) -> Protocol:
         """The protocol where no data are held out: with one learning rate, whatever is measured.

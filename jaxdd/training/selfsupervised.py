@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdd import losses, models
+from jaxdd._numbers import whole
 from jaxdd.data import augmentation, epoch_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.training.step import TrainingState, train_step
@@ -61,7 +62,7 @@ def barlow_twins(
       projector: width of the three maps.
       off_diagonal: see `losses.barlow_twins`.
     """
-    view = augmentation.named(augment)
+    view, sample = augmentation.named(augment), epoch_sampler(whole(batch_size, "batch_size", least=2))
 
     def bind(spec: Spec) -> Method:
         network = models.build(model, spec.image_shape, projector)
@@ -92,7 +93,7 @@ def barlow_twins(
         def product(state: TrainingState) -> NetworkState:
             return NetworkState(state.network.theta["encoder"], state.network.stats)
 
-        return Method(init, epoch_sampler(batch_size), update, product)
+        return Method(init, sample, update, product)
 
     return Recipe(bind)
 
@@ -167,4 +168,4 @@ def encoded(model: str | Network, *, outputs: int, block: int = 500, encoder: st
 
 def num_blocks(spec: Spec, block: int) -> int:
     """Updates of `encoded`."""
-    return -(-spec.length() // block)
+    return -(-spec.length() // whole(block, "block"))

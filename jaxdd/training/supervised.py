@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdd import inner, losses, models
+from jaxdd._numbers import whole
 from jaxdd.data import augmentation, epoch_sampler
 from jaxdd.data.samplers import EpochSampler
 from jaxdd.errors import JaxddError
@@ -48,7 +49,12 @@ def supervised(
       augment: of every image by itself, see `data.augmentation.named`.
       sampler: what an update sees, `data.repeated_sampler(batch_size, 0.1, ..)` for one; by default the batches of all
         examples, `data.epoch_sampler(batch_size)`.
+
+    Raises:
+      JaxddError: if `batch_size` is no whole number of at least 1.
     """
+    whole(batch_size, "batch_size")
+    sample = sampler or epoch_sampler(batch_size)
 
     def bind(spec: Spec) -> Method:
         network = models.build(model, spec.image_shape, spec.num_classes)
@@ -63,7 +69,7 @@ def supervised(
             state, value, seen = step(key, state, batch, axis_name=axis_name)
             return state, {"loss": value, "batch_accuracy": seen.right.mean()}
 
-        return Method(init, sampler or epoch_sampler(batch_size), update, lambda state: state.network)
+        return Method(init, sample, update, lambda state: state.network)
 
     return Recipe(bind)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import optax
 
 from jaxdd import models
+from jaxdd._numbers import whole
 from jaxdd.data import epoch_steps
 from jaxdd.training.supervised import supervised
 from jaxdd.types import Network, Spec, Stage
@@ -31,8 +32,11 @@ def teacher(
       spec: of the real data.
       epochs: a last batch that is not whole is left out of each.
       learning_rate: at the first step; it falls to zero.
+
+    Raises:
+      JaxddError: if epochs or the batch are no whole numbers of at least 1.
     """
-    steps = epochs * epoch_steps(spec.length(), batch_size)
+    steps = whole(epochs, "epochs") * epoch_steps(spec.length(), batch_size)
     optimizer = descending(learning_rate, steps, weight_decay=weight_decay, momentum=momentum)
     return Stage(
         name,
@@ -53,5 +57,5 @@ def descending(
     learning_rate: float, steps: int, *, weight_decay: float = 5e-4, momentum: float = 0.9
 ) -> optax.GradientTransformation:
     """Gradient descent with momentum and decay, whose rate falls along half a cosine, to zero after so many steps."""
-    schedule = optax.cosine_decay_schedule(learning_rate, steps)
+    schedule = optax.cosine_decay_schedule(learning_rate, whole(steps, "steps"))
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum))

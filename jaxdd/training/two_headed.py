@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -12,9 +11,9 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxdd import losses, models
+from jaxdd import _numbers, losses, models
 from jaxdd._jax import key_of
-from jaxdd._numbers import whole
+from jaxdd._numbers import positive, whole
 from jaxdd.errors import JaxddError
 from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of
@@ -22,19 +21,48 @@ from jaxdd.training.seen import seen
 from jaxdd.training.step import TrainingState, train_step
 from jaxdd.types import Array, Key, Network, NetworkState
 
-# ActiveKD's: AdamW at 1e-3, batches of 64, a tenth of warm-up, temperature 2. The number of steps is ours.
-TWO_HEADED = Protocol(
-    "two-headed",
-    "AdamW at 1e-3, cosine after a tenth of warm-up, 500 steps, half of the loss a teacher's at temperature 2",
-    learning_rates=(1e-3,),
-    steps=500,
-    batch_size=64,
-    weight_decay=0.01,
-    warmup=50,
-    loss="taught",
-    temperature=2.0,
-    teacher_share=0.5,
-)
+
+class Student(NamedTuple):
+    """How a student with two heads is trained: AdamW, a tenth of its steps warm-up, then half a cosine to zero.
+
+        training.TWO_HEADED._replace(share=0.0)  # by labels alone
+
+    Rate, batches, warm-up, temperature and share are by default those of ActiveKD (Kang et al. 2025, arXiv:2506.00910),
+    the decay is AdamW's usual one, and the number of steps is ours.
+    """
+
+    steps: int = 500
+    batch_size: int = 64
+    """Labelled examples a step; as many others beside them."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    temperature: float = 2.0
+    """Of the teacher's part of the loss."""
+    share: float = 0.5
+    """The teacher's, of the loss and of what both heads say, see `heads`; 0 for labels alone."""
+
+    def check(self, where: str = "student.") -> Student:
+        """Itself, in Python's numbers.
+
+        Args:
+          where: what stands before the name of a field in a sentence.
+
+        Raises:
+          JaxddError: for what is no number of its range: at least 1, above 0, at least 0 (the decay), 0 to 1 (the
+            share).
+        """
+        decay = self.weight_decay
+        return Student(
+            whole(self.steps, f"{where}steps"),
+            whole(self.batch_size, f"{where}batch_size"),
+            positive(self.learning_rate, f"{where}learning_rate"),
+            0.0 if decay is not False and decay == 0 else positive(decay, f"{where}weight_decay"),
+            positive(self.temperature, f"{where}temperature"),
+            _numbers.share(self.share, f"{where}share"),
+        )
+
+
+TWO_HEADED = Student()
 
 
 class Heads(NamedTuple):
@@ -43,7 +71,7 @@ class Heads(NamedTuple):
     features: Array
     """float32 `(n, d)`, what both heads see."""
     probabilities: Array
-    """float32 `(n, classes)`: the mean of both heads' softmax, see `heads`."""
+    """float32 `(n, classes)`: both heads' softmax, weighted, see `heads`."""
 
 
 def two_headed(model: str | Network, image_shape: tuple[int, ...], num_classes: int) -> Network:
@@ -74,9 +102,12 @@ def two_headed(model: str | Network, image_shape: tuple[int, ...], num_classes: 
 def heads(logits: ArrayLike, share: float | Array = 0.5) -> Array:
     """What both heads say together, `(1 - share) softmax(first half) + share softmax(second half)`.
 
+    ActiveKD takes half of each (Kang et al. 2025, arXiv:2506.00910), as it takes half of each loss. Here the weight is
+    the teacher's share of the loss, whatever that is: with a share of 0 nothing has trained the second head.
+
     Args:
       logits: `(n, 2 classes)`.
-      share: the teacher's; 0 for the labels' head alone.
+      share: the second head's; 0 for the labels' head alone.
 
     Returns:
       float32 `(n, classes)`.
@@ -121,7 +152,7 @@ def fit_two_headed(
     key: Key,
     *,
     most: int | None = None,
-    protocol: Protocol = TWO_HEADED,
+    student: Student = TWO_HEADED,
 ) -> NetworkState:
     """Train a fresh two-headed network on a pool of which some rows have labels.
 
@@ -138,11 +169,10 @@ def fit_two_headed(
       rows: `(s,)`, different rows that have labels; 1 to n - 1 of them.
       key: for the initialisation and batches.
       most: how many rows there may be, at least s; s by default.
-      protocol: with the loss "taught", one learning rate, a number of steps, and neither augmentation nor mixing. Its
-        `teacher_share` is the share of the loss; 0 for labels alone.
+      student: how it is trained.
 
     Raises:
-      JaxddError: for shapes that do not fit, rows that are none, or such a protocol as has no meaning here.
+      JaxddError: for shapes that do not fit, rows that are none, or numbers of the student's out of their ranges.
     """
     images, labels, teacher = (jnp.asarray(array, jnp.float32) for array in (images, labels, teacher))
     found, n = np.asarray(rows), len(images)
@@ -154,7 +184,7 @@ def fit_two_headed(
     if not known or not 0 < len(found) < n or found.min() < 0 or found.max() >= n:
         raise JaxddError(f"labelled rows must be different ones of {n}, at least one and not all, got {found}.")
     most = len(found) if most is None else whole(most, "the most rows that have labels", least=len(found))
-    _check(protocol)
+    student = student.check()
     padded = np.resize(found, most).astype(np.int32)
     return _fit(
         images,
@@ -162,33 +192,24 @@ def fit_two_headed(
         teacher,
         padded,
         np.int32(len(found)),
-        np.float32(protocol.teacher_share),
+        np.float32(student.share),
         key,
         network=network,
-        protocol=dataclasses.replace(protocol, name="", description="", teacher_share=0.5),
+        student=student._replace(share=0.0),  # which is traced
     )
 
 
-def _check(protocol: Protocol) -> None:
-    mixed = protocol.cutmix or protocol.mixup or protocol.weight_average or protocol.augmentation != "none"
-    simple = isinstance(protocol.steps, int) and len(protocol.learning_rates) == 1 and not protocol.as_distilled
-    if protocol.loss != "taught" or mixed or not simple:
-        raise JaxddError(
-            f"protocol {protocol.name!r} cannot train a student with two heads: that needs the loss 'taught', one "
-            "learning rate, a number of steps, and neither augmentation, mixing nor an average of weights."
-        )
-
-
-@functools.partial(jax.jit, static_argnames=("network", "protocol"))
-def _fit(images, labels, teacher, rows, count, share, key, *, network, protocol):
-    n, batch = len(images), protocol.batch_size
+@functools.partial(jax.jit, static_argnames=("network", "student"))
+def _fit(images, labels, teacher, rows, count, share, key, *, network, student):
+    n, batch, steps = len(images), student.batch_size, student.steps
     key_init, key_batches, key_apply = jax.random.split(key, 3)
-    optimizer = optimizer_of(protocol, protocol.learning_rates[0], n)
+    rate = student.learning_rate
+    protocol = Protocol("", "", (rate,), steps=steps, weight_decay=student.weight_decay, warmup=steps // 10)
+    optimizer = optimizer_of(protocol, rate, n)
     # The unlabelled rows before the others; rows are there more than once where they are padded.
     unlabelled = jnp.argsort(jnp.zeros(n, bool).at[rows].set(True), stable=True)
     answers = jnp.log(jnp.maximum(teacher, jnp.finfo(jnp.float32).tiny))
 
-    steps = protocol.num_steps(n)
     labelled, others = jax.random.uniform(key_batches, (2, steps, batch))  # ahead: quicker than a draw in every step
     ours = rows[_below(labelled, count)]
     both = jnp.concatenate([ours, unlabelled[_below(others, n - count)]], axis=1)
@@ -201,7 +222,7 @@ def _fit(images, labels, teacher, rows, count, share, key, *, network, protocol)
                 theta, images[both], stats, mode="train", key=jax.random.fold_in(key_apply, t)
             )
             value = two_headed_loss(
-                logits[:batch], labels[ours], logits, answers[both], share=share, temperature=protocol.temperature
+                logits[:batch], labels[ours], logits, answers[both], share=share, temperature=student.temperature
             )
             return value, (stats, ())
 
@@ -221,7 +242,7 @@ def seen_by(network: Network, state: NetworkState, images: ArrayLike, share: flo
     """What a trained two-headed network makes of images `(n, h, w, c)`, see `training.seen`.
 
     Args:
-      share: as of `heads`: of the protocol that it was trained by.
+      share: as of `heads`: that of the student as it was trained.
     """
     features, logits = seen(network, state, images)
     return Heads(jnp.asarray(features), heads(logits, share))

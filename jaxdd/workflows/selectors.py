@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from jaxdd import engine, training
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.selection import Chosen, LastLayer, Selector, by_class, choose, pixels, scores
 from jaxdd.training import Dynamics
-from jaxdd.types import Array, Examples, Key, Labels, Network, PyTree, RealData, Recipe, Spec, Stage
+from jaxdd.types import Array, Examples, Key, Labels, Network, PyTree, RealData, Spec, Stage
 from jaxdd.workflows.data import Real
 
 STAGE = "dynamics"
@@ -141,13 +142,10 @@ def trained(section: Mapping[str, Any], real: Real, *, seed: int, config: Mappin
     Raises:
       JaxddError, RunInterrupted: as `engine.run`; what was done is kept.
     """
-
-    def bind(spec: Spec) -> Any:
-        raise AssertionError("only its stages are run")
-
-    recipe: Any = Recipe(bind, stages=lambda spec: (stage(section, spec),))
-    recipe = recipe if real.decode is None else engine.decoding(recipe, real.decode)
-    return engine.provide(recipe, real.stored, seed=seed, config=config).assets[STAGE]
+    alone = stage(section, Spec.of(real.stored))
+    if real.decode is not None:
+        alone = dataclasses.replace(alone, recipe=engine.decoding(alone.recipe, real.decode))
+    return engine.provide(alone, real.stored, seed=seed, config=config).assets[STAGE]
 
 
 def selector(

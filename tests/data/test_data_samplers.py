@@ -219,6 +219,9 @@ def test_a_share_that_is_none_gets_one_clear_sentence(share):
 def test_steps_of_an_epoch():
     assert data.epoch_steps(100, 29, 0.29) == 1, "28.999.. is 29"
     assert data.epoch_steps(100, 30, 0.29) == 1, "at least one"
+    for count, batch_size in ((100, 0), (100, True), (100, 2.5), (0, 10)):
+        with pytest.raises(JaxddError, match="must be an integer of at least 1"):
+            data.epoch_steps(count, batch_size)
     assert data.epoch_steps(100, 30) == 3 and data.epoch_steps(100, 30, complete=True) == 4
 
 

@@ -12,7 +12,7 @@ from toys import assert_same, blocks, part_by_hand, run
 from jaxdd import engine
 from jaxdd.engine.stages import How, provided
 from jaxdd.errors import JaxddError, RunInterrupted
-from jaxdd.types import Execution, Labels, Parts, RealData, Recipe, Stage, bound
+from jaxdd.types import Execution, Labels, Parts, RealData, Stage, bound
 
 STEPS, PARTS, SIZE = 6, 3, 4
 
@@ -113,12 +113,11 @@ def test_other_steps_or_a_score_on_the_way_are_refused(data, tmp_path):
 def test_a_stage_may_be_made_of_parts_that_are_joined(data, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXDD_CACHE_DIR", str(tmp_path))
     stage = Stage("blocks", blocks(), steps=STEPS, config={})
-    needs = Recipe(bind=lambda spec: None, stages=lambda spec: (stage,))
-    made, _ = provided(needs, data, {}, How(0, "default", jax.devices()[:1], progress=False))
+    made, _ = provided(stage, data, {}, How(0, "default", jax.devices()[:1], progress=False))
     assert_same(made.assets["blocks"], run(blocks(), data, steps=STEPS).distilled)
     (directory,) = (tmp_path / "stages").iterdir()
     assert not (directory / "parts").exists()
-    again, _ = provided(needs, data, {}, How(0, "default", jax.devices()[:1], progress=False))
+    again, _ = provided(stage, data, {}, How(0, "default", jax.devices()[:1], progress=False))
     assert_same(again.assets["blocks"], made.assets["blocks"])
 
 
@@ -126,6 +125,5 @@ def test_a_plan_is_of_a_group(data):
     cost = engine.plan(blocks(), data, devices=jax.devices()[:1])
     assert cost.state_parameters == SIZE * 16 and cost.measured_steps == 2 and cost.groups == PARTS
     stage = Stage("blocks", blocks(), steps=STEPS, config={})
-    needs = Recipe(bind=lambda spec: None, stages=lambda spec: (stage,))
-    (planned,) = engine.plan_stages(needs, data, devices=jax.devices()[:1])
+    (planned,) = engine.plan_stages(stage, data, devices=jax.devices()[:1])
     assert planned.steps == PARTS * STEPS

@@ -11,7 +11,7 @@ from jaxdd import models
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import labelled_by
 from jaxdd.training import Protocol, check_trainable, fit
-from jaxdd.types import Distilled, NetworkState
+from jaxdd.types import Distilled, Labelling, NetworkState
 
 TAUGHT = Protocol(
     "taught", "", (0.3,), steps=4, batch_size=2, optimizer="sgd", momentum=0.9, schedule="constant", loss="taught",
@@ -67,6 +67,23 @@ def test_labels_of_views_teach_beside_labels(real, key):
     given = (images, labels, TAUGHT, [0.3], key[None])
     of_views, stored = fit(LINEAR, *given, labelling=labelling), fit(LINEAR, *given, teacher_logits=logits)
     np.testing.assert_allclose(of_views.theta, stored.theta, atol=1e-5)
+    own = Distilled(images[0], labelling=labelling)
+    with pytest.raises(JaxddError, match="labels are probability, the teacher's own: give class numbers"):
+        check_trainable(LINEAR, own, TAUGHT)
+    with pytest.raises(JaxddError, match="these labels are probability"):
+        fit(LINEAR, images, labelling.values[None], TAUGHT, [0.3], key[None], labelling=labelling)
+
+
+def test_a_codec_with_one_label_an_image_is_no_teacher(real, key):
+    images, labels, _ = (leaf[:1] for leaf in real)
+    labelling = Labelling(labels[0], codec="hard", stored={"values": labels[0]})
+    with pytest.raises(JaxddError, match="needs teacher_logits"):
+        fit(LINEAR, images, labels, TAUGHT, [0.3], key[None], labelling=labelling)
+    mixing = dataclasses.replace(TAUGHT, loss="cross_entropy", mixup=0.8)
+    with_codec, without = (
+        fit(LINEAR, images, labels, mixing, [0.3], key[None], labelling=of) for of in (labelling, None)
+    )
+    np.testing.assert_array_equal(with_codec.theta, without.theta)
 
 
 @pytest.mark.parametrize(
@@ -93,41 +110,16 @@ def test_a_set_without_labels_of_views_cannot_be_measured_by_such_a_protocol(rea
         check_trainable(LINEAR, Distilled(real[0][0], real[1][0]), TAUGHT)
 
 
-def ridge_errors(rng, kept, shares, ridge_of_teacher=1.0, seen=1.0, draws=40):
-    """Mean `|b - b*|²` of linear students `(kept, shares)`: 50 coefficients, 1,000 examples, noise of 3, ridge 1.
-
-    The teacher regresses on the first `seen` of the examples; a student on the first `kept`, whose targets are
-    `(1 - share) y + share * teacher`, which in squared error is what a weighted sum of both losses is.
-    """
-    found = np.zeros((len(kept), len(shares)))
-    for _ in range(draws):
-        truth, x = rng.normal(size=50), rng.normal(size=(1000, 50))
-        y = x @ truth + 3 * rng.normal(size=1000)
-
-        def regressed(count, targets, ridge, x=x):
-            part = x[: round(count * 1000)]
-            return np.linalg.solve(part.T @ part + ridge * np.eye(50), part.T @ targets[: len(part)])
-
-        teacher = x @ regressed(seen, y, ridge_of_teacher)
-        for i, of_kept in enumerate(kept):
-            targets = np.stack([(1 - share) * y + share * teacher for share in shares], 1)
-            found[i] += np.square(regressed(of_kept, targets, 1.0) - truth[:, None]).sum(0) / draws
-    return found
-
-
-def test_knowledge_in_pruning_in_closed_form(rng):
-    """What a teacher of all examples is worth to a student of few, and not to one of all; and the more it has seen."""
-    found = ridge_errors(rng, (0.06, 0.1, 0.3, 0.7, 1.0), (0.0, 0.5, 1.0))
-    expected = [[24.97, 7.27, 1.38], [8.70, 2.56, 0.49], [1.84, 0.81, 0.47], [0.70, 0.54, 0.48], [0.474, 0.473, 0.473]]
-    np.testing.assert_allclose(found, expected, rtol=0.15)
-    gain = found[:, 0] - found.min(1)
-    assert (np.diff(gain) < 0).all() and gain[-1] < 0.01 * found[-1, 0]
-    seen = [ridge_errors(rng, (0.1,), (1.0,), seen=seen)[0, 0] for seen in (0.1, 0.3, 1.0)]
-    np.testing.assert_allclose(seen, [8.02, 1.72, 0.50], rtol=0.15)
-
-
-def test_a_teacher_that_is_held_back_is_worth_the_less_the_more_is_kept(rng):
-    shares = np.linspace(0, 1, 11)
-    for ridge in (100.0, 300.0):
-        best = shares[ridge_errors(rng, (0.06, 0.1, 0.3, 0.7, 1.0), shares, ridge_of_teacher=ridge).argmin(1)]
-        assert (np.diff(best) <= 0).all() and best[0] > 0.7 and best[-1] < 0.2
+def test_a_linear_student_of_a_teacher_alone_is_ridge_regression_on_his_logits(rng, key):
+    """As the temperature grows the loss is `|c(S) - c(R)|² / (2 classes)`; decay makes the ridge."""
+    decay, examples = 0.05, 40
+    images = rng.normal(size=(1, examples, 4, 4, 1)).astype(np.float32)
+    logits = rng.normal(size=(1, examples, 3)).astype(np.float32)
+    protocol = dataclasses.replace(
+        TAUGHT, steps=600, batch_size=examples, weight_decay=decay, temperature=300.0, teacher_share=1.0
+    )
+    labels = np.arange(examples)[None] % 3
+    found = fit(LINEAR, images, labels, protocol, [0.3], key[None], teacher_logits=logits).theta[0]
+    x, goal = images[0].reshape(examples, -1), logits[0] - logits[0].mean(1, keepdims=True)
+    expected = np.linalg.solve(x.T @ x + 3 * examples * decay * np.eye(16), x.T @ goal)
+    np.testing.assert_allclose(found, expected, atol=2e-3)

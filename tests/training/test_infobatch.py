@@ -94,14 +94,15 @@ def test_its_expectation_is_the_gradient_of_all_examples(done, few):
 
 
 def test_devices_of_a_named_axis_learn_from_all_their_examples(done, few):
-    """What two see of a batch of which everything counts is what one would."""
-    update = done[2]
-    halves = jax.tree.map(lambda leaf: leaf.reshape(2, BATCH // 2, *leaf.shape[1:]), update.batch)
+    """What two see of a batch is what one would, where everything counts, as an epoch begins, and within it."""
     of_devices = functools.partial(bound(RECIPE, few).update, axis_name="i")
     mapped = jax.jit(jax.vmap(of_devices, (None, None, 0), axis_name="i", out_axes=None))
-    state, metrics = mapped(update.key, update.before, halves)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), state, update.after)
-    assert float(metrics["kept"]) == 1
+    for update in (done[2], done[3], done[4]):
+        halves = jax.tree.map(lambda leaf: leaf.reshape(2, BATCH // 2, *leaf.shape[1:]), update.batch)
+        state, metrics = mapped(update.key, update.before, halves)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), state, update.after)
+        assert float(metrics["kept"]) == pytest.approx(float(update.metrics["kept"]))
+    assert float(metrics["kept"]) < 1
 
 
 def test_what_is_below_the_threshold_counts_once_on_the_average():

@@ -1,7 +1,5 @@
 """Students with two heads on one body."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +7,10 @@ import pytest
 
 from jaxdd import models, training
 from jaxdd.errors import JaxddError
-from jaxdd.training.protocols import Protocol
 from jaxdd.training.two_headed import _fit
 
 SHAPE, CLASSES = (4, 4, 1), 3
-PROTOCOL = dataclasses.replace(training.TWO_HEADED, steps=60, batch_size=16, warmup=5, learning_rates=(0.01,))
+STUDENT = training.Student(steps=60, batch_size=16, learning_rate=0.01)
 ROWS = np.array([3, 50, 41, 17])
 
 
@@ -72,8 +69,8 @@ def test_what_plays_no_part_changes_nothing_and_one_program_serves_all(network, 
     teacher = np.roll(labels, 1, axis=1)
 
     def fit(labels=labels, teacher=teacher, rows=ROWS, share=0.5):
-        protocol = dataclasses.replace(PROTOCOL, teacher_share=share)
-        return weights(training.fit_two_headed(network, images, labels, teacher, rows, key, most=6, protocol=protocol))
+        student = STUDENT._replace(share=share)
+        return weights(training.fit_two_headed(network, images, labels, teacher, rows, key, most=6, student=student))
 
     before = fit()
     compiled = _fit._cache_size()
@@ -85,7 +82,6 @@ def test_what_plays_no_part_changes_nothing_and_one_program_serves_all(network, 
     assert np.abs(fit(rows=[*ROWS, 7, 9]) - before).max() > 1e-3
     for more in ([50, 3], [59, 58]):  # beyond the count, where nothing is drawn; the second are taken for labelled
         rows = np.array([*ROWS, *more], np.int32)
-        plain = dataclasses.replace(PROTOCOL, name="", description="")
         state = _fit(
             *map(jnp.asarray, (images, labels, teacher)),
             rows,
@@ -93,7 +89,7 @@ def test_what_plays_no_part_changes_nothing_and_one_program_serves_all(network, 
             np.float32(0.5),
             key,
             network=network,
-            protocol=plain,
+            student=STUDENT._replace(share=0.0),
         )
         assert np.array_equal(weights(state), before) == (more == [50, 3])
     assert _fit._cache_size() == compiled
@@ -103,8 +99,8 @@ def test_a_good_teacher_helps(network, blobs, key):
     images, labels = blobs
     right = {}
     for share in (0.0, 0.5):
-        protocol = dataclasses.replace(PROTOCOL, teacher_share=share)
-        state = training.fit_two_headed(network, images, labels, labels, ROWS, key, most=6, protocol=protocol)
+        student = STUDENT._replace(share=share)
+        state = training.fit_two_headed(network, images, labels, labels, ROWS, key, most=6, student=student)
         seen = training.seen_by(network, state, images, share)
         assert seen.features.shape == (60, 8)
         np.testing.assert_allclose(seen.probabilities.sum(1), 1, rtol=1e-5)
@@ -129,12 +125,13 @@ def test_a_network_of_ones_own_needs_two_outputs_a_class():
         ({"rows": [0.5]}, "different ones"),
         ({"most": 1}, "at least 4"),
         ({"labels": np.zeros(60, int)}, r"\(n, classes\)"),
-        ({"protocol": Protocol("other", "", (0.1,), steps=3)}, "'taught'"),
-        ({"protocol": dataclasses.replace(PROTOCOL, augmentation="flip")}, "neither augmentation"),
+        ({"student": STUDENT._replace(steps=0)}, "student.steps must be an integer of at least 1"),
+        ({"student": STUDENT._replace(share=True)}, "student.share must be between 0 and 1"),
+        ({"student": STUDENT._replace(weight_decay=-1)}, "student.weight_decay"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(network, blobs, key, change, says):
     images, labels = blobs
-    given = {"labels": labels, "teacher": labels, "rows": ROWS, "protocol": PROTOCOL, **change}
+    given = {"labels": labels, "teacher": labels, "rows": ROWS, "student": STUDENT, **change}
     with pytest.raises(JaxddError, match=says):
         training.fit_two_headed(network, images, key=key, **given)

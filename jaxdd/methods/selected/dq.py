@@ -18,7 +18,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive
 from jaxdd.methods._ipc import ALIKE
 from jaxdd.methods._registry import method
-from jaxdd.selection import LastLayer, bins, scores
+from jaxdd.selection import LastLayer, bins, of_every_class, scores
 from jaxdd.selection.patches import Patches, drop_patches, grid, num_dropped, patch_scores
 from jaxdd.synthetic import label_bits
 from jaxdd.synthetic.patches import DECODER, Inpainter, filled, patch_cost, stored
@@ -169,34 +169,27 @@ def chosen(
       state: of the network; None for pixels.
       block: images that are looked at at once; None for all.
     """
-    labels, largest = data.labels, max(data.labels.counts)
 
-    def seen(rows: Indices) -> tuple[Array, Array, Array]:
-        """Of some examples: features, logits if they are asked for, and texture likewise."""
-        images, none = data.images[rows], jnp.zeros(rows.shape)
-        texture = scores.texture(images) if config.adaptive else none
-        if state is None:
-            return images.reshape(len(images), -1), none, texture
-        features, _ = network.features(state.theta, images, state.stats)
-        logits = network.apply(state.theta, images, state.stats)[0] if config.by == "gradients" else none
-        return features, logits, texture
+    def described(rows: Indices) -> tuple[LastLayer | Array, Array]:
+        """Of some examples: what their bins are made by, and their texture."""
+        images = data.images[rows]
+        points, texture = images.reshape(len(images), -1), scores.texture(images)
+        if state is not None:
+            points, _ = network.features(state.theta, images, state.stats)
+        if state is not None and config.by == "gradients":
+            logits, _ = network.apply(state.theta, images, state.stats)
+            points = LastLayer.of(points, logits, data.labels.values[rows])
+        return points, texture
 
-    features, logits, texture = inner.map_blocks(seen, jnp.arange(len(labels.values)), block)
-
-    def of_class(arguments: tuple[Array, Array, Array]) -> Array:
-        start, count, key = arguments
-        places = jnp.arange(largest)
-        mask, rows = places < count, labels.order[start + places % count]
-        points = features[rows]
-        if config.by == "gradients":
-            points = LastLayer.of(points, logits[rows], labels.values[rows]).gradients()
+    def rule(described: tuple[LastLayer | Array, Array], mask: Array, key: Key) -> Indices:
+        points, texture = described
+        points = points.gradients() if isinstance(points, LastLayer) else points
         numbers = bins.graph_cut_bins(points, config.bins, penalty=config.penalty, mask=mask)
-        of_bins = bins.bin_importance(points, texture[rows], numbers, config.bins) if config.adaptive else None
-        return rows[bins.from_bins(numbers, config.ipc, key, bins=config.bins, importance=of_bins)]
+        of_bins = bins.bin_importance(points, texture, numbers, config.bins) if config.adaptive else None
+        return bins.from_bins(numbers, config.ipc, key, bins=config.bins, importance=of_bins)
 
-    keys = jax.random.split(key, labels.num_classes)
-    starts, counts = (jnp.asarray(each, jnp.int32) for each in (labels.starts, labels.counts))
-    return jax.lax.map(of_class, (starts, counts, keys)).reshape(-1)
+    looked = inner.map_blocks(described, jnp.arange(len(data.labels.values)), block)
+    return of_every_class(rule, looked, data.labels, key)
 
 
 def _check(config: DQ, spec: Spec) -> None:
