@@ -10,9 +10,7 @@ import pytest
 from jaxdd import workflows
 from jaxdd.errors import JaxddError
 from jaxdd.types import HostArray, Labels, RealData
-from jaxdd.workflows import answers
-from jaxdd.workflows.queries import RULES, complete
-from jaxdd.workflows.rounds import LOG
+from jaxdd.workflows.queries import LOG, RULES, answers, complete
 
 STUDENT = {"model": "mlp(width=8, depth=1)", "steps": 40, "batch_size": 16, "learning_rate": 0.01}
 

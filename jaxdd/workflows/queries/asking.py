@@ -20,11 +20,11 @@ from jaxdd.evaluation.arrays import check_in_memory
 from jaxdd.selection import by_class, choose
 from jaxdd.training import TWO_HEADED, Student, fit_two_headed, seen_by, two_headed
 from jaxdd.types import Array, Key, Network, NetworkState
-from jaxdd.workflows.answers import Answers, Teacher, from_json, noisy, places_of
 from jaxdd.workflows.config import DATA, EVALUATION, check_sections, filled, told
 from jaxdd.workflows.data import Real
-from jaxdd.workflows.rounds import Rounds
-from jaxdd.workflows.rules import RULES, Pool
+from jaxdd.workflows.queries.answers import Answers, Teacher, from_json, noisy, places_of
+from jaxdd.workflows.queries.rounds import Rounds
+from jaxdd.workflows.queries.rules import RULES, Pool
 
 ANSWERS = ("labels", "teacher", "teacher_soft")
 _DEFAULTS: dict[str, dict[str, Any]] = {
