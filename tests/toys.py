@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -90,12 +91,14 @@ def updates(
     state, update, done = start(first(key_init, real)), jax.jit(method.update), []
 
     @jax.jit
-    def draw(key):
+    def draw(key, step):
+        if "step" in inspect.signature(method.sample).parameters:
+            return engine.draw(method, real, key, step)
         return engine.draw(method._replace(sample=lambda same, labels, step: method.sample(key, labels)), real, key)
 
     for step in range(count):
         key, key_sample = jax.random.split(jax.random.fold_in(key_steps, step))
-        batch = draw(key_sample)
+        batch = draw(key_sample, step)
         after, metrics = update(key, state, batch)
         done.append(Update(key, batch, state, after, metrics))
         state = after

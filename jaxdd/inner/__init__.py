@@ -2,7 +2,7 @@
 
 from jaxdd.inner.axes import all_gather, own_part, pmean
 from jaxdd.inner.feeds import classification, map_blocks, mean_over_blocks, planned, regression
-from jaxdd.inner.gradients import forward_gradient, fwdrev_grad, implicit_gradient
+from jaxdd.inner.gradients import detached_grad, forward_gradient, fwdrev_grad, implicit_gradient
 from jaxdd.inner.linearised import Body, linearised_body, quadratic_minimum
 from jaxdd.inner.networks import each_network, map_networks, shared
 from jaxdd.inner.optimizers import InnerOptimizer, adam, sgd
@@ -26,6 +26,7 @@ __all__ = [
     "balanced_plan",
     "between",
     "classification",
+    "detached_grad",
     "each_network",
     "epoch_plan",
     "fixed",

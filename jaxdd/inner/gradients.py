@@ -30,6 +30,27 @@ def fwdrev_grad(loss: Callable[..., Array]) -> Callable[..., PyTree]:
       closes over. Integers and keys get no gradient.
     """
 
+    return _with_products(loss, through_theta=True)
+
+
+def detached_grad(loss: Callable[..., Array]) -> Callable[..., PyTree]:
+    """`fwdrev_grad` that is a constant in `theta`: what TESLA differentiates (Cui et al. 2023, arXiv:2211.10586).
+
+    Of a training whose every step has such a gradient, the end depends on the data of each step through that step
+    alone, and not through the parameters that later steps start from. So the reverse pass is a sum over steps of one
+    product each; nothing but the parameters of each step is kept. It is not the gradient of the training: what
+    TESLA's paper calls exact is this.
+
+    Args:
+      loss: `loss(theta, *args) -> scalar`.
+
+    Returns:
+      `grad(theta, *args)`, as `fwdrev_grad`'s, but for `theta`.
+    """
+    return _with_products(loss, through_theta=False)
+
+
+def _with_products(loss: Callable[..., Array], *, through_theta: bool) -> Callable[..., PyTree]:
     def gradient(theta, *args):
         # What the loss closes over becomes an argument: a custom derivative may hold no tracers.
         traced = jax.make_jaxpr(loss)(theta, *args)
@@ -38,13 +59,13 @@ def fwdrev_grad(loss: Callable[..., Array]) -> Callable[..., PyTree]:
         def explicit(theta, args, constants):
             return function(constants, *jax.tree.leaves((theta, args)))[0]
 
-        return _fwdrev_grad(explicit)(theta, args, traced.consts)
+        return _explicitly(explicit, through_theta)(theta, args, traced.consts)
 
     return gradient
 
 
-def _fwdrev_grad(loss: Callable[..., Array]) -> Callable[..., PyTree]:
-    """`fwdrev_grad` of a loss that closes over nothing."""
+def _explicitly(loss: Callable[..., Array], through_theta: bool) -> Callable[..., PyTree]:
+    """`_with_products` of a loss that closes over nothing."""
 
     @jax.custom_vjp
     def gradient(theta, *args):
@@ -61,6 +82,8 @@ def _fwdrev_grad(loss: Callable[..., Array]) -> Callable[..., PyTree]:
             return jax.grad(lambda theta, f: loss(theta, *merge(f)), argnums=(0, 1))(theta, floating)
 
         of_theta, of_floating = jax.jvp(gradients, (theta,), (cotangent,))[1]
+        if not through_theta:
+            of_theta = jax.tree.map(jnp.zeros_like, of_theta)
         return (of_theta, *merge(of_floating, other=_no_gradient))
 
     gradient.defvjp(forward, backward)

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxdd.inner.gradients import fwdrev_grad
+from jaxdd.inner.gradients import detached_grad, fwdrev_grad
 from jaxdd.inner.optimizers import InnerOptimizer
 from jaxdd.types import REMATS, Array, Key, PyTree
 
-GRADIENTS = ("reverse", "fwdrev")
+GRADIENTS = ("reverse", "fwdrev", "detached")
 WINDOWS = ("full", "last", "random", "fixed")
 
 _KEPT = "inner_gradient"
@@ -27,6 +27,8 @@ class Trained(NamedTuple):
 
     theta: PyTree
     opt_state: PyTree
+    walk: PyTree = None
+    """Parameters after each differentiable step, leaves `(steps, ..)`, if they were asked for."""
 
 
 def unroll(
@@ -39,6 +41,7 @@ def unroll(
     prefix: int | Array = 0,
     gradient: str = "reverse",
     remat: str = "step",
+    walk: bool = False,
 ) -> Trained:
     """Train for `prefix` steps that carry no gradient, then `steps` that do.
 
@@ -53,15 +56,17 @@ def unroll(
         plan, other data for every step, augmented data, learned rates by step. Gradients flow through it.
       steps: differentiable steps, static.
       prefix: steps before them, without gradient; static or traced.
-      gradient: "reverse" (`jax.grad`, also forward-differentiable) or "fwdrev" (`fwdrev_grad`: the inner backward pass
-        is not stored, reverse mode only).
+      gradient: "reverse" (`jax.grad`, also forward-differentiable), "fwdrev" (`fwdrev_grad`: the inner backward pass is
+        not stored, reverse mode only), or "detached" (`detached_grad`: another gradient, TESLA's, that leaves out how
+        a step depends on the parameters that it starts from).
       remat: what the backward pass recomputes. "step": each step from its parameters, so memory is one step and one
         set of parameters (with "fwdrev" also of gradients, which are then not recomputed) for each step. "sqrt": in
         about sqrt(steps) segments, for many steps or large networks, with one more forward pass. "none": nothing,
         memory of all steps; "fwdrev" with "none" stores no linearisation either.
+      walk: whether to return the parameters after each step, too.
 
     Returns:
-      `Trained(theta, opt_state)` after `prefix + steps` steps.
+      `Trained(theta, opt_state, walk)` after `prefix + steps` steps.
 
     Raises:
       ValueError: for an unknown `gradient` or `remat`, or no steps.
@@ -70,23 +75,25 @@ def unroll(
         raise ValueError(f"gradient must be one of {GRADIENTS} and remat one of {REMATS}, got {gradient!r}, {remat!r}")
     if steps < 1:
         raise ValueError(f"an unroll needs at least one step, got {steps}")
-    inner_grad = fwdrev_grad(loss) if gradient == "fwdrev" else jax.grad(loss)
+    inner_grad = {"reverse": jax.grad, "fwdrev": fwdrev_grad, "detached": detached_grad}[gradient](loss)
 
-    def step(carry: Trained, t: Array) -> Trained:
+    def step(carry: Trained, t: Array) -> tuple[Trained, PyTree]:
         batch, learning_rate = feed(t)
         grads = checkpoint_name(inner_grad(carry.theta, batch), _KEPT)
-        return Trained(*optimizer.step(carry.theta, carry.opt_state, grads, learning_rate, t))
+        after = Trained(*optimizer.step(carry.theta, carry.opt_state, grads, learning_rate, t))
+        return after, after.theta if walk else None
 
     start = Trained(theta0, optimizer.init(theta0))
     if not (isinstance(prefix, int) and prefix == 0):
         start = _without_gradient(loss, optimizer, start, feed, prefix)
     times = jnp.asarray(prefix) + jnp.arange(steps)
-    if remat == "none":
-        return _fold(step, start, times)
-    # fwdrev's backward pass never needs the gradients again, only what the optimiser makes of them does.
-    kept = jax.checkpoint_policies.save_only_these_names(_KEPT) if gradient == "fwdrev" else None
-    step = jax.checkpoint(step, prevent_cse=False, policy=kept)  # inside a scan nothing merges with the forward pass
-    return _fold(step, start, times) if remat == "step" else _fold_segments(step, start, times)
+    if remat != "none":
+        # Backward passes by products never need the gradients again, only what the optimiser makes of them does.
+        kept = None if gradient == "reverse" else jax.checkpoint_policies.save_only_these_names(_KEPT)
+        # Inside a scan nothing merges with the forward pass.
+        step = jax.checkpoint(step, prevent_cse=False, policy=kept)
+    end, places = (_fold_segments if remat == "sqrt" else _fold)(step, start, times)
+    return end._replace(walk=places)
 
 
 def window_start(window: str, key: Key, steps: int, total: int, *, start: int = 0) -> int | Array:
@@ -122,14 +129,21 @@ def _without_gradient(loss, optimizer: InnerOptimizer, start: Trained, feed: Fee
     return jax.lax.stop_gradient(jax.lax.fori_loop(0, length, step, start))
 
 
-def _fold(step: Callable[[Trained, Array], Trained], start: Trained, times: Array) -> Trained:
-    return jax.lax.scan(lambda carry, t: (step(carry, t), None), start, times)[0]
+Step = Callable[[Trained, Array], tuple[Trained, PyTree]]
 
 
-def _fold_segments(step: Callable[[Trained, Array], Trained], start: Trained, times: Array) -> Trained:
+def _fold(step: Step, start: Trained, times: Array) -> tuple[Trained, PyTree]:
+    return jax.lax.scan(step, start, times)
+
+
+def _fold_segments(step: Step, start: Trained, times: Array) -> tuple[Trained, PyTree]:
     """`_fold` in about sqrt(steps) segments, each of them recomputed as a whole."""
     length = max(1, math.isqrt(len(times)))
     whole = len(times) // length * length
     segment = jax.checkpoint(lambda carry, ts: _fold(step, carry, ts), prevent_cse=False)
-    carry = jax.lax.scan(lambda c, ts: (segment(c, ts), None), start, times[:whole].reshape(-1, length))[0]
-    return _fold(step, carry, times[whole:]) if whole < len(times) else carry
+    carry, places = jax.lax.scan(segment, start, times[:whole].reshape(-1, length))
+    places = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), places)
+    if whole == len(times):
+        return carry, places
+    carry, last = _fold(step, carry, times[whole:])
+    return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), places, last)

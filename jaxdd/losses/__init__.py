@@ -16,7 +16,13 @@ from jaxdd.losses.label import (
     squared_error,
 )
 from jaxdd.losses.statistics import statistics_matching
-from jaxdd.losses.trajectory import trajectory_matching
+from jaxdd.losses.trajectory import (
+    intermediate_trajectory_matching,
+    largest_differences,
+    nearest_step,
+    trajectory_matching,
+    trajectory_matching_by_layer,
+)
 
 __all__ = [
     "FrequencySampler",
@@ -32,14 +38,18 @@ __all__ = [
     "distillation",
     "frequency_sampler",
     "gradient_matching",
+    "intermediate_trajectory_matching",
     "l2_normalize",
+    "largest_differences",
     "margin_loss",
     "matrices",
     "maximum_mean_discrepancy",
     "mean_feature_matching",
     "mean_squared_error",
+    "nearest_step",
     "squared_error",
     "statistics_matching",
     "taught",
     "trajectory_matching",
+    "trajectory_matching_by_layer",
 ]

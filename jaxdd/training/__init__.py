@@ -3,6 +3,7 @@
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, running_statistics
 from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
+from jaxdd.training.experts import experts
 from jaxdd.training.fit import Fitted, check_trainable, fit
 from jaxdd.training.infobatch import infobatch
 from jaxdd.training.inpainting import inpainting, inpainting_step
@@ -10,7 +11,8 @@ from jaxdd.training.protocols import Protocol
 from jaxdd.training.schedules import optimizer_of, schedule_of
 from jaxdd.training.seen import Seen, few_at_a_time, seen
 from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
-from jaxdd.training.step import TrainingState, train_step
+from jaxdd.training.sharpness import sharpness_aware
+from jaxdd.training.step import Slope, TrainingState, train_step
 from jaxdd.training.supervised import supervised
 from jaxdd.training.teachers import descending, teacher
 from jaxdd.training.two_headed import (
@@ -31,6 +33,7 @@ __all__ = [
     "Heads",
     "Protocol",
     "Seen",
+    "Slope",
     "Student",
     "TrainingState",
     "barlow_twins",
@@ -40,6 +43,7 @@ __all__ = [
     "dynamics",
     "dynamics_stage",
     "encoded",
+    "experts",
     "few_at_a_time",
     "fit",
     "fit_as_distilled",
@@ -55,6 +59,7 @@ __all__ = [
     "schedule_of",
     "seen",
     "seen_by",
+    "sharpness_aware",
     "supervised",
     "teacher",
     "train_step",

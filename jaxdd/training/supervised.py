@@ -14,7 +14,7 @@ from jaxdd._numbers import whole
 from jaxdd.data import augmentation, epoch_sampler
 from jaxdd.data.samplers import EpochSampler
 from jaxdd.errors import JaxddError
-from jaxdd.training.step import TrainingState, train_step
+from jaxdd.training.step import Slope, TrainingState, plain, train_step
 from jaxdd.types import (
     EXAMPLES,
     Array,
@@ -39,6 +39,7 @@ def supervised(
     batch_size: int,
     augment: str = "none",
     sampler: EpochSampler | None = None,
+    slope: Slope = plain,
 ) -> Recipe:
     """Cross-entropy on batches of real examples, epoch after epoch; its product is the trained `NetworkState`.
 
@@ -49,6 +50,7 @@ def supervised(
       augment: of every image by itself, see `data.augmentation.named`.
       sampler: what an update sees, `data.repeated_sampler(batch_size, 0.1, ..)` for one; by default the batches of all
         examples, `data.epoch_sampler(batch_size)`.
+      slope: how the gradient is taken, as of `train_step`.
 
     Raises:
       JaxddError: if `batch_size` is no whole number of at least 1.
@@ -58,7 +60,7 @@ def supervised(
 
     def bind(spec: Spec) -> Method:
         network = models.build(model, spec.image_shape, spec.num_classes)
-        step = classifying(network, optimizer, augment)
+        step = classifying(network, optimizer, augment, slope)
 
         def init(key: Key, data: RealData) -> TrainingState:
             return TrainingState.first(NetworkState(*network.init(key)), optimizer)
@@ -89,7 +91,7 @@ class Seen(NamedTuple):
 
 
 def classifying(
-    network: Network, optimizer: optax.GradientTransformation, augment: str = "none"
+    network: Network, optimizer: optax.GradientTransformation, augment: str = "none", slope: Slope = plain
 ) -> Callable[..., tuple[TrainingState, Array, Seen]]:
     """One step of training by cross-entropy, for recipes that look at what the network makes of each example.
 
@@ -115,7 +117,7 @@ def classifying(
             # Of all devices, so that the mean that a step takes of what it shows changes nothing.
             return weighted.mean(), (stats, inner.all_gather(logits, axis_name))
 
-        state, (value, logits) = train_step(loss, optimizer, state, axis_name=axis_name)
+        state, (value, logits) = train_step(loss, optimizer, state, axis_name=axis_name, slope=slope)
         return state, value, Seen(logits, inner.all_gather(labels, axis_name))
 
     return step

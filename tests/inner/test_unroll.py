@@ -302,3 +302,51 @@ def test_bad_arguments(options):
     params, theta0, real, plan = problem()
     with pytest.raises(ValueError, match=r"must be one of|at least one step"):
         outer(params, theta0, real, plan, sgd(), **options)
+
+
+@pytest.mark.parametrize("remat", ["step", "sqrt"])
+def test_detached_is_the_gradient_of_an_unroll_whose_parameters_are_constants(remat):
+    """TESLA's: each gradient is taken at parameters that nothing is differentiated through."""
+    given = problem()
+
+    def plainly(params, theta0, real, plan):
+        theta = theta0
+        for t in range(STEPS):
+            batch = (params["images"][plan[t]], params["labels"][plan[t]])
+            slope = jax.grad(loss)(jax.lax.stop_gradient(theta), batch)
+            theta = jax.tree.map(lambda p, g, t=t: p - jnp.exp(params["rates"][t]) * g, theta, slope)
+        return loss(theta, real)
+
+    expected = jax.jit(jax.grad(plainly))(*given)
+    found = full_gradients(given, "sgd", "detached", remat)
+    exact = full_gradients(given, "sgd", "reverse", "none")
+    for leaf in found:
+        np.testing.assert_allclose(found[leaf], expected[leaf], rtol=1e-5, atol=1e-5 * np.abs(expected[leaf]).max())
+    assert np.abs(found["images"] - exact["images"]).max() > 1e-3 * np.abs(exact["images"]).max()
+
+
+@pytest.mark.parametrize("remat", ["none", "sqrt"])
+def test_a_walk_is_every_step(remat):
+    """And a loss may be taken at any of them."""
+    params, theta0, real, plan = problem()
+
+    def ends(params, length, walk):
+        def feed(t):
+            return (params["images"][plan[t]], params["labels"][plan[t]]), jnp.exp(params["rates"][t])
+
+        return unroll(loss, OPTIMIZERS["momentum"], theta0, feed, length, remat=remat, walk=walk)
+
+    def at_four(params):
+        return loss(jax.tree.map(lambda leaf: leaf[3], ends(params, STEPS, True).walk), real)
+
+    def shorter(params):
+        return loss(ends(params, 4, False).theta, real)
+
+    whole, found, expected = jax.jit(
+        lambda params: (ends(params, STEPS, True), jax.grad(at_four)(params), jax.grad(shorter)(params))
+    )(params)
+    for each, last in zip(*map(jax.tree.leaves, (whole.walk, whole.theta)), strict=True):
+        assert len(each) == STEPS
+        np.testing.assert_array_equal(each[-1], last)
+    for leaf in found:
+        np.testing.assert_allclose(found[leaf], expected[leaf], rtol=1e-5, atol=1e-6)
