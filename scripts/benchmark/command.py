@@ -14,6 +14,7 @@ from beside_pytorch.convolutions import convolutions
 from beside_pytorch.inner_loops import inner_loops
 from beside_pytorch.matching import matching
 from beside_pytorch.peer import has_torch
+from beside_pytorch.trajectories import trajectories
 from measuring import Row, Suite
 
 from benchmark.every_method import choices, every_method
@@ -33,6 +34,7 @@ SUITES: dict[str, tuple[Callable[..., Suite], int]] = {
     "kernels": (kernels, 20),
     "matching": (matching, 3),
     "selection": (selection, 3),
+    "trajectories": (trajectories, 3),
 }
 SMALL = ("all", "choices")
 
@@ -59,7 +61,7 @@ def main(about: str | None) -> int:
         report = json.loads(arguments.read.read_text())
     else:
         suite, repeats = SUITES[arguments.suite]
-        if suite in (convolutions, inner_loops, matching, selection) and not has_torch():
+        if suite in (convolutions, inner_loops, matching, selection, trajectories) and not has_torch():
             print('No peers: PyTorch is not installed (pip install "jaxdd[bench]").', file=sys.stderr)
         options = {"smoke": True} if arguments.smoke else {}
         report = {

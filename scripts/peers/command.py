@@ -17,6 +17,7 @@ from peers.convolutions import conv_dw, conv_dw_in_scan, conv_dx, conv_fwd, conv
 from peers.gradients import grand
 from peers.inner_loops import meta_gradient, rat_bptt
 from peers.matching import by_classes, dc, dm, test_pass, train
+from peers.trajectories import expert_step, mtt, tesla
 
 TASKS = {
     **{f.__name__: functools.partial(in_each_layout, f) for f in (conv_fwd, conv_dx, conv_dw, conv_dw_in_scan)},
@@ -24,9 +25,12 @@ TASKS = {
     "conv_grouped_4": conv_grouped,
     "dc": functools.partial(by_classes, dc),
     "dm": functools.partial(by_classes, dm),
+    "expert_step": expert_step,
     "grand": grand,
     "meta_gradient": meta_gradient,
+    "mtt": mtt,
     "rat_bptt": rat_bptt,
+    "tesla": tesla,
     "test_pass": test_pass,
     "train": train,
 }

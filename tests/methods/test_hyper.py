@@ -160,7 +160,9 @@ def test_methods_check_themselves_in_one_way(name):
         methods.build(name, **{size: 0})
 
 
-BY_CLASS = ("bptt", "dd", "frepo", "kip", "mtt", "rat_bptt", "rcig", "rfad", "soft_label_dd")
+BY_CLASS = (
+    "att", "bptt", "datm", "dd", "frepo", "ftd", "kip", "mtt", "rat_bptt", "rcig", "rfad", "soft_label_dd", "tesla"
+)
 
 
 @pytest.mark.parametrize("name", [name for name in methods.available() if "ipc" in methods.fields(name)])

@@ -89,7 +89,7 @@ def growing(config: Aligned) -> Callable[[Key, int, Array], Array]:
 
 def soft_labels_of_experts(config: Aligned) -> SyntheticSet:
     """Pixels, a step size, and labels that are learned: at first the mean logits of the experts, at their last epochs,
-    that get the image right, or of all where none does."""
+    that get the image right, or of all where none does. A set to go on with keeps its own."""
     correct = config.init == CORRECT
     base = learned_labels(family.images(config, "real" if correct else config.init), "softmax")
     rows = np.arange(1, config.experts + 1) * (config.expert_epochs + 1) - 1  # of their last epochs
@@ -102,6 +102,8 @@ def soft_labels_of_experts(config: Aligned) -> SyntheticSet:
         if correct:
             first = jax.tree.map(lambda leaf: leaf[rows[0]], table)
             params |= {"images": data.images[_right_ones(key_order, network, first, data, config.ipc)]}
+        if isinstance(config.init, Continued):
+            return params
         images, own = params["images"], jnp.argmax(params["labels"], axis=1)
 
         def said(row: Array) -> Array:

@@ -1,0 +1,50 @@
+"""ATT (Liu et al., ECCV 2024, https://arxiv.org/abs/2407.14245): a student may arrive after any number of steps.
+
+`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 32. `cifar10_10`: MTT's settings for 10
+images per class, whitened, for a GPU (the paper's own are in its supplement and are not checked):
+
+    jaxdd distill --config=att --config.data.name=fashion_mnist --evaluate=full --workdir=runs/att
+    jaxdd distill --config=att:cifar10_10 --evaluate=full --workdir=runs/att_cifar10
+
+Experts are a stage, trained once for all runs with the same data, seed and settings of experts and kept under
+JAXDD_CACHE_DIR (`jaxdd stages` lists them). Networks are evaluated at the protocol's rate, where the authors take the
+learned step size, and after the last update, where they take the best of several evaluations on test data.
+
+The paper reports 48.3 / 67.7 / 74.5 % on CIFAR-10 for 1, 10 and 50 images per class.
+"""
+
+from jaxdd.cli import preset, smoke, template, whitened
+
+PRESETS = {
+    "cpu": {
+        "method": {
+            "ipc": 10,
+            "model": "convnet(width=32)",
+            "experts": 4,
+            "expert_epochs": 4,
+            "max_start": 2,
+            "steps": 10,
+            "inner_learning_rate": 0.01,
+        },
+        "data": {"name": "fashion_mnist"},
+        "run": {"steps": 300},
+        "evaluation": {"protocol": "dc", "networks": 3},
+    },
+    "cifar10_10": whitened(5000, ipc=10),
+    "smoke": smoke(
+        5,
+        ipc=1,
+        model="convnet(width=8, depth=2)",
+        experts=2,
+        expert_epochs=2,
+        max_start=1,
+        steps=3,
+        inner_learning_rate=0.02,
+    ),
+}
+
+PUBLISHED_PRESET = "cifar10_10"  # the preset that accelerators are measured with
+
+
+def get_config(name: str = "cpu"):
+    return template("att", **preset(PRESETS, name))

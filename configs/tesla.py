@@ -1,0 +1,50 @@
+"""TESLA (Cui et al., ICML 2023, https://arxiv.org/abs/2211.10586): MTT without the graph of the student's steps.
+
+`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 32. `cifar10_1`: the authors' settings for
+one image per class, whitened, for a GPU:
+
+    jaxdd distill --config=tesla --config.data.name=fashion_mnist --evaluate=full --workdir=runs/tesla
+    jaxdd distill --config=tesla:cifar10_1 --evaluate=full --workdir=runs/tesla_cifar10
+
+Experts are a stage, trained once for all runs with the same data, seed and settings of experts and kept under
+JAXDD_CACHE_DIR (`jaxdd stages` lists them). Networks are evaluated at the protocol's rate, where the authors take the
+learned step size, and after the last update, where they take the best of several evaluations on test data.
+
+The paper reports 48.5 / 66.4 / 72.6 % on CIFAR-10 for 1, 10 and 50 images per class.
+"""
+
+from jaxdd.cli import preset, smoke, template, whitened
+
+PRESETS = {
+    "cpu": {
+        "method": {
+            "ipc": 10,
+            "model": "convnet(width=32)",
+            "experts": 4,
+            "expert_epochs": 4,
+            "max_start": 2,
+            "steps": 10,
+            "inner_learning_rate": 0.01,
+        },
+        "data": {"name": "fashion_mnist"},
+        "run": {"steps": 300},
+        "evaluation": {"protocol": "dc", "networks": 3},
+    },
+    "cifar10_1": whitened(5000, ipc=1),
+    "smoke": smoke(
+        5,
+        ipc=1,
+        model="convnet(width=8, depth=2)",
+        experts=2,
+        expert_epochs=2,
+        max_start=1,
+        steps=3,
+        inner_learning_rate=0.02,
+    ),
+}
+
+PUBLISHED_PRESET = "cifar10_1"  # the preset that accelerators are measured with
+
+
+def get_config(name: str = "cpu"):
+    return template("tesla", **preset(PRESETS, name))
