@@ -34,7 +34,7 @@ PRESETS = {
         "evaluation": {"protocol": "dc", "networks": 3},
     },
     "cifar10_1": whitened(
-        10000,
+        10_000,
         ipc=1,
         max_start=4,
         first_max_start=None,
@@ -43,12 +43,12 @@ PRESETS = {
         label_learning_rate=5.0,
         threshold=1.1,
     ),
-    "cifar10_10": whitened(10000, ipc=10),
+    "cifar10_10": whitened(10_000, ipc=10),
     "cifar10_50": whitened(
-        10000, ipc=50, max_start=40, first_max_start=20, growth=2000, batch=500, learning_rate=1000.0
+        10_000, ipc=50, max_start=40, first_max_start=20, growth=2000, batch=500, learning_rate=1000.0
     ),
     "cifar10_500": whitened(
-        10000,
+        10_000,
         ipc=500,
         steps=40,
         min_start=40,
@@ -59,7 +59,7 @@ PRESETS = {
         label_learning_rate=10.0,
     ),
     "cifar10_1000": whitened(
-        10000,
+        10_000,
         ipc=1000,
         steps=100,
         min_start=40,

@@ -35,9 +35,9 @@ PRESETS = {
     "cifar10_1": whitened(
         5000, ipc=1, steps=50, max_start=2, rate_learning_rate=1e-7, inner_learning_rate=0.01, decay=0.9999
     ),
-    "cifar10_10": whitened(5000, ipc=10),
+    "cifar10_10": whitened(5_000, ipc=10),
     "cifar10_50": whitened(
-        5000,
+        5_000,
         ipc=50,
         max_start=40,
         learning_rate=1000.0,

@@ -30,7 +30,7 @@ PRESETS = {
         "run": {"steps": 300},
         "evaluation": {"protocol": "dc", "networks": 3},
     },
-    "cifar10_1": whitened(5000, ipc=1),
+    "cifar10_1": whitened(5_000, ipc=1),
     "smoke": smoke(
         5,
         ipc=1,

@@ -2,6 +2,7 @@
 
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, running_statistics
+from jaxdd.training.curriculum import curriculum
 from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
 from jaxdd.training.experts import experts
 from jaxdd.training.fit import Fitted, check_trainable, fit
@@ -12,6 +13,7 @@ from jaxdd.training.schedules import optimizer_of, schedule_of
 from jaxdd.training.seen import Seen, few_at_a_time, seen
 from jaxdd.training.selfsupervised import barlow_twins, encoded, num_blocks
 from jaxdd.training.sharpness import sharpness_aware
+from jaxdd.training.smooth import smooth
 from jaxdd.training.step import Slope, TrainingState, train_step
 from jaxdd.training.supervised import supervised
 from jaxdd.training.teachers import descending, teacher
@@ -39,6 +41,7 @@ __all__ = [
     "barlow_twins",
     "check_as_distilled",
     "check_trainable",
+    "curriculum",
     "descending",
     "dynamics",
     "dynamics_stage",
@@ -60,6 +63,7 @@ __all__ = [
     "seen",
     "seen_by",
     "sharpness_aware",
+    "smooth",
     "supervised",
     "teacher",
     "train_step",

@@ -1,4 +1,4 @@
-"""Trajectory matching: a step of an expert, gradients through a student's steps, exact and with constants, their memory."""
+"""Trajectory matching: a step of an expert, gradients through a student's steps, and their memory."""
 
 from __future__ import annotations
 

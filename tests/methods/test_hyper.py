@@ -160,9 +160,8 @@ def test_methods_check_themselves_in_one_way(name):
         methods.build(name, **{size: 0})
 
 
-BY_CLASS = (
-    "att", "bptt", "datm", "dd", "frepo", "ftd", "kip", "mtt", "rat_bptt", "rcig", "rfad", "soft_label_dd", "tesla"
-)
+TRAJECTORY = ("ast", "att", "datm", "ftd", "mtt", "pad", "tesla")
+BY_CLASS = (*TRAJECTORY, "bptt", "dd", "frepo", "kip", "rat_bptt", "rcig", "rfad", "soft_label_dd")
 
 
 @pytest.mark.parametrize("name", [name for name in methods.available() if "ipc" in methods.fields(name)])

@@ -130,6 +130,5 @@ def _right_ones(
 
     found = inner.map_blocks(right, jnp.arange(len(labels.values)), _SOME)
     order = jnp.lexsort((jax.random.uniform(key, found.shape), ~found, labels.values))  # by class, right ones first
-    starts = np.concatenate([[0], np.cumsum(labels.counts)[:-1]])
     numbers = of_each(ipc, labels.num_classes, "images per class")
-    return order[np.concatenate([start + np.arange(n) for start, n in zip(starts, numbers, strict=True)])]
+    return order[np.concatenate([start + np.arange(n) for start, n in zip(labels.starts, numbers, strict=True)])]

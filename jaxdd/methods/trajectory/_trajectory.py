@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -97,14 +98,30 @@ class Walk(NamedTuple):
 
     student: inner.Trained
     start: PyTree
-    """Parameters of both."""
+    """The expert's parameters where the student started."""
     goal: PyTree
-    """The expert's."""
+    """Where it went."""
+    way: PyTree
+    """What it was at each epoch from the start to the goal, `(epochs, ..)`: start and goal alone, unless asked for."""
+
+
+class Student(NamedTuple):
+    """How a student takes its steps."""
+
+    optimizer: inner.InnerOptimizer
+    start: Callable[[Key, PyTree], PyTree] | None = None
+    """`start(key, theta)`, what it starts from, from the expert's parameters; by default these."""
+    weight: Callable[[Array], Array] | None = None
+    """Of its loss, by the epoch that it starts at; by default 1."""
 
 
 def to_the_goal(walk: Walk) -> tuple[Array, Metrics]:
     """How much of the way is left when the student has taken its steps (eq. 1 of MTT)."""
     return losses.trajectory_matching(walk.student.theta, walk.start, walk.goal), {}
+
+
+def _times(weight: Array, loss: Callable[..., Array]) -> Callable[..., Array]:
+    return lambda theta, batch: weight * loss(theta, batch)
 
 
 def uniformly(low: int, high: int) -> Callable[[Key, int, Array], Array]:
@@ -129,9 +146,11 @@ def matching(
     optimizer: optax.GradientTransformation,
     stages: Callable[[Spec], tuple[Stage, ...]],
     *,
+    student: Student | None = None,
     first: Callable[[Key, int, Array], Array] | None = None,
     distance: Callable[[Walk], tuple[Array, Metrics]] = to_the_goal,
     every_step: bool = False,
+    every_epoch: bool = False,
     label: Callable[[Network, NetworkState, Array], Array] | None = None,
     accepted: Callable[[Array], Array] | None = None,
     average: float | None = None,
@@ -142,23 +161,27 @@ def matching(
       synthetic: with a step size.
       optimizer: of its params.
       stages: the runs before; the one called "experts" leaves a row for each epoch, see `training.experts`.
+      student: how it takes its steps; by default it descends plainly.
       first: `first(key, count, step) -> int32 (count,)`, the epochs that students start at; below `max_start`.
       distance: what is minimised, and what to say of it.
       every_step: whether it looks at each step of the student, `walk.student.walk`.
+      every_epoch: likewise at each epoch of the expert between, `walk.way`.
       label: labels of the images at every update, from the network, its state at the goal and the images; those of the
         set by default.
       accepted: of a loss, whether its step is taken; else nothing changes at all.
       average: the decay of a moving average of the iterates, which is then what the run leaves.
     """
+    student = student or Student(inner.sgd())
     first = first or uniformly(0, config.max_start)
     augment, rows = augmentation.named(config.augmentation), config.expert_epochs + 1
+    epochs = jnp.arange(config.span + 1) if every_epoch else jnp.array([0, config.span])
 
     def sample(key: Key, labels: Labels, step: Array) -> dict[str, Indices]:
         key_expert, key_start = jax.random.split(jax.random.fold_in(key, step))
         count = config.experts_per_update
         chosen = jax.random.choice(key_expert, config.experts, (count,), replace=False)
         start = first(key_start, count, step)
-        return {EXPERTS: (chosen * rows + start)[:, None] + jnp.array([0, config.span])[None]}
+        return {EXPERTS: (chosen * rows + start)[:, None] + epochs[None]}
 
     def bind(spec: Spec) -> Method:
         network = models.build(config.model, spec.image_shape, spec.num_classes)
@@ -167,9 +190,9 @@ def matching(
             params = synthetic.init(key, data)
             return TrajectoryState(params, optimizer.init(params), None if average is None else params)
 
-        def objective(params: Params, expert: NetworkState, key: Key) -> tuple[Array, Metrics]:
+        def objective(params: Params, expert: NetworkState, epoch: Array, key: Key) -> tuple[Array, Metrics]:
             shown, labels, rate = synthetic.render(params)
-            start, goal = (jax.tree.map(lambda leaf, k=k: leaf[k], expert) for k in range(2))
+            start, goal = (jax.tree.map(lambda leaf, k=k: leaf[k], expert) for k in (0, -1))
             if label is not None:
                 labels = label(network, goal, shown)
             key_plan, key_draw = jax.random.split(key)
@@ -181,24 +204,30 @@ def matching(
                 seen = augment.apply(shown[plan[t]], jax.tree.map(lambda leaf: leaf[t], draws))
                 return (seen, labels[plan[t]]), rate
 
-            student = inner.unroll(
-                inner.classification(network, start.stats),
-                inner.sgd(),
-                start.theta,
+            loss = inner.classification(network, start.stats)
+            if student.weight is not None:
+                loss = _times(student.weight(epoch), loss)
+            begin = start.theta if student.start is None else student.start(jax.random.fold_in(key, 2), start.theta)
+            trained = inner.unroll(
+                loss,
+                student.optimizer,
+                begin,
                 feed,
                 config.steps,
                 gradient=config.gradient,
                 remat=spec.execution.remat,
                 walk=every_step,
             )
-            return distance(Walk(student, start.theta, goal.theta))
+            return distance(Walk(trained, start.theta, goal.theta, expert.theta))
 
         def update(
             key: Key, state: TrajectoryState, batch: Batch, *, axis_name: str | None = None
         ) -> tuple[TrajectoryState, Metrics]:
-            over = (batch.tables[EXPERTS], jax.random.split(key, config.experts_per_update))
+            first_epochs = batch.rows[EXPERTS][:, 0] % rows
+            keys = jax.random.split(key, config.experts_per_update)
+            over = (batch.tables[EXPERTS], first_epochs, keys)
 
-            def one(of_expert: tuple[NetworkState, Key]) -> tuple[tuple[Array, Metrics], Params]:
+            def one(of_expert: tuple[NetworkState, Array, Key]) -> tuple[tuple[Array, Metrics], Params]:
                 return jax.value_and_grad(objective, has_aux=True)(state.params, *of_expert)
 
             (loss, facts), grads = inner.map_networks(
@@ -230,17 +259,30 @@ def matching(
     )
 
 
-def experts(config: Trajectory, spec: Spec, **options: Any) -> tuple[Stage, ...]:
-    """The stage that trains them, on all examples; options are those of `training.experts`."""
-    stage = training.experts(
+def experts(
+    config: Trajectory, spec: Spec, recipe: Callable[..., Recipe] = training.supervised, **options: Any
+) -> Stage:
+    """The stage that trains them on the real data.
+
+    Args:
+      recipe: `recipe(model, optimizer, batch_size=.., augment=..)` of one; by default it descends plainly.
+      **options: `optimizer`, and what the experts depend on beside the family's fields, for the stage's identity.
+    """
+    optimizer = options.pop("optimizer", optax.sgd(config.expert_learning_rate))
+    shared = ("expert_batch", "expert_learning_rate", "augmentation")
+    return training.experts(
         EXPERTS,
-        config.model,
+        recipe(config.model, optimizer, batch_size=config.expert_batch, augment=config.augmentation),
         spec,
         count=config.experts,
         epochs=config.expert_epochs,
         batch_size=config.expert_batch,
-        learning_rate=config.expert_learning_rate,
-        augment=config.augmentation,
-        **options,
+        config={"model": models.identity(config.model, spec.image_shape)}
+        | {name: getattr(config, name) for name in shared}
+        | options,
     )
-    return (stage,)
+
+
+def flat(radius: float, surrogate: float) -> Callable[..., Recipe]:
+    """FTD's recipe of an expert: `training.supervised` by sharpness-aware gradients."""
+    return functools.partial(training.supervised, slope=training.sharpness_aware(radius, surrogate))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 
@@ -43,7 +42,7 @@ def att(config: ATT) -> Recipe:
         config,
         family.images(config, config.init),
         family.descent(config),
-        functools.partial(family.experts, config),
+        lambda spec: (family.experts(config, spec),),
         distance=at_the_nearest,
         every_step=True,
     )

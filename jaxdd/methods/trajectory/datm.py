@@ -4,7 +4,6 @@ arXiv:2310.05773)."""
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 from jaxdd.methods._registry import method
 from jaxdd.methods.trajectory import _trajectory as family
@@ -26,5 +25,5 @@ def datm(config: DATM) -> Recipe:
     FTD's. Where ours differs from the authors' code (NUS-HPC-AI-Lab/DATM): where too few images of a class are right,
     others of it follow, theirs asks further experts; nothing is averaged in either.
     """
-    stages = functools.partial(family.experts, config, flat=(config.radius, config.surrogate))
-    return aligned(config, stages)
+    flat = [config.radius, config.surrogate]
+    return aligned(config, lambda spec: (family.experts(config, spec, family.flat(*flat), flat=flat),))

@@ -4,7 +4,6 @@ arXiv:2211.11004)."""
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 from jaxdd.methods._hyper import at_least, field, positive
 from jaxdd.methods._registry import method
@@ -36,10 +35,11 @@ def ftd(config: FTD) -> Recipe:
     Experts take adaptive GSAM steps (`training.sharpness_aware`), and the set is the moving average of the iterates.
     The authors (AngusDujw/FTD-distillation) evaluate it beside the last iterate, on test data, and report the better.
     """
+    flat = [config.radius, config.surrogate]
     return family.matching(
         config,
         family.images(config, config.init),
         family.descent(config),
-        functools.partial(family.experts, config, flat=(config.radius, config.surrogate)),
+        lambda spec: (family.experts(config, spec, family.flat(*flat), flat=flat),),
         average=config.decay or None,
     )

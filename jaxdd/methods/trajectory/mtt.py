@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 from jaxdd.methods._registry import method
 from jaxdd.methods.trajectory import _trajectory as family
@@ -30,5 +29,9 @@ def mtt(config: MTT) -> Recipe:
     Minimises `|θ_N - θ*_{s+M}|² / |θ*_s - θ*_{s+M}|²` (eq. 1): a student that starts from an expert's parameters θ*_s
     and takes N steps of gradient descent on the augmented images, at a learned step size.
     """
-    stages = functools.partial(family.experts, config)
-    return family.matching(config, family.images(config, config.init), family.descent(config), stages)
+    return family.matching(
+        config,
+        family.images(config, config.init),
+        family.descent(config),
+        lambda spec: (family.experts(config, spec),),
+    )

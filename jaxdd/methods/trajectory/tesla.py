@@ -4,7 +4,6 @@ arXiv:2211.10586)."""
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 
@@ -54,6 +53,6 @@ def tesla(config: TESLA) -> Recipe:
         config,
         family.images(config, config.init),
         family.descent(config),
-        functools.partial(family.experts, config),
+        lambda spec: (family.experts(config, spec),),
         label=soft if config.teacher_labels else None,
     )

@@ -1,0 +1,50 @@
+"""AST (Shen, Yang & Lan 2023, https://arxiv.org/abs/2310.10541): experts that go smoothly, students held to their way.
+
+`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 32. `cifar10_10`: the authors' settings for
+10 images per class, whitened, for a GPU:
+
+    jaxdd distill --config=ast --config.data.name=fashion_mnist --evaluate=full --workdir=runs/ast
+    jaxdd distill --config=ast:cifar10_10 --evaluate=full --workdir=runs/ast_cifar10
+
+Experts are a stage, trained once for all runs with the same data, seed and settings of experts and kept under
+JAXDD_CACHE_DIR (`jaxdd stages` lists them). Networks are evaluated at the protocol's rate, where the authors take the
+learned step size, and after the last update, where they take the best of several evaluations on test data.
+"""
+
+from jaxdd.cli import preset, smoke, template, whitened
+
+PRESETS = {
+    "cpu": {
+        "method": {
+            "ipc": 10,
+            "model": "convnet(width=32)",
+            "experts": 4,
+            "expert_epochs": 4,
+            "max_start": 2,
+            "steps": 10,
+            "inner_learning_rate": 0.01,
+            "clipped_epochs": 2,
+        },
+        "data": {"name": "fashion_mnist"},
+        "run": {"steps": 300},
+        "evaluation": {"protocol": "dc", "networks": 3},
+    },
+    "cifar10_10": whitened(5_000, ipc=10),
+    "smoke": smoke(
+        5,
+        ipc=1,
+        model="convnet(width=8, depth=2)",
+        experts=2,
+        expert_epochs=2,
+        max_start=1,
+        steps=3,
+        inner_learning_rate=0.02,
+        clipped_epochs=1,
+    ),
+}
+
+PUBLISHED_PRESET = "cifar10_10"  # the preset that accelerators are measured with
+
+
+def get_config(name: str = "cpu"):
+    return template("ast", **preset(PRESETS, name))

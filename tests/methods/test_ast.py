@@ -1,0 +1,68 @@
+"""AST: where students start, what weighs their steps, and updates by hand."""
+
+import by_hand
+import jax
+import jax.numpy as jnp
+import numpy as np
+import toys
+from walking_by_hand import CLASSES, OPTIONS, assert_updates, flat, network
+
+from jaxdd import inner, methods
+from jaxdd.data import augmentation
+from jaxdd.methods.trajectory.ast import balanced, perturbed
+
+ONE = {"span": 3, "max_start": 1, "experts_per_update": 1}
+AST = OPTIONS | ONE | {"momentum": 0.8, "perturbation": 0.0, "penalty": 0.0}
+WEIGHT = np.log(8) / np.log(5)  # of a student that starts at the middle, epoch 0
+
+
+@jax.jit
+@jax.value_and_grad
+def plainly(learned, update):
+    """Three steps with momentum; after each an epoch's distance, with the weights 1/3, 2/3 and 1."""
+    (key,) = jax.random.split(update.key, 1)
+    experts = jax.tree.map(lambda leaf: leaf[0], update.batch.tables["experts"].theta)
+    start, *goals = (jax.tree.map(lambda leaf, k=k: leaf[k], experts) for k in range(4))
+    augment, theta, velocity, left = augmentation.named("cutout"), start, 0.0, 0.0
+    labels = jax.nn.one_hot(jnp.repeat(jnp.arange(CLASSES), 2), CLASSES)
+    key_plan, key_draw = jax.random.split(key)
+    plan = inner.epoch_plan(key_plan, 8, 4, 3)
+    for t, key_step in enumerate(jax.random.split(key_draw, 3)):
+        images = augment.apply(learned["images"][plan[t]], augment.draw(key_step, 4))
+
+        def loss(theta, images=images, rows=plan[t]):
+            return by_hand.cross_entropy(network().apply(theta, images, {}, train=True)[0], labels[rows])
+
+        slope = jax.tree.map(lambda g: WEIGHT * g, jax.grad(loss)(theta))
+        velocity = slope if t == 0 else jax.tree.map(lambda v, g: 0.8 * v + g, velocity, slope)
+        theta = jax.tree.map(lambda leaf, v: leaf - learned["learning_rates"] * v, theta, velocity)
+        apart = [jnp.sum((flat(each) - flat(goals[t])) ** 2) for each in (theta, start)]
+        left += (t + 1) / 3 * apart[0] / apart[1]
+    return left
+
+
+def test_updates_are_held_to_the_way(digits):
+    done = toys.updates(methods.ast(**AST), digits, 2)
+    assert_updates(done, plainly, {"images": 5.0, "learning_rates": 1e-3})
+
+
+def test_convolutions_alone_are_perturbed_each_by_its_own_norm():
+    theta = {"conv": {"kernel": jnp.full((3, 3, 2, 4), 2.0), "bias": jnp.ones(4)}, "head": {"kernel": jnp.ones((5, 3))}}
+    found = perturbed(0.5, jax.random.key(0), theta)
+    noise = np.asarray(found["conv"]["kernel"]) / 2 - 1
+    np.testing.assert_allclose(np.linalg.norm(noise), 0.5, rtol=1e-5)
+    assert abs(noise.mean()) < 0.03
+    np.testing.assert_array_equal(found["head"]["kernel"], theta["head"]["kernel"])
+    np.testing.assert_array_equal(found["conv"]["bias"], theta["conv"]["bias"])
+
+
+def test_late_starts_weigh_more_and_early_ones_less():
+    """By the logarithm to the base 5, around the middle."""
+    found = [float(balanced(10, jnp.int32(epoch))) for epoch in (0, 9, 10, 17)]
+    log5 = np.log([18, 9, 8, 15]) / np.log(5)
+    np.testing.assert_allclose(found, [1 / log5[0], 1 / log5[1], log5[2], log5[3]], rtol=1e-5)
+
+
+def test_published_settings():
+    published = {"steps": 30, "span": 2, "max_start": 20, "rate_learning_rate": 1e-6, "expert_learning_rate": 0.003}
+    assert published.items() <= methods.fields("ast").items()
