@@ -6,10 +6,10 @@
     jaxdd distill --config=pad --config.data.name=fashion_mnist --evaluate=full --workdir=runs/pad
     jaxdd distill --config=pad:cifar10_10 --evaluate=full --workdir=runs/pad_cifar10
 
-Experts are a stage, trained once for all runs with the same data, seed and settings of experts; how hard examples are is
-found in a stage before it. Both are kept under JAXDD_CACHE_DIR (`jaxdd stages` lists them). Networks are evaluated at the protocol's
-rate, where the authors take the learned step size, and after the last update, where they take the best of several
-evaluations on test data.
+Experts are a stage, trained once for all runs with the same data, seed and settings of experts; how hard examples are
+is found in a stage before it. Both are kept under JAXDD_CACHE_DIR (`jaxdd stages` lists them). Networks are evaluated
+at the protocol's rate, where the authors take the learned step size, and after the last update, where they take the
+best of several evaluations on test data.
 
 The paper reports 47.2 / 67.4 / 77.0 % on CIFAR-10 for 1, 10 and 50 images per class, with soft labels.
 """
