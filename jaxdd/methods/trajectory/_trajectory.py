@@ -120,10 +120,6 @@ def to_the_goal(walk: Walk) -> tuple[Array, Metrics]:
     return losses.trajectory_matching(walk.student.theta, walk.start, walk.goal), {}
 
 
-def _times(weight: Array, loss: Callable[..., Array]) -> Callable[..., Array]:
-    return lambda theta, batch: weight * loss(theta, batch)
-
-
 def uniformly(low: int, high: int) -> Callable[[Key, int, Array], Array]:
     """First epochs, from `low` to below `high`."""
     return lambda key, count, step: jax.random.randint(key, (count,), low, high)
@@ -174,14 +170,14 @@ def matching(
     student = student or Student(inner.sgd())
     first = first or uniformly(0, config.max_start)
     augment, rows = augmentation.named(config.augmentation), config.expert_epochs + 1
-    epochs = jnp.arange(config.span + 1) if every_epoch else jnp.array([0, config.span])
+    later = jnp.arange(config.span + 1) if every_epoch else jnp.array([0, config.span])
 
     def sample(key: Key, labels: Labels, step: Array) -> dict[str, Indices]:
         key_expert, key_start = jax.random.split(jax.random.fold_in(key, step))
         count = config.experts_per_update
         chosen = jax.random.choice(key_expert, config.experts, (count,), replace=False)
         start = first(key_start, count, step)
-        return {EXPERTS: (chosen * rows + start)[:, None] + epochs[None]}
+        return {EXPERTS: (chosen * rows + start)[:, None] + later[None]}
 
     def bind(spec: Spec) -> Method:
         network = models.build(config.model, spec.image_shape, spec.num_classes)
@@ -223,9 +219,9 @@ def matching(
         def update(
             key: Key, state: TrajectoryState, batch: Batch, *, axis_name: str | None = None
         ) -> tuple[TrajectoryState, Metrics]:
-            first_epochs = batch.rows[EXPERTS][:, 0] % rows
             keys = jax.random.split(key, config.experts_per_update)
-            over = (batch.tables[EXPERTS], first_epochs, keys)
+            epochs = jnp.zeros(len(keys)) if student.weight is None else batch.rows[EXPERTS][:, 0] % rows
+            over = (batch.tables[EXPERTS], epochs, keys)
 
             def one(of_expert: tuple[NetworkState, Array, Key]) -> tuple[tuple[Array, Metrics], Params]:
                 return jax.value_and_grad(objective, has_aux=True)(state.params, *of_expert)
@@ -257,6 +253,10 @@ def matching(
         lean=Execution(side_by_side=1, remat="step"),
         most=lambda spec: Execution(side_by_side=config.experts_per_update),
     )
+
+
+def _times(weight: Array, loss: Callable[..., Array]) -> Callable[..., Array]:
+    return lambda theta, batch: weight * loss(theta, batch)
 
 
 def experts(
