@@ -161,7 +161,7 @@ def test_methods_check_themselves_in_one_way(name):
 
 
 TRAJECTORY = ("ast", "att", "datm", "ftd", "mtt", "pad", "tesla")
-BY_CLASS = (*TRAJECTORY, "bptt", "dd", "frepo", "kip", "rat_bptt", "rcig", "rfad", "soft_label_dd")
+BY_CLASS = sorted((*TRAJECTORY, "bptt", "dd", "frepo", "kip", "rat_bptt", "rcig", "rfad", "soft_label_dd"))
 
 
 @pytest.mark.parametrize("name", [name for name in methods.available() if "ipc" in methods.fields(name)])
