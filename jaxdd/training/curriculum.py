@@ -42,7 +42,8 @@ def curriculum(
 ) -> Recipe:
     """`supervised`, on the examples of each class that are neither too easy nor too hard for the epoch.
 
-    A batch is of all examples, and those that are out count as nothing: its loss is the mean over the others. So an
+    A batch is of all examples, and the loss is the mean over those within; the others are still among what batch
+    normalisation and the accuracy in the log see. So an
     epoch has as many steps whatever its window, where training on a part of the data has fewer, of more examples.
 
     Args:

@@ -39,8 +39,8 @@ def smooth(
 
     `c(e) CE + λ mean (|g|_c - 1)²`: c is 0.5, 0.55, .. 0.95 in the first ten epochs and 1 after them; g is the gradient
     of the sum of all logits in the images as they are, without augmentation, and `|.|_c` its norm over the channels of
-    a pixel, of which the mean over pixels and images is taken. So the authors' code has it (shenjiyuan123/AST-
-    Alignment-with-Smooth-Expert); a gradient penalty is usually of the norm over a whole image.
+    a pixel, of which the mean over pixels and images is taken. So the last commit of the authors' code has it
+    (shenjiyuan123/AST-Alignment-with-Smooth-Expert); a gradient penalty is usually of the norm over a whole image.
 
     Args:
       model, optimizer, batch_size, augment: as of `supervised`.

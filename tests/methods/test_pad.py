@@ -43,5 +43,8 @@ def test_published_settings_and_bad_ones(digits):
     published = {"drop": 0.5, "begin": 0.75, "grown": 20, "easy": ((40, 0.1), (60, 0.2)), "steps": 80}
     assert published.items() <= methods.fields("pad").items()
     assert [stage.name for stage in methods.pad(**PAD).stages(Spec.of(digits))] == ["difficulty", "experts"]
+    for easy in (((40, 1.5),), ((60, 0.2), (40, 0.1)), ((-3, 0.1),), ((0, 0.8),)):
+        with pytest.raises(JaxddError, match="easy of PAD must be pairs of a growing epoch and a share"):
+            methods.pad(easy=easy)
     with pytest.raises(JaxddError, match="drop of PAD must be at least 0 and under 1"):
         methods.pad(drop=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -18,7 +19,7 @@ from jaxdd.synthetic import Continued, Params, SyntheticSet, learned_labels
 from jaxdd.types import Array, Indices, Key, Metrics, Network, NetworkState, RealData, Recipe, Spec, Stage
 
 CORRECT = "correct"
-_SOME = 500  # real images that an expert sees at once
+_SOME = 500  # images that an expert sees at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Aligned(family.Trajectory):
     threshold: float = field(1.0, positive)
     expert_epochs: int = 100
     radius: float = field(0.01, positive)
-    surrogate: float = field(0.3, at_least(0))
+    surrogate: float = field(0.3, at_least(0, under=math.inf))
 
     def check(self):
         super().check()
@@ -108,7 +109,7 @@ def soft_labels_of_experts(config: Aligned) -> SyntheticSet:
 
         def said(row: Array) -> Array:
             expert = jax.tree.map(lambda leaf: leaf[row], table)
-            return network.apply(expert.theta, images, expert.stats)[0]
+            return inner.map_blocks(lambda some: network.apply(expert.theta, some, expert.stats)[0], images, _SOME)
 
         logits = jax.lax.map(said, jnp.asarray(rows))  # (experts, m, classes)
         right = (jnp.argmax(logits, axis=2) == own[None]).astype(logits.dtype)

@@ -98,7 +98,7 @@ class Walk(NamedTuple):
 
     student: inner.Trained
     start: PyTree
-    """The expert's parameters where the student started."""
+    """Where the student started."""
     goal: PyTree
     """Where it went."""
     way: PyTree
@@ -214,7 +214,7 @@ def matching(
                 remat=spec.execution.remat,
                 walk=every_step,
             )
-            return distance(Walk(trained, start.theta, goal.theta, expert.theta))
+            return distance(Walk(trained, begin, goal.theta, expert.theta))
 
         def update(
             key: Key, state: TrajectoryState, batch: Batch, *, axis_name: str | None = None

@@ -13,7 +13,7 @@ import optax
 
 from jaxdd import inner, losses, training
 from jaxdd.data import epoch_steps
-from jaxdd.methods._hyper import at_least, field
+from jaxdd.methods._hyper import at_least, field, require
 from jaxdd.methods._registry import method
 from jaxdd.methods.trajectory import _trajectory as family
 from jaxdd.synthetic import Continued
@@ -39,14 +39,19 @@ class AST(family.Trajectory):
     rate_learning_rate: float = 1e-6
     momentum: float = field(0.9, at_least(0, under=1))
     balance: bool = True
-    perturbation: float = field(1.0, at_least(0))
-    between: float = field(1.0, at_least(0))
-    penalty: float = field(2.0, at_least(0))
-    target: float = field(1.0, at_least(0))
+    perturbation: float = field(1.0, at_least(0, under=math.inf))
+    between: float = field(1.0, at_least(0, under=math.inf))
+    penalty: float = field(2.0, at_least(0, under=math.inf))
+    target: float = field(1.0, at_least(0, under=math.inf))
     clipped_epochs: int = field(10, at_least(0))
     expert_learning_rate: float = 0.003
     expert_momentum: float = field(0.9, at_least(0, under=1))
-    expert_weight_decay: float = field(1e-3, at_least(0))
+    expert_weight_decay: float = field(1e-3, at_least(0, under=math.inf))
+
+    def check(self):
+        super().check()
+        enough = not self.between or self.steps >= self.span
+        require(self, steps=(enough, f"at least span, {self.span}, a step for each epoch, unless between is 0"))
 
 
 @method(AST)
@@ -71,6 +76,7 @@ def ast(config: AST) -> Recipe:
         options = {name: getattr(config, name) for name in facts}
         return (family.experts(config, spec, recipe, optimizer=optimizer, **options),)
 
+    held = config.between > 0 and config.span > 1
     return family.matching(
         config,
         family.images(config, config.init),
@@ -81,9 +87,9 @@ def ast(config: AST) -> Recipe:
             start=functools.partial(perturbed, config.perturbation) if config.perturbation else None,
             weight=functools.partial(balanced, config.max_start // 2) if config.balance else None,
         ),
-        distance=functools.partial(on_the_way, config),
-        every_step=True,
-        every_epoch=True,
+        distance=functools.partial(on_the_way, config) if held else family.to_the_goal,
+        every_step=held,
+        every_epoch=held,
     )
 
 
@@ -108,8 +114,6 @@ def balanced(middle: int, epoch: Array) -> Array:
 def on_the_way(config: AST, walk: family.Walk) -> tuple[Array, Metrics]:
     """The distance to the goal, and those to the epochs between."""
     loss, _ = family.to_the_goal(walk)
-    if config.span == 1 or not config.between or config.steps < config.span:
-        return loss, {}
     k = jnp.arange(1, config.span)
     students = jax.tree.map(lambda leaf: leaf[k * (config.steps // config.span) - 1], walk.student.walk)
     goals = jax.tree.map(lambda leaf: leaf[k], walk.way)

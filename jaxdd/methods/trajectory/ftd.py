@@ -4,6 +4,7 @@ arXiv:2211.11004)."""
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from jaxdd.methods._hyper import at_least, field, positive
 from jaxdd.methods._registry import method
@@ -24,7 +25,7 @@ class FTD(family.Trajectory):
 
     init: str | Continued = "real"
     radius: float = field(0.01, positive)
-    surrogate: float = field(0.3, at_least(0))
+    surrogate: float = field(0.3, at_least(0, under=math.inf))
     decay: float = field(0.9995, at_least(0, under=1))
 
 

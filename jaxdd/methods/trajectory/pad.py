@@ -8,7 +8,7 @@ import functools
 import jax.numpy as jnp
 
 from jaxdd import losses, training
-from jaxdd.methods._hyper import at_least, field, more_than
+from jaxdd.methods._hyper import Range, at_least, field, require
 from jaxdd.methods._registry import method
 from jaxdd.methods.trajectory import _trajectory as family
 from jaxdd.methods.trajectory._aligned import Aligned, aligned
@@ -23,18 +23,29 @@ class PAD(Aligned):
 
     Attributes:
       drop: share of the parameters, those nearest to the goal, that are left out of the distance.
-      begin, grown: share of the data, the easiest of each class, that experts see at first, and the epoch at whose end
-        they see all; the share grows linearly.
-      easy: pairs (epoch, share): after so many epochs they no longer see so large a share, the easiest of each class.
+      begin, grown: share of the data, the easiest of each class, that experts see at first, and the epoch, 0 first,
+        from which they see all; the share grows linearly.
+      easy: pairs (epoch, share), in the order of epochs: after that epoch, 0 first, they no longer see so large a
+        share, the easiest of each class.
       difficulty_epochs, difficulty_networks: of the networks that say how hard examples are, in a stage before.
     """
 
     drop: float = field(0.5, at_least(0, under=1))
-    begin: float = field(0.75, more_than(0))
+    begin: float = field(0.75, Range(lambda value: 0 < value <= 1, "more than 0 and at most 1"))
     grown: int = field(20, at_least(1))
     easy: tuple[tuple[int, float], ...] = ((40, 0.1), (60, 0.2))
     difficulty_epochs: int = field(20, at_least(1))
     difficulty_networks: int = field(1, at_least(1))
+
+    def check(self):
+        super().check()
+        epochs, shares = [each[0] for each in self.easy], [each[1] for each in self.easy]
+        ordered = epochs == sorted(set(epochs)) and all(epoch >= 0 for epoch in epochs)
+        left = all(
+            0 <= share < self.begin + (1 - self.begin) * min(1, (epoch + 1) / self.grown)
+            for epoch, share in zip(epochs, shares, strict=True)
+        )
+        require(self, easy=(ordered and left, "pairs of a growing epoch and a share that leaves some of what they see"))
 
 
 @method(PAD)

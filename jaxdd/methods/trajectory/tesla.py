@@ -28,7 +28,7 @@ class TESLA(family.Trajectory):
     init: str | Continued = "real"
     steps: int = 50
     max_start: int = 5
-    learning_rate: float = 1000.0
+    learning_rate: float = 500.0
     rate_learning_rate: float = 1e-7
     inner_learning_rate: float = 0.01
     gradient: str = "detached"
@@ -47,7 +47,7 @@ def tesla(config: TESLA) -> Recipe:
     The loss is MTT's. Its gradient leaves out how a step depends on the parameters that it starts from (`inner.
     detached_grad`), which the paper (eq. 6 to 8) takes for the whole gradient; docs/trajectories.md says how far the
     two are apart. Where ours differs from the authors' code (justincui03/tesla): there the gradient of the images lacks
-    the factor 2 of a square, so that half of our `learning_rate` is theirs.
+    the factor 2 of a square, so that their rate of 1000 is our `learning_rate` of 500.
     """
     return family.matching(
         config,
