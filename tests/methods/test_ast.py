@@ -5,25 +5,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import toys
-from walking_by_hand import CLASSES, OPTIONS, assert_updates, flat, network
+from walking_by_hand import CLASSES, OPTIONS, ROWS, assert_updates, flat, network
 
 from jaxdd import inner, methods
 from jaxdd.data import augmentation
 from jaxdd.methods.trajectory.ast import balanced, perturbed
 
-ONE = {"span": 3, "max_start": 1, "experts_per_update": 1}
+ONE = {"span": 2, "max_start": 2, "experts_per_update": 1}
 AST = OPTIONS | ONE | {"momentum": 0.8, "perturbation": 0.0, "penalty": 0.0}
-WEIGHT = np.log(8) / np.log(5)  # of a student that starts at the middle, epoch 0
 
 
 @jax.jit
 @jax.value_and_grad
 def plainly(learned, update):
-    """Three steps with momentum; after each an epoch's distance, with the weights 1/3, 2/3 and 1."""
+    """Three steps with momentum; half the distance to the epoch between after the first, and that to the goal."""
     (key,) = jax.random.split(update.key, 1)
     experts = jax.tree.map(lambda leaf: leaf[0], update.batch.tables["experts"].theta)
-    start, *goals = (jax.tree.map(lambda leaf, k=k: leaf[k], experts) for k in range(4))
-    augment, theta, velocity, left = augmentation.named("cutout"), start, 0.0, 0.0
+    start, between, goal = (jax.tree.map(lambda leaf, k=k: leaf[k], experts) for k in range(3))
+    # The middle of the first epochs is 1: a start there weighs log_5(8), one before it 1 / log_5(9).
+    late = update.batch.rows["experts"][0, 0] % ROWS == 1
+    weight = jnp.where(late, np.log(8) / np.log(5), np.log(5) / np.log(9))
+    augment, theta, velocity, left = augmentation.named("cutout"), start, None, 0.0
     labels = jax.nn.one_hot(jnp.repeat(jnp.arange(CLASSES), 2), CLASSES)
     key_plan, key_draw = jax.random.split(key)
     plan = inner.epoch_plan(key_plan, 8, 4, 3)
@@ -31,18 +33,21 @@ def plainly(learned, update):
         images = augment.apply(learned["images"][plan[t]], augment.draw(key_step, 4))
 
         def loss(theta, images=images, rows=plan[t]):
-            return by_hand.cross_entropy(network().apply(theta, images, {}, train=True)[0], labels[rows])
+            return weight * by_hand.cross_entropy(network().apply(theta, images, {}, train=True)[0], labels[rows])
 
-        slope = jax.tree.map(lambda g: WEIGHT * g, jax.grad(loss)(theta))
+        slope = jax.grad(loss)(theta)
         velocity = slope if t == 0 else jax.tree.map(lambda v, g: 0.8 * v + g, velocity, slope)
         theta = jax.tree.map(lambda leaf, v: leaf - learned["learning_rates"] * v, theta, velocity)
-        apart = [jnp.sum((flat(each) - flat(goals[t])) ** 2) for each in (theta, start)]
-        left += (t + 1) / 3 * apart[0] / apart[1]
+        for step, end, share in ((0, between, 0.5), (2, goal, 1.0)):
+            if t == step:
+                apart = [jnp.sum((flat(each) - flat(end)) ** 2) for each in (theta, start)]
+                left += share * apart[0] / apart[1]
     return left
 
 
 def test_updates_are_held_to_the_way(digits):
-    done = toys.updates(methods.ast(**AST), digits, 2)
+    done = toys.updates(methods.ast(**AST), digits, 4)
+    assert {int(update.batch.rows["experts"][0, 0]) % ROWS for update in done} == {0, 1}
     assert_updates(done, plainly, {"images": 5.0, "learning_rates": 1e-3})
 
 
