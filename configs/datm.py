@@ -14,74 +14,51 @@ The paper reports 46.9 / 66.8 / 76.1 / 83.5 / 85.5 % on CIFAR-10 for 1, 10, 50, 
 labels; all of the data give 84.8 %.
 """
 
-from jaxdd.cli import preset, smoke, template, whitened
+from jaxdd.cli import preset, template
+from jaxdd.cli.trajectories import presets, whitened
 
-PRESETS = {
-    "cpu": {
-        "method": {
-            "ipc": 10,
-            "model": "convnet(width=32)",
-            "experts": 4,
-            "expert_epochs": 4,
-            "max_start": 2,
-            "steps": 10,
-            "inner_learning_rate": 0.01,
-            "first_max_start": 1,
-            "growth": 150,
-        },
-        "data": {"name": "fashion_mnist"},
-        "run": {"steps": 300},
-        "evaluation": {"protocol": "dc", "networks": 3},
+PRESETS = presets(
+    published={
+        "cifar10_1": whitened(
+            10_000,
+            ipc=1,
+            max_start=4,
+            first_max_start=None,
+            batch=10,
+            rate_learning_rate=1e-7,
+            label_learning_rate=5.0,
+            threshold=1.1,
+        ),
+        "cifar10_10": whitened(10_000, ipc=10),
+        "cifar10_50": whitened(
+            10_000, ipc=50, max_start=40, first_max_start=20, growth=2000, batch=500, learning_rate=1000.0
+        ),
+        "cifar10_500": whitened(
+            10_000,
+            ipc=500,
+            steps=40,
+            min_start=40,
+            max_start=60,
+            first_max_start=None,
+            batch=1000,
+            learning_rate=50.0,
+            label_learning_rate=10.0,
+        ),
+        "cifar10_1000": whitened(
+            10_000,
+            ipc=1000,
+            steps=100,
+            min_start=40,
+            max_start=60,
+            first_max_start=None,
+            batch=1000,
+            learning_rate=50.0,
+            label_learning_rate=10.0,
+        ),
     },
-    "cifar10_1": whitened(
-        10_000,
-        ipc=1,
-        max_start=4,
-        first_max_start=None,
-        batch=10,
-        rate_learning_rate=1e-7,
-        label_learning_rate=5.0,
-        threshold=1.1,
-    ),
-    "cifar10_10": whitened(10_000, ipc=10),
-    "cifar10_50": whitened(
-        10_000, ipc=50, max_start=40, first_max_start=20, growth=2000, batch=500, learning_rate=1000.0
-    ),
-    "cifar10_500": whitened(
-        10_000,
-        ipc=500,
-        steps=40,
-        min_start=40,
-        max_start=60,
-        first_max_start=None,
-        batch=1000,
-        learning_rate=50.0,
-        label_learning_rate=10.0,
-    ),
-    "cifar10_1000": whitened(
-        10_000,
-        ipc=1000,
-        steps=100,
-        min_start=40,
-        max_start=60,
-        first_max_start=None,
-        batch=1000,
-        learning_rate=50.0,
-        label_learning_rate=10.0,
-    ),
-    "smoke": smoke(
-        5,
-        ipc=1,
-        model="convnet(width=8, depth=2)",
-        experts=2,
-        expert_epochs=2,
-        max_start=1,
-        steps=3,
-        inner_learning_rate=0.02,
-        first_max_start=None,
-        threshold=10.0,
-    ),
-}
+    cpu={"first_max_start": 1, "growth": 150},
+    tiny={"first_max_start": None, "threshold": 10.0},
+)
 
 PUBLISHED_PRESET = "cifar10_10"  # the preset that accelerators are measured with
 

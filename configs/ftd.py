@@ -14,49 +14,28 @@ The paper reports 46.8 / 66.6 / 73.8 % on CIFAR-10 for 1, 10 and 50 images per c
 and the average.
 """
 
-from jaxdd.cli import preset, smoke, template, whitened
+from jaxdd.cli import preset, template
+from jaxdd.cli.trajectories import presets, whitened
 
-PRESETS = {
-    "cpu": {
-        "method": {
-            "ipc": 10,
-            "model": "convnet(width=32)",
-            "experts": 4,
-            "expert_epochs": 4,
-            "max_start": 2,
-            "steps": 10,
-            "inner_learning_rate": 0.01,
-            "decay": 0.95,
-        },
-        "data": {"name": "fashion_mnist"},
-        "run": {"steps": 300},
-        "evaluation": {"protocol": "dc", "networks": 3},
+PRESETS = presets(
+    published={
+        "cifar10_1": whitened(
+            5000, ipc=1, steps=50, max_start=2, rate_learning_rate=1e-7, inner_learning_rate=0.01, decay=0.9999
+        ),
+        "cifar10_10": whitened(5_000, ipc=10),
+        "cifar10_50": whitened(
+            5_000,
+            ipc=50,
+            max_start=40,
+            learning_rate=1000.0,
+            inner_learning_rate=0.01,
+            surrogate=1.0,
+            decay=0.999,
+        ),
     },
-    "cifar10_1": whitened(
-        5000, ipc=1, steps=50, max_start=2, rate_learning_rate=1e-7, inner_learning_rate=0.01, decay=0.9999
-    ),
-    "cifar10_10": whitened(5_000, ipc=10),
-    "cifar10_50": whitened(
-        5_000,
-        ipc=50,
-        max_start=40,
-        learning_rate=1000.0,
-        inner_learning_rate=0.01,
-        surrogate=1.0,
-        decay=0.999,
-    ),
-    "smoke": smoke(
-        5,
-        ipc=1,
-        model="convnet(width=8, depth=2)",
-        experts=2,
-        expert_epochs=2,
-        max_start=1,
-        steps=3,
-        inner_learning_rate=0.02,
-        decay=0.5,
-    ),
-}
+    cpu={"decay": 0.95},
+    tiny={"decay": 0.5},
+)
 
 PUBLISHED_PRESET = "cifar10_10"  # the preset that accelerators are measured with
 

@@ -14,66 +14,38 @@ best of several evaluations on test data.
 The paper reports 47.2 / 67.4 / 77.0 % on CIFAR-10 for 1, 10 and 50 images per class, with soft labels.
 """
 
-from jaxdd.cli import preset, smoke, template, whitened
+from jaxdd.cli import preset, template
+from jaxdd.cli.trajectories import presets, whitened
 
-PRESETS = {
-    "cpu": {
-        "method": {
-            "ipc": 10,
-            "model": "convnet(width=32)",
-            "experts": 4,
-            "expert_epochs": 4,
-            "max_start": 2,
-            "steps": 10,
-            "inner_learning_rate": 0.01,
-            "first_max_start": 1,
-            "growth": 150,
-            "grown": 2,
-            "easy": ((3, 0.1),),
-            "difficulty_epochs": 2,
-        },
-        "data": {"name": "fashion_mnist"},
-        "run": {"steps": 300},
-        "evaluation": {"protocol": "dc", "networks": 3},
+PRESETS = presets(
+    published={
+        "cifar10_1": whitened(
+            10_000,
+            ipc=1,
+            drop=0.0,
+            max_start=4,
+            first_max_start=None,
+            batch=10,
+            rate_learning_rate=1e-7,
+            label_learning_rate=5.0,
+            threshold=1.1,
+        ),
+        "cifar10_10": whitened(10_000, ipc=10),
+        "cifar10_50": whitened(
+            10_000,
+            ipc=50,
+            drop=0.25,
+            span=3,
+            max_start=40,
+            first_max_start=20,
+            growth=2000,
+            batch=1000,
+            learning_rate=1000.0,
+        ),
     },
-    "cifar10_1": whitened(
-        10_000,
-        ipc=1,
-        drop=0.0,
-        max_start=4,
-        first_max_start=None,
-        batch=10,
-        rate_learning_rate=1e-7,
-        label_learning_rate=5.0,
-        threshold=1.1,
-    ),
-    "cifar10_10": whitened(10_000, ipc=10),
-    "cifar10_50": whitened(
-        10_000,
-        ipc=50,
-        drop=0.25,
-        span=3,
-        max_start=40,
-        first_max_start=20,
-        growth=2000,
-        batch=1000,
-        learning_rate=1000.0,
-    ),
-    "smoke": smoke(
-        5,
-        ipc=1,
-        model="convnet(width=8, depth=2)",
-        experts=2,
-        expert_epochs=2,
-        max_start=1,
-        steps=3,
-        inner_learning_rate=0.02,
-        first_max_start=None,
-        threshold=10.0,
-        difficulty_epochs=1,
-        grown=1,
-    ),
-}
+    cpu={"first_max_start": 1, "growth": 150, "grown": 2, "easy": ((3, 0.1),), "difficulty_epochs": 2},
+    tiny={"first_max_start": None, "threshold": 10.0, "difficulty_epochs": 1, "grown": 1},
+)
 
 PUBLISHED_PRESET = "cifar10_10"  # the preset that accelerators are measured with
 

@@ -13,35 +13,14 @@ learned step size, and after the last update, where they take the best of severa
 The paper reports 48.5 / 66.4 / 72.6 % on CIFAR-10 for 1, 10 and 50 images per class.
 """
 
-from jaxdd.cli import preset, smoke, template, whitened
+from jaxdd.cli import preset, template
+from jaxdd.cli.trajectories import presets, whitened
 
-PRESETS = {
-    "cpu": {
-        "method": {
-            "ipc": 10,
-            "model": "convnet(width=32)",
-            "experts": 4,
-            "expert_epochs": 4,
-            "max_start": 2,
-            "steps": 10,
-            "inner_learning_rate": 0.01,
-        },
-        "data": {"name": "fashion_mnist"},
-        "run": {"steps": 300},
-        "evaluation": {"protocol": "dc", "networks": 3},
+PRESETS = presets(
+    published={
+        "cifar10_1": whitened(5_000, ipc=1),
     },
-    "cifar10_1": whitened(5_000, ipc=1),
-    "smoke": smoke(
-        5,
-        ipc=1,
-        model="convnet(width=8, depth=2)",
-        experts=2,
-        expert_epochs=2,
-        max_start=1,
-        steps=3,
-        inner_learning_rate=0.02,
-    ),
-}
+)
 
 PUBLISHED_PRESET = "cifar10_1"  # the preset that accelerators are measured with
 

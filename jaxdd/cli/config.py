@@ -175,22 +175,6 @@ def smoke(steps: int, /, **method: Any) -> dict[str, Any]:
     }
 
 
-def whitened(updates: int, /, data: str = "cifar10", **method: Any) -> dict[str, Any]:
-    """A preset of an author's settings for trajectories: all training data, whitened, the protocol "dsa".
-
-    The 0.1 of their whitening is absolute: here it is a share of the mean eigenvalue, some 1.54 of CIFAR-10.
-
-    Args:
-      method: hyper-parameters that are not the method's defaults.
-    """
-    return {
-        "method": method,
-        "data": {"name": data, "transform": "published+zca", "zca_ridge": 0.065, "validation": 0.0},
-        "run": {"steps": updates},
-        "evaluation": {"protocol": "dsa"},
-    }
-
-
 @contextlib.contextmanager
 def argv(arguments: list[str]) -> Iterator[None]:
     """config_flags reads the overrides from sys.argv, whatever arguments the flags are given."""
