@@ -699,20 +699,41 @@ class Record:
       of: a row, from a state; pure.
       first: whether there is that first row. Without it the first is of the state after `every` steps.
       block: so many rows each time instead of one, one after the other: `of` gives leaves `(block, ..)`.
+      kept: which multiples of `every` have a row, rising, 0 for the first state; all by default. `first` plays no part
+        then.
 
     Raises:
-      JaxddError: if `every` or `block` is not a whole number of at least 1.
+      JaxddError: if `every` or `block` is not a whole number of at least 1, or `kept` no whole numbers that rise.
     """
 
     every: int
     of: Callable[[State], PyTree]
     first: bool = True
     block: int | None = None
+    kept: tuple[int, ...] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "every", whole(self.every, "a record's every"))
         if self.block is not None:
             object.__setattr__(self, "block", whole(self.block, "a record's block"))
+        if self.kept is not None:
+            numbers = tuple(whole(each, "what a record keeps", 0) for each in self.kept)
+            if not numbers or list(numbers) != sorted(set(numbers)):
+                raise JaxddError(f"what a record keeps must be numbers that rise, got {self.kept}.")
+            object.__setattr__(self, "kept", numbers)
+
+    def multiples(self, steps: int) -> tuple[int, ...]:
+        """Those of `every` that have rows in a training of so many steps, rising.
+
+        Raises:
+          JaxddError: if one that is kept lies behind the last step.
+        """
+        last = steps // self.every
+        if self.kept is None:
+            return tuple(range(not self.first, last + 1))
+        if self.kept[-1] > last:
+            raise JaxddError(f"a record keeps row {self.kept[-1]}, but {steps} steps have {last} times {self.every}.")
+        return self.kept
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -780,7 +801,7 @@ class Stage:
         """Rows that each part writes down."""
         if self.record is None:
             return 0
-        return (self.steps // self.record.every + self.record.first) * (self.record.block or 1)
+        return len(self.record.multiples(self.steps)) * (self.record.block or 1)
 
     def parts_for(self, spec: Spec) -> Parts:
         """What it is made of."""

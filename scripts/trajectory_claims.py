@@ -19,7 +19,7 @@ import numpy as np
 from jaxdd import data, workflows
 from jaxdd.cli import config as configs
 
-METHODS = ("mtt", "tesla", "ftd", "ast", "datm", "pad", "att")
+METHODS = ("mtt", "tesla", "ftd", "ast", "datm", "pad", "att", "mct")
 MODEL = "convnet(width=32)"
 EXPERTS = {"experts": 5, "expert_epochs": 12, "expert_batch": 128, "expert_learning_rate": 0.05}
 STUDENTS = {"steps": 15, "span": 1, "max_start": 6, "inner_learning_rate": 0.05, "learning_rate": 30.0}

@@ -42,7 +42,13 @@ def left(thetas, start, goal):
     return jnp.sum((flat(thetas[-1]) - flat(goal)) ** 2) / jnp.sum((flat(start) - flat(goal)) ** 2)
 
 
-def walks(learned, update, labels=None, detached=False):
+def ends_of(update, k, key):
+    """Start and goal of the k-th expert: its two rows."""
+    expert = jax.tree.map(lambda leaf: leaf[k], update.batch.tables["experts"].theta)
+    return (jax.tree.map(lambda leaf, end=end: leaf[end], expert) for end in (0, 1))
+
+
+def walks(learned, update, labels=None, detached=False, ends=ends_of):
     """Of each of two experts `(parameters after each step, start, goal)`.
 
     `labels` are vectors `(m, classes)`, or a function of the goal's parameters and the images; `detached` makes
@@ -50,8 +56,7 @@ def walks(learned, update, labels=None, detached=False):
     """
     augment, found = augmentation.named("cutout"), []
     for k, key in enumerate(jax.random.split(update.key, 2)):
-        expert = jax.tree.map(lambda leaf, k=k: leaf[k], update.batch.tables["experts"].theta)
-        start, goal = (jax.tree.map(lambda leaf, end=end: leaf[end], expert) for end in (0, 1))
+        start, goal = ends(update, k, key)
         own = jax.nn.one_hot(jnp.repeat(jnp.arange(CLASSES), 2), CLASSES) if labels is None else labels
         own = own(goal, learned["images"]) if callable(own) else own
         theta, thetas, (key_plan, key_draw) = start, [], jax.random.split(key)

@@ -64,7 +64,6 @@ def products(program: Program, parts: Parts, folder: pathlib.Path | None) -> Row
         program.groups,
         stacked=True,
         every=program.groups.steps,
-        first=False,
         mesh=program.mesh,
     )
 

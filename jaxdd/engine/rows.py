@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import errno
 import math
 import os
@@ -30,7 +31,7 @@ class Rows:
       row: what `of` gives, by shapes.
       groups: the parts. If `stacked`, states are those of a group at once.
       every: steps between two rows.
-      first: whether there is one of each part's first state, before any step.
+      multiples: those of it that have one, rising, 0 for a part's first state; all but that by default.
       block: what `of` gives is so many rows, leaves `(block, ..)`, which are written one after the other.
     """
 
@@ -43,12 +44,13 @@ class Rows:
         *,
         stacked: bool,
         every: int,
-        first: bool,
+        multiples: Sequence[int] | None = None,
         mesh: jax.sharding.Mesh,
         block: int | None = None,
     ):
-        self._every, self._first = every, first
-        self._groups, self._of_part = groups, groups.steps // every + first
+        numbers = range(1, groups.steps // every + 1) if multiples is None else multiples
+        self._steps = [number * every for number in numbers]
+        self._groups, self._of_part = groups, len(self._steps)
         self._write = (lambda function: function()) if folder is None else on_first
         together = jax.vmap(of) if stacked else lambda state: jax.tree.map(lambda leaf: leaf[None], of(state))
         self._rows = jax.jit(together, out_shardings=replicated(mesh))
@@ -64,15 +66,16 @@ class Rows:
         self._arrays: Sequence[np.ndarray] | None = None
 
     def after(self, step: int) -> int:
-        """The next step of a part that is a multiple of `every`."""
-        return (step // self._every + 1) * self._every
+        """The next step of a part that has a row; one behind its last, where there is none."""
+        place = bisect.bisect_right(self._steps, step)
+        return self._steps[place] if place < self._of_part else self._groups.steps + 1
 
     def __call__(self, group: int, step: int, state: State) -> None:
         """Write down the rows of a group's state after so many steps, if there is one of this step."""
-        if step % self._every or (step == 0 and not self._first):
+        index = bisect.bisect_left(self._steps, step)
+        if step not in self._steps[index : index + 1]:
             return
         rows = list(leaves_by_path(local(self._rows(state))).values())
-        index = step // self._every - (not self._first)
 
         def write() -> None:
             for array, leaf in zip(self._opened(), rows, strict=True):

@@ -198,6 +198,7 @@ def key_of(stage: Stage, data: RealData, config: Mapping[str, Any], how: How) ->
         "steps": stage.steps,
         "parts": stage.parts_for(Spec.of(data)).count,
         "every": stage.record.every if stage.record else None,
+        **({"kept": stage.record.kept} if stage.record and stage.record.kept else {}),
         "data": fingerprint(data),
         "seen": config.get("data"),  # how they are transformed, which images that are decoded on the way do not say
         "seed": how.seed,
@@ -257,7 +258,7 @@ def _recorder(stage: Stage, program: Program, directory: pathlib.Path) -> Rows |
         program.groups or Groups(1, 1, stage.steps),
         stacked=stacked,
         every=stage.record.every,
-        first=stage.record.first,
+        multiples=stage.record.multiples(stage.steps),
         block=stage.record.block,
         mesh=program.mesh,
     )

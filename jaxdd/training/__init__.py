@@ -2,9 +2,10 @@
 
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, running_statistics
+from jaxdd.training.convexified import convexified, path_lengths, smoothed
 from jaxdd.training.curriculum import curriculum
 from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
-from jaxdd.training.experts import experts
+from jaxdd.training.experts import STORES, Compact, Trajectories, compact, experts
 from jaxdd.training.fit import Fitted, check_trainable, fit
 from jaxdd.training.infobatch import infobatch
 from jaxdd.training.inpainting import inpainting, inpainting_step
@@ -29,7 +30,9 @@ from jaxdd.training.two_headed import (
 )
 
 __all__ = [
+    "STORES",
     "TWO_HEADED",
+    "Compact",
     "Dynamics",
     "Fitted",
     "Heads",
@@ -38,9 +41,12 @@ __all__ = [
     "Slope",
     "Student",
     "TrainingState",
+    "Trajectories",
     "barlow_twins",
     "check_as_distilled",
     "check_trainable",
+    "compact",
+    "convexified",
     "curriculum",
     "descending",
     "dynamics",
@@ -57,6 +63,7 @@ __all__ = [
     "inpainting_step",
     "num_blocks",
     "optimizer_of",
+    "path_lengths",
     "protocols",
     "running_statistics",
     "schedule_of",
@@ -64,6 +71,7 @@ __all__ = [
     "seen_by",
     "sharpness_aware",
     "smooth",
+    "smoothed",
     "supervised",
     "teacher",
     "train_step",

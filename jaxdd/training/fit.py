@@ -316,7 +316,7 @@ def _logarithms(probabilities: Array) -> Array:
 
 
 def _scan(step, start, num_steps: int, record: Record | None):
-    """The carry after all steps, and the rows of its first part, the state, at multiples of `record.every`."""
+    """The carry after all steps, and the rows of its first part, the state."""
     if record is None:
         return lax.scan(step, start, jnp.arange(num_steps))
     whole = num_steps // record.every
@@ -327,4 +327,6 @@ def _scan(step, start, num_steps: int, record: Record | None):
 
     carry, rows = lax.scan(window, start, jnp.arange(whole))
     carry, _ = lax.scan(step, carry, jnp.arange(whole * record.every, num_steps))
-    return carry, jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), record.of(start[0]), rows)
+    rows = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), record.of(start[0]), rows)
+    chosen = record.multiples(num_steps)
+    return carry, rows if len(chosen) == whole + 1 else jax.tree.map(lambda leaf: leaf[np.array(chosen)], rows)

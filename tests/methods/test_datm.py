@@ -63,6 +63,18 @@ def test_images_are_right_ones_and_labels_what_the_experts_say(done, digits):
     assert len(set(rows)) == len(own) and (labels[rows] == own).all()
 
 
+def test_rows_of_the_epochs_that_are_used_give_the_same_bits(done, digits):
+    """The window's, and the last one, whose labels a set starts with."""
+    config = TAKEN | {"expert_rows": "used", "expert_epochs": 3, "max_start": 1, "first_max_start": None}
+    recipe = methods.datm(**config)
+    assert len(jax.tree.leaves(stages.foretold(recipe, digits).tables["experts"])[0]) == 3 * 3  # epochs 0, 1 and 3
+    (some,), (whole,) = (
+        toys.updates(methods.datm(**config | {"expert_rows": rows}), digits, 1) for rows in ("used", "all")
+    )
+    for a, b in zip(*map(jax.tree.leaves, (some.after, whole.after)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_where_too_few_are_right_others_follow(digits):
     """An expert that says class 0 of everything."""
     recipe = methods.datm(**TAKEN)

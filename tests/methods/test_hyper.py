@@ -160,7 +160,7 @@ def test_methods_check_themselves_in_one_way(name):
         methods.build(name, **{size: 0})
 
 
-TRAJECTORY = ("ast", "att", "datm", "ftd", "mtt", "pad", "tesla")
+TRAJECTORY = ("ast", "att", "datm", "ftd", "mct", "mtt", "pad", "tesla")
 BY_CLASS = sorted((*TRAJECTORY, "bptt", "dd", "frepo", "kip", "rat_bptt", "rcig", "rfad", "soft_label_dd"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,10 @@ class Aligned(family.Trajectory):
             first_max_start=(begin <= self.max_start, f"at most max_start, {self.max_start}"),
         )
 
+    def epochs_used(self) -> Sequence[int]:
+        window = range(self.min_start, self.max_start + self.span)
+        return (*window, *range(max(self.expert_epochs, window.stop), self.expert_epochs + 1))  # the last labels
+
 
 def aligned(
     config: Aligned,
@@ -71,7 +75,7 @@ def aligned(
         soft_labels_of_experts(config),
         family.descent(config, labels=optax.sgd(config.label_learning_rate, momentum=0.9)),
         stages,
-        first=growing(config),
+        way=family.from_epoch(growing(config), (0, config.span)),
         distance=distance,
         accepted=lambda loss: loss <= config.threshold,
     )
@@ -93,25 +97,29 @@ def soft_labels_of_experts(config: Aligned) -> SyntheticSet:
     that get the image right, or of all where none does. A set to go on with keeps its own."""
     correct = config.init == CORRECT
     base = learned_labels(family.images(config, "real" if correct else config.init), "softmax")
-    rows = np.arange(1, config.experts + 1) * (config.expert_epochs + 1) - 1  # of their last epochs
+    where = family.where(config)
+    rows = where.rows(jnp.arange(config.experts), config.expert_epochs)
 
     def init(key: Key, data: RealData) -> Params:
         key_base, key_order = jax.random.split(key)
         params = base.init(key_base, data)
         network = models.build(config.model, data.images.shape[1:], data.labels.num_classes)
         table = data.tables[family.EXPERTS]
+
+        def last_of(row: Indices) -> NetworkState:
+            return where.read(jax.tree.map(lambda leaf: leaf[row], table), row, data.assets)
+
         if correct:
-            first = jax.tree.map(lambda leaf: leaf[rows[0]], table)
-            params |= {"images": data.images[_right_ones(key_order, network, first, data, config.ipc)]}
+            params |= {"images": data.images[_right_ones(key_order, network, last_of(rows[0]), data, config.ipc)]}
         if isinstance(config.init, Continued):
             return params
         images, own = params["images"], jnp.argmax(params["labels"], axis=1)
 
         def said(row: Array) -> Array:
-            expert = jax.tree.map(lambda leaf: leaf[row], table)
+            expert = last_of(row)
             return inner.map_blocks(lambda some: network.apply(expert.theta, some, expert.stats)[0], images, _SOME)
 
-        logits = jax.lax.map(said, jnp.asarray(rows))  # (experts, m, classes)
+        logits = jax.lax.map(said, rows)  # (experts, m, classes)
         right = (jnp.argmax(logits, axis=2) == own[None]).astype(logits.dtype)
         counts = jnp.where(right.any(0)[None], right, 1)[:, :, None]
         return params | {"labels": jnp.sum(counts * logits, axis=0) / jnp.sum(counts, axis=0)}

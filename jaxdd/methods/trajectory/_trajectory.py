@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdd import inner, losses, models, training
+from jaxdd import inner, losses, models
 from jaxdd.data import augmentation
-from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive, require
-from jaxdd.methods._ipc import BY_CLASS
+from jaxdd.methods.trajectory._config import Trajectory
+from jaxdd.methods.trajectory._experts import EXPERTS, Way, experts, flat, from_epoch, uniformly, where
 from jaxdd.synthetic import Continued, Params, SyntheticSet, descend, learning_rates, per_leaf, pixels, render
 from jaxdd.types import (
     Array,
@@ -34,55 +32,22 @@ from jaxdd.types import (
     Stage,
 )
 
-EXPERTS = "experts"
-
-
-@dataclasses.dataclass(frozen=True)
-class Trajectory(HyperParameters):
-    """Hyper-parameters that every method of the family has; by default MTT's for 10 images per class of CIFAR-10.
-
-    Attributes:
-      ipc: images per class, one number or one for each class.
-      model: network of experts and students, see `models.build`.
-      steps: a student's, from an expert's parameters at one epoch.
-      span: epochs later the expert is at the student's goal.
-      max_start: the first epoch is below it.
-      batch: images of a student's step, without replacement within an epoch; None for all.
-      augmentation: of each image of a step, and of experts' examples, see `data.augmentation.named`.
-      learning_rate, rate_learning_rate: of gradient descent, with momentum 0.5, on images and on the step size.
-      inner_learning_rate: where the step size starts; it is learned as a plain number of at least 1e-6.
-      experts_per_update: whose losses are averaged; the authors take one.
-      experts, expert_epochs, expert_batch, expert_learning_rate: networks that are trained on the real data in a stage
-        before, by gradient descent, and what they are at each epoch. A last batch that is not whole is left out, which
-        the authors' is not.
-      gradient: see `inner.unroll`.
-    """
-
-    ipc: int | tuple[int, ...] = field(10, BY_CLASS)
-    model: str | Network = "convnet"
-    steps: int = field(30, at_least(1))
-    span: int = field(2, at_least(1))
-    max_start: int = field(20, at_least(1))
-    batch: int | None = field(None, at_least(1))
-    augmentation: str = field("dsa", accepted_by(augmentation.named))
-    learning_rate: float = field(100.0, positive)
-    rate_learning_rate: float = field(1e-5, positive)
-    inner_learning_rate: float = field(0.001, positive)
-    experts_per_update: int = field(1, at_least(1))
-    experts: int = field(100, at_least(1))
-    expert_epochs: int = field(50, at_least(1))
-    expert_batch: int = field(256, at_least(1))
-    expert_learning_rate: float = field(0.01, positive)
-    gradient: str = field("fwdrev", one_of(inner.GRADIENTS))
-
-    def check(self):
-        last = self.expert_epochs - self.span + 1
-        require(
-            self,
-            span=(self.span <= self.expert_epochs, f"from 1 to expert_epochs, {self.expert_epochs}"),
-            max_start=(self.max_start <= last, f"from 1 to {last}, so that the goal is among the epochs"),
-            experts_per_update=(self.experts_per_update <= self.experts, f"from 1 to experts, {self.experts}"),
-        )
+__all__ = [  # what a method of the family is made of
+    "EXPERTS",
+    "Student",
+    "Trajectory",
+    "Walk",
+    "Way",
+    "descent",
+    "experts",
+    "flat",
+    "from_epoch",
+    "images",
+    "matching",
+    "to_the_goal",
+    "uniformly",
+    "where",
+]
 
 
 class TrajectoryState(NamedTuple):
@@ -120,11 +85,6 @@ def to_the_goal(walk: Walk) -> tuple[Array, Metrics]:
     return losses.trajectory_matching(walk.student.theta, walk.start, walk.goal), {}
 
 
-def uniformly(low: int, high: int) -> Callable[[Key, int, Array], Array]:
-    """First epochs, from `low` to below `high`."""
-    return lambda key, count, step: jax.random.randint(key, (count,), low, high)
-
-
 def images(config: Any, init: str | Continued) -> SyntheticSet:
     """Pixels and the step size."""
     return learning_rates(pixels(config.ipc, init=init), config.inner_learning_rate, (), raw=True)
@@ -143,10 +103,9 @@ def matching(
     stages: Callable[[Spec], tuple[Stage, ...]],
     *,
     student: Student | None = None,
-    first: Callable[[Key, int, Array], Array] | None = None,
+    way: Way | None = None,
     distance: Callable[[Walk], tuple[Array, Metrics]] = to_the_goal,
     every_step: bool = False,
-    every_epoch: bool = False,
     label: Callable[[Network, NetworkState, Array], Array] | None = None,
     accepted: Callable[[Array], Array] | None = None,
     average: float | None = None,
@@ -158,26 +117,23 @@ def matching(
       optimizer: of its params.
       stages: the runs before; the one called "experts" leaves a row for each epoch, see `training.experts`.
       student: how it takes its steps; by default it descends plainly.
-      first: `first(key, count, step) -> int32 (count,)`, the epochs that students start at; below `max_start`.
+      way: which part of an expert's way it is to go; by default `span` epochs from any below `max_start`.
       distance: what is minimised, and what to say of it.
       every_step: whether it looks at each step of the student, `walk.student.walk`.
-      every_epoch: likewise at each epoch of the expert between, `walk.way`.
       label: labels of the images at every update, from the network, its state at the goal and the images; those of the
         set by default.
       accepted: of a loss, whether its step is taken; else nothing changes at all.
       average: the decay of a moving average of the iterates, which is then what the run leaves.
     """
     student = student or Student(inner.sgd())
-    first = first or uniformly(0, config.max_start)
-    augment, rows = augmentation.named(config.augmentation), config.expert_epochs + 1
-    later = jnp.arange(config.span + 1) if every_epoch else jnp.array([0, config.span])
+    part = way or from_epoch(uniformly(0, config.max_start), (0, config.span))
+    augment, rows = augmentation.named(config.augmentation), where(config)
 
     def sample(key: Key, labels: Labels, step: Array) -> dict[str, Indices]:
         key_expert, key_start = jax.random.split(jax.random.fold_in(key, step))
         count = config.experts_per_update
         chosen = jax.random.choice(key_expert, config.experts, (count,), replace=False)
-        start = first(key_start, count, step)
-        return {EXPERTS: (chosen * rows + start)[:, None] + later[None]}
+        return {EXPERTS: rows.rows(chosen[:, None], part.epochs(key_start, count, step))}
 
     def bind(spec: Spec) -> Method:
         network = models.build(config.model, spec.image_shape, spec.num_classes)
@@ -186,8 +142,11 @@ def matching(
             params = synthetic.init(key, data)
             return TrajectoryState(params, optimizer.init(params), None if average is None else params)
 
-        def objective(params: Params, expert: NetworkState, epoch: Array, key: Key) -> tuple[Array, Metrics]:
+        def objective(
+            params: Params, read: NetworkState, epochs: Indices, facts: PyTree, key: Key
+        ) -> tuple[Array, Metrics]:
             shown, labels, rate = synthetic.render(params)
+            expert, epoch = part.between(jax.random.fold_in(key, 3), read, epochs, facts)
             start, goal = (jax.tree.map(lambda leaf, k=k: leaf[k], expert) for k in (0, -1))
             if label is not None:
                 labels = label(network, goal, shown)
@@ -220,10 +179,12 @@ def matching(
             key: Key, state: TrajectoryState, batch: Batch, *, axis_name: str | None = None
         ) -> tuple[TrajectoryState, Metrics]:
             keys = jax.random.split(key, config.experts_per_update)
-            epochs = jnp.zeros(len(keys)) if student.weight is None else batch.rows[EXPERTS][:, 0] % rows
-            over = (batch.tables[EXPERTS], epochs, keys)
+            drawn = batch.rows[EXPERTS]
+            experts, epochs = rows.of(drawn)
+            facts = None if part.facts is None else batch.assets[part.facts][experts[:, 0]]
+            over = (rows.read(batch.tables[EXPERTS], drawn, batch.assets), epochs, facts, keys)
 
-            def one(of_expert: tuple[NetworkState, Array, Key]) -> tuple[tuple[Array, Metrics], Params]:
+            def one(of_expert: tuple[NetworkState, Indices, PyTree, Key]) -> tuple[tuple[Array, Metrics], Params]:
                 return jax.value_and_grad(objective, has_aux=True)(state.params, *of_expert)
 
             (loss, facts), grads = inner.map_networks(
@@ -257,32 +218,3 @@ def matching(
 
 def _times(weight: Array, loss: Callable[..., Array]) -> Callable[..., Array]:
     return lambda theta, batch: weight * loss(theta, batch)
-
-
-def experts(
-    config: Trajectory, spec: Spec, recipe: Callable[..., Recipe] = training.supervised, **options: Any
-) -> Stage:
-    """The stage that trains them on the real data.
-
-    Args:
-      recipe: `recipe(model, optimizer, batch_size=.., augment=..)` of one; by default it descends plainly.
-      **options: `optimizer`, and what the experts depend on beside the family's fields, for the stage's identity.
-    """
-    optimizer = options.pop("optimizer", optax.sgd(config.expert_learning_rate))
-    shared = ("expert_batch", "expert_learning_rate", "augmentation")
-    return training.experts(
-        EXPERTS,
-        recipe(config.model, optimizer, batch_size=config.expert_batch, augment=config.augmentation),
-        spec,
-        count=config.experts,
-        epochs=config.expert_epochs,
-        batch_size=config.expert_batch,
-        config={"model": models.identity(config.model, spec.image_shape)}
-        | {name: getattr(config, name) for name in shared}
-        | options,
-    )
-
-
-def flat(radius: float, surrogate: float) -> Callable[..., Recipe]:
-    """FTD's recipe of an expert: `training.supervised` by sharpness-aware gradients."""
-    return functools.partial(training.supervised, slope=training.sharpness_aware(radius, surrogate))

@@ -77,6 +77,7 @@ def ast(config: AST) -> Recipe:
         return (family.experts(config, spec, recipe, optimizer=optimizer, **options),)
 
     held = config.between > 0 and config.span > 1
+    later = range(config.span + 1) if held else (0, config.span)
     return family.matching(
         config,
         family.images(config, config.init),
@@ -87,9 +88,9 @@ def ast(config: AST) -> Recipe:
             start=functools.partial(perturbed, config.perturbation) if config.perturbation else None,
             weight=functools.partial(balanced, config.max_start // 2) if config.balance else None,
         ),
+        way=family.from_epoch(family.uniformly(0, config.max_start), later),
         distance=functools.partial(on_the_way, config) if held else family.to_the_goal,
         every_step=held,
-        every_epoch=held,
     )
 
 
