@@ -12,13 +12,17 @@ learned step size, and after the last update, where they take the best of severa
 """
 
 from jaxdd.cli import preset, template
-from jaxdd.cli.trajectories import presets, whitened
+from jaxdd.cli.trajectories import of_paper, presets
 
 PRESETS = presets(
-    published={
-        "cifar10_10": whitened(5_000, ipc=10),
+    published=of_paper(5_000, {"cifar10_10": {}}),
+    cpu={
+        "span": 2,
+        "max_start": 4,
+        "expert_learning_rate": 0.002,
+        "clipped_epochs": 2,
+        "inner_learning_rate": 0.01,
     },
-    cpu={"clipped_epochs": 2},
     tiny={"clipped_epochs": 1},
 )
 

@@ -14,13 +14,9 @@ The paper reports 48.3 / 67.7 / 74.5 % on CIFAR-10 for 1, 10 and 50 images per c
 """
 
 from jaxdd.cli import preset, template
-from jaxdd.cli.trajectories import presets, whitened
+from jaxdd.cli.trajectories import of_paper, presets
 
-PRESETS = presets(
-    published={
-        "cifar10_10": whitened(5_000, ipc=10),
-    },
-)
+PRESETS = presets(published=of_paper(5_000, {"cifar10_10": {}}))
 
 PUBLISHED_PRESET = "cifar10_10"  # the preset that accelerators are measured with
 

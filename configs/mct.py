@@ -13,16 +13,23 @@ The paper reports 48.5 / 66.0 / 72.3 % on CIFAR-10 for 1, 10 and 50 images per c
 """
 
 from jaxdd.cli import preset, template
-from jaxdd.cli.trajectories import presets, whitened
+from jaxdd.cli.trajectories import of_paper, presets
 
 PRESETS = presets(
-    published={
-        "cifar10_1": whitened(
-            5_000, ipc=1, steps=60, span=6, max_start=4, rate_learning_rate=1e-7, inner_learning_rate=0.01
-        ),
-        "cifar10_10": whitened(5_000, ipc=10),
-    },
-    cpu={"span": 1, "points": (0, 2, 4)},
+    published=of_paper(
+        5_000,
+        {
+            "cifar10_1": {
+                "steps": 60,
+                "span": 6,
+                "max_start": 4,
+                "rate_learning_rate": 1e-7,
+                "inner_learning_rate": 0.01,
+            },
+            "cifar10_10": {},
+        },
+    ),
+    cpu={"points": (0, 2, 5, 8)},
     tiny={"span": 1, "points": (0, 1, 2)},
 )
 

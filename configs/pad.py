@@ -1,7 +1,7 @@
 """PAD (Li et al. 2024, https://arxiv.org/abs/2408.03360): experts on easy data first, and the large differences alone.
 
-`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 32. `cifar10_IPC`: the authors' settings for
-1, 10 and 50 images per class, whitened, for a GPU:
+`cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 32. `DATA_IPC`, such
+as `cifar10_10`: the authors' settings for the data and numbers of images of DATM, whitened, for a GPU:
 
     jaxdd distill --config=pad --config.data.name=fashion_mnist --evaluate=full --workdir=runs/pad
     jaxdd distill --config=pad:cifar10_10 --evaluate=full --workdir=runs/pad_cifar10
@@ -11,39 +11,35 @@ is found in a stage before it. Both are kept under JAXDD_CACHE_DIR (`jaxdd stage
 at the protocol's rate, where the authors take the learned step size, and after the last update, where they take the
 best of several evaluations on test data.
 
-The paper reports 47.2 / 67.4 / 77.0 % on CIFAR-10 for 1, 10 and 50 images per class, with soft labels.
+| | 1 | 10 | 50 | 100 | 500 | 1000 images per class |
+|---|---|---|---|---|---|---|
+| `cifar10` | 47.2 | 67.4 | 77.0 | | 84.6 | 86.7 |
+| `cifar100` | 28.4 | 47.8 | 55.9 | 58.5 | | |
+| `tiny_imagenet` | 17.7 | 32.3 | 41.6 | | | |
+
+are the paper's accuracies, with soft labels.
 """
 
 from jaxdd.cli import preset, template
-from jaxdd.cli.trajectories import presets, whitened
+from jaxdd.cli.trajectories import ALIGNED, of_paper, presets
 
+_OWN = {
+    "cifar10_1": {"drop": 0.0},
+    "cifar10_50": {"drop": 0.25, "span": 3, "batch": 1000},
+    "cifar10_500": {"max_start": 70, "first_max_start": 60},
+    "cifar100_1": {"span": 3},
+    "cifar100_50": {"drop": 0.0},
+}
 PRESETS = presets(
-    published={
-        "cifar10_1": whitened(
-            10_000,
-            ipc=1,
-            drop=0.0,
-            max_start=4,
-            first_max_start=None,
-            batch=10,
-            rate_learning_rate=1e-7,
-            label_learning_rate=5.0,
-            threshold=1.1,
-        ),
-        "cifar10_10": whitened(10_000, ipc=10),
-        "cifar10_50": whitened(
-            10_000,
-            ipc=50,
-            drop=0.25,
-            span=3,
-            max_start=40,
-            first_max_start=20,
-            growth=2000,
-            batch=1000,
-            learning_rate=1000.0,
-        ),
+    published=of_paper(10_000, {name: {**fields, **_OWN.get(name, {})} for name, fields in ALIGNED.items()}),
+    cpu={
+        "first_max_start": 2,
+        "growth": 100,
+        "drop": 0.25,
+        "grown": 3,
+        "easy": ((5, 0.1),),
+        "difficulty_epochs": 2,
     },
-    cpu={"first_max_start": 1, "growth": 150, "grown": 2, "easy": ((3, 0.1),), "difficulty_epochs": 2},
     tiny={"first_max_start": None, "threshold": 10.0, "difficulty_epochs": 1, "grown": 1},
 )
 

@@ -14,13 +14,9 @@ The paper reports 48.5 / 66.4 / 72.6 % on CIFAR-10 for 1, 10 and 50 images per c
 """
 
 from jaxdd.cli import preset, template
-from jaxdd.cli.trajectories import presets, whitened
+from jaxdd.cli.trajectories import of_paper, presets
 
-PRESETS = presets(
-    published={
-        "cifar10_1": whitened(5_000, ipc=1),
-    },
-)
+PRESETS = presets(published=of_paper(5_000, {"cifar10_1": {}}))
 
 PUBLISHED_PRESET = "cifar10_1"  # the preset that accelerators are measured with
 

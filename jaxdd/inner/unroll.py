@@ -41,6 +41,7 @@ def unroll(
     prefix: int | Array = 0,
     gradient: str = "reverse",
     remat: str = "step",
+    block: int | None = None,
     walk: bool = False,
 ) -> Trained:
     """Train for `prefix` steps that carry no gradient, then `steps` that do.
@@ -63,6 +64,9 @@ def unroll(
         set of parameters (with "fwdrev" also of gradients, which are then not recomputed) for each step. "sqrt": in
         about sqrt(steps) segments, for many steps or large networks, with one more forward pass. "none": nothing,
         memory of all steps; "fwdrev" with "none" stores no linearisation either.
+      block: examples of one pass through the network: a step's gradient is the mean of those of its blocks, in the
+        memory of one. The loss must be a mean over examples that do not see each other, and the leaves of a batch must
+        share their first axis. None for all at once, as is what does not divide.
       walk: whether to return the parameters after each step, too.
 
     Returns:
@@ -76,6 +80,8 @@ def unroll(
     if steps < 1:
         raise ValueError(f"an unroll needs at least one step, got {steps}")
     inner_grad = {"reverse": jax.grad, "fwdrev": fwdrev_grad, "detached": detached_grad}[gradient](loss)
+    if block is not None:
+        inner_grad = _over_blocks(inner_grad, block, remat=gradient == "reverse" and remat != "none")
 
     def step(carry: Trained, t: Array) -> tuple[Trained, PyTree]:
         batch, learning_rate = feed(t)
@@ -127,6 +133,25 @@ def _without_gradient(loss, optimizer: InnerOptimizer, start: Trained, feed: Fee
         return Trained(*optimizer.step(carry.theta, carry.opt_state, grads, learning_rate, t))
 
     return jax.lax.stop_gradient(jax.lax.fori_loop(0, length, step, start))
+
+
+def _over_blocks(gradient: Callable[..., PyTree], block: int, *, remat: bool) -> Callable[..., PyTree]:
+    """The mean of the gradients of equal blocks of a batch."""
+    of_block = jax.checkpoint(gradient, prevent_cse=False) if remat else gradient
+
+    def of_batch(theta: PyTree, batch: PyTree) -> PyTree:
+        count = len(jax.tree.leaves(batch)[0])
+        if block >= count or count % block:
+            return gradient(theta, batch)
+        blocks = jax.tree.map(lambda leaf: leaf.reshape(-1, block, *leaf.shape[1:]), batch)
+
+        def add(sums: PyTree, rows: PyTree) -> tuple[PyTree, None]:
+            return jax.tree.map(jnp.add, sums, of_block(theta, rows)), None
+
+        sums, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, theta), blocks)
+        return jax.tree.map(lambda leaf: leaf * (block / count), sums)
+
+    return of_batch
 
 
 Step = Callable[[Trained, Array], tuple[Trained, PyTree]]

@@ -64,6 +64,21 @@ def outer(params, theta0, real, plan, optimizer, steps=STEPS, **options):
     return loss(unroll(loss, optimizer, theta0, feed, steps, **options).theta, real)
 
 
+@pytest.mark.parametrize("gradient", ["reverse", "fwdrev", "detached"])
+def test_examples_some_at_a_time_give_the_same(gradient):
+    """Blocks of one of the two rows of a step; of three, which do not divide, all at once."""
+    params, theta0, real, plan = problem()
+
+    @functools.partial(jax.jit, static_argnames="block")
+    def function(params, theta0, block):
+        left = functools.partial(outer, real=real, plan=plan, optimizer=sgd(0.9), gradient=gradient, block=block)
+        return jax.value_and_grad(left)(params, theta0)
+
+    expected = function(params, theta0, None)
+    chex.assert_trees_all_close(function(params, theta0, 1), expected, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_equal(function(params, theta0, 3), expected)
+
+
 @pytest.mark.parametrize("name", SOME_OPTIMIZERS)
 @pytest.mark.parametrize("gradient", ["reverse", "fwdrev"])
 def test_gradients_equal_finite_differences(x64, name, gradient):

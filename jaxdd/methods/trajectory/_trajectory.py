@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdd import inner, losses, models
+from jaxdd._numbers import of_each
 from jaxdd.data import augmentation
 from jaxdd.methods.trajectory._config import Trajectory
 from jaxdd.methods.trajectory._experts import EXPERTS, Way, experts, flat, from_epoch, uniformly, where
@@ -171,6 +172,7 @@ def matching(
                 config.steps,
                 gradient=config.gradient,
                 remat=spec.execution.remat,
+                block=None if jax.tree.leaves(start.stats) else spec.execution.block,  # examples that see each other
                 walk=every_step,
             )
             return distance(Walk(trained, begin, goal.theta, expert.theta))
@@ -211,8 +213,11 @@ def matching(
     return Recipe(
         bind,
         stages=stages,
-        lean=Execution(side_by_side=1, remat="step"),
-        most=lambda spec: Execution(side_by_side=config.experts_per_update),
+        lean=Execution(block=25, side_by_side=1, remat="step"),
+        most=lambda spec: Execution(
+            block=config.batch or sum(of_each(config.ipc, spec.num_classes, "images per class")),
+            side_by_side=config.experts_per_update,
+        ),
     )
 
 
