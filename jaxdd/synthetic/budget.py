@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import numpy as np
 
 from jaxdd._jax import key_of
 from jaxdd._numbers import whole
@@ -53,19 +52,14 @@ def within_budget(make: Callable[[int], SyntheticSet], ipc: int) -> SyntheticSet
 def images_within(make: Callable[[int], SyntheticSet], ipc: int, data: RealData) -> int:
     """How many images per class `within_budget` pays for, from shapes; arguments and errors as there."""
 
-    def bits(count: int) -> int:
-        params = jax.eval_shape(lambda key: make(count).init(key, data), key_of(0))
-        return sum(make(count).num_bits(params).values())
+    def bits(synthetic: SyntheticSet) -> int:
+        params = jax.eval_shape(lambda key: synthetic.init(key, data), key_of(0))
+        return sum(synthetic.num_bits(params).values())
 
-    classes = data.labels.num_classes
-    plain = {
-        "images": jax.ShapeDtypeStruct((ipc * classes, *data.images.shape[1:]), np.float32),
-        "labels": jax.ShapeDtypeStruct((ipc * classes, classes), np.float32),
-    }
-    budget, first = sum(pixels(ipc).num_bits(plain).values()), bits(1)
-    if first > budget:
+    budget, one = bits(pixels(ipc, init="noise")), bits(make(1))
+    if one > budget:
         raise JaxddError(
-            f"{ipc} plain images per class are {budget} bits, and one per class as {make(1).decoder} takes {first}: "
-            "take fewer numbers an image."
+            f"{ipc} plain images per class are {budget} bits, and one per class as {make(1).decoder} takes {one}: take "
+            "fewer numbers an image."
         )
-    return 1 + (budget - first) // (bits(2) - first)
+    return 1 + (budget - one) // (bits(make(2)) - one)

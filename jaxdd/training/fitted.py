@@ -65,7 +65,7 @@ def fitting(synthetic: SyntheticSet) -> Recipe:
 def fitted(synthetic: SyntheticSet, *, config: Mapping[str, Any]) -> tuple[Stage, ...]:
     """The stage that makes the first parameters of a set; none where `init` alone makes them.
 
-        stages = training.fitted(synthetic.named("neural_fields(width=6)")(1), config={"parameterisation": .., "ipc": 1})
+        stages = training.fitted(synthetic.named("neural_fields(width=6)")(1), config={"ipc": 1, ..})
 
     Args:
       config: everything that the parameters depend on beside data and seed, see `Stage`.

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from jaxdd.errors import JaxddError
-from jaxdd.synthetic import Continued, frequencies, images_within, linear_bases, named, neural_fields, pixels, within_budget
+from jaxdd.synthetic import (
+    Continued,
+    frequencies,
+    images_within,
+    linear_bases,
+    named,
+    neural_fields,
+    pixels,
+    within_budget,
+)
 
 SET = Continued(np.zeros((4, 14, 14, 1), np.float32), np.eye(4), False, None, "real", "0")
 PLAIN = 32 * 4 * 3 * 14 * 14 + 2 * 12
@@ -29,7 +38,9 @@ def test_a_budget_pays_for_as_many_images_as_it_can(make, digits):
 
 
 def test_a_budget_that_pays_for_nothing_says_so(digits):
-    with pytest.raises(JaxddError, match="1 plain images per class are 25096 bits, and one per class as frequencies takes"):
+    with pytest.raises(
+        JaxddError, match="1 plain images per class are 25096 bits, and one per class as frequencies takes"
+    ):
         named("frequencies(coefficients=196)")(1).init(jax.random.key(0), digits)
 
 
@@ -72,7 +83,11 @@ def test_options_arrive(digits):
     ("text", "arguments", "sentence"),
     [
         ("neural_feilds", {}, "unknown parameterisation 'neural_feilds'; did you mean 'neural_fields'"),
-        ("frequencies(coeficients=3)", {}, "option of parameterisation 'frequencies' 'coeficients'; did you mean 'coeff"),
+        (
+            "frequencies(coeficients=3)",
+            {},
+            "option of parameterisation 'frequencies' 'coeficients'; did you mean 'coeff",
+        ),
         ("frequencies(64)", {}, r"parameterisation 'frequencies\(64\)' must be written name\(option=value"),
         ("multi_formation(factor=1)", {}, "the factor of multi_formation must be an integer of at least 2"),
         ("neural_fields(fit=-1)", {}, "fit must be an integer of at least 0"),

@@ -19,7 +19,9 @@ def params(real):
 
 def plainly(params, image, height, width):
     """One image, pixel by pixel."""
-    w0, w1, w2, b0, b1, b2 = (np.float64(params[f"{kind}_{k}"][image]) for kind in ("weights", "biases") for k in range(3))
+    w0, w1, w2, b0, b1, b2 = (
+        np.float64(params[f"{kind}_{k}"][image]) for kind in ("weights", "biases") for k in range(3)
+    )
     found = np.zeros((height, width, w2.shape[1]))
     for i in range(height):
         for j in range(width):
@@ -53,7 +55,9 @@ def test_what_is_stored_renders_the_images(params, real):
     distilled = render(FIELDS, params)
     # 2 x 3 + 3, 3 x 3 + 3 and 3 x 2 + 2 numbers an image, 2 scales, 2 bits a label.
     of_leaves = {"weights_0": 36, "biases_0": 18, "weights_1": 54, "biases_1": 18, "weights_2": 36, "biases_2": 12}
-    assert FIELDS.num_bits(params) == {name: 32 * size for name, size in {**of_leaves, "scales": 2}.items()} | {"labels": 12}
+    assert FIELDS.num_bits(params) == {name: 32 * size for name, size in {**of_leaves, "scales": 2}.items()} | {
+        "labels": 12
+    }
     transform = Standardize(np.full(2, 0.5, np.float32), np.full(2, 0.25, np.float32))
     opened = DistilledDataset.from_bytes(DistilledDataset.create(distilled, transform, {}).to_bytes())
     assert opened.header["decoder"] == "neural_fields" and opened.header["num_bits"] == 32 * 176 + 12
@@ -68,7 +72,9 @@ def test_a_fit_comes_near_to_real_digits(digits):
     method = bound(fitting(synthetic), digits)
     assert synthetic.fit.steps == 200
     start = jax.jit(method.init)(jax.random.key(1), digits)
-    rows = [np.flatnonzero((np.asarray(digits.images) == image[None]).all((1, 2, 3))) for image in np.asarray(start.target)]
+    rows = [
+        np.flatnonzero((np.asarray(digits.images) == image[None]).all((1, 2, 3))) for image in np.asarray(start.target)
+    ]
     np.testing.assert_array_equal([digits.labels.values[found[0]] for found in rows], [0, 0, 1, 1, 2, 2, 3, 3])
     assert len({int(found[0]) for found in rows}) == 8
 
