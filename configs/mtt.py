@@ -24,8 +24,8 @@ the protocol's rate, where the authors take the learned step size.
 
 The paper reports 46.2 / 65.4 / 71.6 % on CIFAR-10 for 1, 10 and 50 images per class, whitened for the first two (not
 for the last: `--config.data.transform=published`), the best of several evaluations on test data. FreD's reports 60.6
-and DDiF's 66.5 % with the bits of 1 image per class. What `cpu` gives is in docs/results/matching.md, what the four beside
-it give in docs/trajectories.md.
+and DDiF's 66.5 % with the bits of 1 image per class. What `cpu` gives is in docs/results/matching.md, what the four
+beside it give in docs/trajectories.md.
 """
 
 from jaxdd.cli import preset, template
