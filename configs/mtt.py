@@ -54,9 +54,9 @@ PRESETS = OF_PIXELS | {
     "multi_formation": of("multi_formation(factor=2)", learning_rate=30.0),
     "frequencies": of("frequencies(coefficients=64)", learning_rate=1_000.0),
     "neural_fields": of(
-        "neural_fields(width=6, fit=400, fit_learning_rate=0.01)", optimizer="adam", learning_rate=3e-3
+        "neural_fields(width=6, fit=400, fit_learning_rate=0.01)", optimizer="adam", learning_rate=0.01
     ),
-    "linear_bases": of("linear_bases(bases=24, fit=300, fit_learning_rate=0.03)", optimizer="adam", learning_rate=0.01),
+    "linear_bases": of("linear_bases(bases=24, fit=300, fit_learning_rate=0.03)", optimizer="adam", learning_rate=0.03),
     "cifar10_frequencies": unwhitened(
         "frequencies(coefficients=64)",
         steps=50,

@@ -6,8 +6,8 @@
 
 All have the same number of experts' epochs, student's steps and updates; what is a method's own is its default, and
 RUNS says what else is. Accuracies are of the last iterate, the mean of three networks; `random` and `herding` are real
-images. FILE is gone on with. `mtt_frequencies` and its like learn what the preset of that name does, of no more bits than
-of `--ipc` plain images a class.
+images. FILE is gone on with. `mtt_frequencies` and its like learn what the preset of that name does, of no more bits
+than of `--ipc` plain images a class.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ __all__ = [  # what a method of the family is made of
     "to_the_goal",
     "uniformly",
     "where",
+    "with_step_size",
 ]
 
 
