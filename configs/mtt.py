@@ -7,7 +7,8 @@ the authors' settings for 10 images per class, whitened as theirs, for a GPU:
     jaxdd distill --config=mtt:cifar10 --evaluate=full --workdir=runs/mtt_cifar10
 
 Images need not be pixels. `multi_formation`, `frequencies`, `neural_fields` and `linear_bases` are `cpu` with what the
-bits of one plain image per class pay for, 40, 110, 110 and 130 images of Fashion-MNIST:
+bits of one plain image per class pay for, 40, 110, 110 and 130 images of Fashion-MNIST. Their rates were chosen with
+the few experts of scripts/trajectory_claims.py, whose students go further than those of `cpu`:
 
     jaxdd distill --config=mtt:frequencies --evaluate=full --workdir=runs/mtt_frequencies
 
