@@ -2,10 +2,12 @@
 """The trajectory family side by side on 4,000 training and 2,000 test images of Fashion-MNIST, a ConvNet of width 32.
 
     python scripts/trajectory_claims.py --folder FOLDER --json FILE [--runs mtt datm_late ..] [--ipc 10] [--seeds 0 1]
+    python scripts/trajectory_claims.py --folder FOLDER --json FILE --ipc 1 --runs mtt_frequencies mtt_neural_fields ..
 
 All have the same number of experts' epochs, student's steps and updates; what is a method's own is its default, and
 RUNS says what else is. Accuracies are of the last iterate, the mean of three networks; `random` and `herding` are real
-images. FILE is gone on with.
+images. FILE is gone on with. `mtt_frequencies` and its like learn what the preset of that name does, of no more bits
+than of `--ipc` plain images a class.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ MODEL = "convnet(width=32)"
 EXPERTS = {"experts": 5, "expert_epochs": 12, "expert_batch": 128, "expert_learning_rate": 0.05}
 STUDENTS = {"steps": 15, "span": 1, "max_start": 6, "inner_learning_rate": 0.05, "learning_rate": 30.0}
 LABELS = {"init": "real", "first_max_start": None}
-RUNS = {
+RUNS: dict[str, dict[str, Any]] = {
     "mtt": {},
     "tesla": {},
     "ftd": {"decay": 0.0},
@@ -46,6 +48,18 @@ RUNS = {
     "mtt_int8": {"expert_store": "int8"},
 }
 CHOSEN = ("random", "herding")
+
+
+NOT_PIXELS = ("multi_formation", "frequencies", "neural_fields", "linear_bases")
+
+
+def of_preset(name: str) -> dict[str, Any]:
+    """What a preset of `mtt` learns in place of pixels, and how fast."""
+    fields = configs.read("mtt", name)["method"]
+    return {each: fields[each] for each in ("parameterisation", "optimizer", "learning_rate")}
+
+
+RUNS |= {f"mtt_{name}": of_preset(name) for name in NOT_PIXELS}
 
 
 def few(folder: pathlib.Path) -> pathlib.Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import re
@@ -16,6 +15,7 @@ import numpy as np
 from jaxdd._dotted import is_dotted, resolve
 from jaxdd._files import digest
 from jaxdd._jax import constants, key_of, primitives
+from jaxdd._named import parse
 from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.adapters import as_network
@@ -56,7 +56,7 @@ def build(model: str | Network, image_shape: tuple[int, ...], num_classes: int, 
     """
     if isinstance(model, Network):
         return model
-    name, bracketed = _parse(model)
+    name, bracketed = parse(model, "model")
     options = {**bracketed, **options}
     if len(image_shape) != 3 or min(image_shape) < 1 or num_classes < 2:
         raise JaxddError(
@@ -98,7 +98,7 @@ def options_of(model: str) -> tuple[str, dict[str, Any]]:
     Raises:
       JaxddError: if it is not written as one, or has an option that is none of its network's.
     """
-    name, given = _parse(model)
+    name, given = parse(model, "model")
     if name not in _ZOO:
         return name, given
     return name, {**{option: field.default for option, field in _fields(name).items()}, **_checked(name, given)}
@@ -165,19 +165,3 @@ def identity(model: str | Network, image_shape: tuple[int, ...]) -> str:
     keys = jax.dtypes.prng_key
     values = [jax.random.key_data(v) if jnp.issubdtype(v.dtype, keys) else v for v in constants(traced)]
     return f"network-{digest([np.frombuffer(text.encode(), np.uint8), *values])}"
-
-
-def _parse(model: str) -> tuple[str, dict[str, Any]]:
-    """`"name(option=value, ..)"` into its parts; the values are Python literals."""
-    name, bracket, rest = model.partition("(")
-    if not bracket:
-        return name, {}
-    try:
-        call = ast.parse(f"_({rest}", mode="eval").body
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
-            raise ValueError("options must be written name=value")
-        if any(option.arg is None for option in call.keywords):
-            raise ValueError("options must be written name=value")
-        return name.strip(), {str(option.arg): ast.literal_eval(option.value) for option in call.keywords}
-    except (SyntaxError, ValueError) as error:
-        raise JaxddError(f"model {model!r} must be written name(option=value, ..): {error}.") from error

@@ -25,7 +25,9 @@ def frequencies(
     """A few DCT coefficients of each image and channel (Shin et al. 2023, FreD).
 
     Each class and channel keeps the positions of the orthonormal DCT-II in which its real images have the largest
-    variance; all other coefficients are zero. (The paper's code shares the positions among channels.) Params are
+    variance; all other coefficients are zero. (The paper's code shares the positions among channels, and takes the
+    variance over the few images that it starts from. Its DCT is not normalised: a rate r of its coefficients is
+    `r / (4 h w)` here where both frequencies are above zero.) Params are
     `coefficients` `(m, coefficients, c)` of m images, by rising position; and frozen, but stored, `mask`
     `(classes, h, w, c)`, 1 at kept positions, and `labels`. The ledger: 32 bits a coefficient, an index of
     `ceil(log2(h * w))` bits a kept position.

@@ -48,6 +48,7 @@ def multi_formation(base: SyntheticSet, factor: int) -> SyntheticSet:
         render=render,
         decoder=f"multi_formation({base.decoder})",
         counts=base.counts and tuple(factor**2 * count for count in base.counts),
+        fit=None,  # its images would be others than these
     )
 
 

@@ -28,6 +28,16 @@ class Rendered(NamedTuple):
     learning_rates: Float[Array, "..."] | None = None
 
 
+class Fit(NamedTuple):
+    """How a run before fits first parameters to images, see `fitted`."""
+
+    steps: int
+    """Of Adam."""
+    learning_rate: float
+    target: Callable[[Key, RealData], Array]
+    """The images `(m, h, w, c)` that are to be rendered."""
+
+
 class SyntheticSet(NamedTuple):
     """A parameterisation of the synthetic set."""
 
@@ -53,6 +63,8 @@ class SyntheticSet(NamedTuple):
     ones for their origin; None if there are none. What learns labels begins from them."""
     counts: tuple[int, ...] | None = None
     """Rendered images of each class, where classes have unequal numbers of them."""
+    fit: Fit | None = None
+    """What a run before makes its first parameters by, if one does."""
 
 
 def render(synthetic: SyntheticSet, params: Params, *, iterate: str = "last", **training: Any) -> Distilled:

@@ -7,6 +7,7 @@ from jaxdd.training.curriculum import curriculum
 from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
 from jaxdd.training.experts import STORES, Compact, Trajectories, compact, experts
 from jaxdd.training.fit import Fitted, check_trainable, fit
+from jaxdd.training.fitted import fitted, fitting
 from jaxdd.training.infobatch import infobatch
 from jaxdd.training.inpainting import inpainting, inpainting_step
 from jaxdd.training.protocols import Protocol
@@ -57,6 +58,8 @@ __all__ = [
     "fit",
     "fit_as_distilled",
     "fit_two_headed",
+    "fitted",
+    "fitting",
     "heads",
     "infobatch",
     "inpainting",

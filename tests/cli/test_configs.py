@@ -2,16 +2,20 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 
-from jaxdd import data, methods, models
+from jaxdd import data, engine, methods, models
 from jaxdd.cli import config as configs
 from jaxdd.cli import preset, template
 from jaxdd.cli.main import main
+from jaxdd.engine.stages import foretold
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import protocols
-from jaxdd.types import Execution
+from jaxdd.types import Execution, Labels, RealData, bound
 
 
 def shipped():
@@ -41,7 +45,7 @@ def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, c
     module = configs.module_of(path)
     config = (module.get_config(chosen) if chosen else module.get_config()).to_dict()
     section = config["data"]
-    if chosen in ("cpu", "fc", "fixed", "random", "smoke", None):
+    if chosen in ("cpu", "fc", "fixed", "random", "smoke", *OF_FEW_BITS, None):
         assert section["validation"] == 0.1 and section["transform"] == "standardize"
         return
     assert section["validation"] == 0.0
@@ -58,6 +62,28 @@ def test_presets_of_a_paper_take_all_its_data_its_constants_and_its_rate(path, c
 
 
 OPEN = ("sre2l", "mnist_5k")
+OF_FEW_BITS = {"multi_formation": 40, "frequencies": 110, "neural_fields": 110, "linear_bases": 130}
+"""Presets of `mtt`, and their images of 28x28."""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count", "side", "channels"),
+    [
+        *((name, count, 28, 1) for name, count in OF_FEW_BITS.items()),
+        ("cifar10_frequencies", 150, 32, 3),
+        ("cifar10_neural_fields", 370, 32, 3),
+    ],
+)
+def test_parameterisations_of_mtt_cost_no_more_than_a_plain_image_a_class(chosen, count, side, channels):
+    fields = configs.read("mtt", chosen)["method"]
+    recipe = methods.build(fields.pop("name"), **fields)
+    labels = Labels.index(np.repeat(np.arange(10), 40))
+    real = foretold(recipe, RealData.of(jnp.zeros((400, side, side, channels)), labels))
+    method = bound(recipe, real)
+    found = jax.eval_shape(lambda key: method.product(engine.first_state(method, real, key)), jax.random.key(0))
+    assert found.images.shape == (count, side, side, channels)
+    plain = 10 * (32 * side * side * channels + 4)
+    assert 0.9 * plain < found.num_bits - 32 <= plain  # the step size beside them
 
 
 @pytest.mark.parametrize("name", methods.available())

@@ -4,15 +4,17 @@ import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toys
 from walking_by_hand import CLASSES, MLP, OPTIONS, ROWS, assert_updates, left, network, walks
 
-from jaxdd import methods
+from jaxdd import engine, methods
 from jaxdd.data import augmentation
-from jaxdd.engine.stages import foretold
+from jaxdd.engine.stages import foretold, provide
 from jaxdd.errors import JaxddError
-from jaxdd.types import bound
+from jaxdd.synthetic import frequencies, named
+from jaxdd.types import Spec, bound
 
 BATCHES = 4
 
@@ -80,6 +82,34 @@ def test_updates_are_those_of_the_formula(done):
     assert all(update.metrics["step_size"] == update.after.params["learning_rates"] > 0 for update in done[:3])
 
 
+@jax.jit
+@jax.value_and_grad
+def through_frequencies(learned, update):
+    images = frequencies(2, 64).render({**update.before.params, **learned}).images
+    found = walks({"images": images, "learning_rates": learned["learning_rates"]}, update)
+    return jnp.stack([left(*walk) for walk in found]).mean()
+
+
+def test_any_parameterisation_is_learned_through_its_rendering(digits):
+    """For the bits of one plain digit a class there are two of 64 coefficients."""
+    options = {**OPTIONS, "ipc": 1, "parameterisation": "frequencies(coefficients=64)"}
+    done = toys.updates(methods.mtt(**options), digits, 2)
+    assert_updates(done, through_frequencies, {"coefficients": 5.0, "learning_rates": 1e-3})
+
+
+def test_fields_begin_as_a_stage_has_fitted_them_and_are_learned_by_adam(digits):
+    text = "neural_fields(width=4, fit=3)"
+    recipe = methods.mtt(**{**OPTIONS, "ipc": 1, "parameterisation": text, "optimizer": "adam"})
+    real = provide(recipe, digits, devices=jax.devices()[:1])
+    state = jax.jit(lambda key: engine.first_state(bound(recipe, real), real, key))(jax.random.key(0))
+    for leaf in named(text)(1).learned:
+        np.testing.assert_array_equal(state.params[leaf], real.assets["fitted"][leaf])
+        moments = optax.tree.get(state.opt_state.inner_states[leaf], "mu")
+        assert moments[leaf].shape == state.params[leaf].shape
+    (_, stage) = recipe.stages(Spec.of(digits))
+    assert dict(stage.config) == {"parameterisation": text, "ipc": 1, "init": "real"} and stage.steps == 3
+
+
 def test_what_it_minimises_falls(done):
     losses = [float(update.metrics["loss"]) for update in done]
     assert np.mean(losses[-8:]) < 0.95 * np.mean(losses[:8])
@@ -117,6 +147,8 @@ def test_published_settings(digits):
         ({"experts_per_update": 101}, "experts_per_update of MTT must be from 1 to experts, 100"),
         ({"learning_rate": 0.0}, "learning_rate of MTT must be positive"),
         ({"augmentation": "blur"}, "blur"),
+        ({"parameterisation": "frequences"}, "unknown parameterisation 'frequences'; did you mean 'frequencies'"),
+        ({"parameterisation": "linear_bases", "init": "noise"}, "begin at random"),
     ],
 )
 def test_bad_hyper_parameters_say_what_would_be_right(options, sentence):

@@ -15,6 +15,7 @@ from jaxdd.synthetic import (
     learning_rates,
     linear_bases,
     multi_formation,
+    neural_fields,
     per_leaf,
     pixels,
     render,
@@ -22,7 +23,12 @@ from jaxdd.synthetic import (
 )
 from jaxdd.types import LABEL_CONVENTIONS
 
-BASES = {"pixels": pixels(2), "linear_bases": linear_bases(3, 2), "frequencies": frequencies(2, 6)}
+BASES = {
+    "pixels": pixels(2),
+    "linear_bases": linear_bases(3, 2),
+    "frequencies": frequencies(2, 6),
+    "neural_fields": neural_fields(2, 3),
+}
 ANY = {
     "raw": lambda base: learned_labels(base, "raw", nonnegative=True),
     "softmax": lambda base: learned_labels(base, "softmax"),
@@ -41,6 +47,7 @@ COMPOSITIONS = [
     *((base, name) for base in ("linear_bases", "frequencies") for name in ANY),
     ("linear_bases", "multi_formation", "softmax"),
     ("frequencies", "softmax", "multi_formation"),
+    ("neural_fields", "learning_rates", "multi_formation"),
 ]
 
 

@@ -48,6 +48,7 @@ __all__ = [  # what a method of the family is made of
     "to_the_goal",
     "uniformly",
     "where",
+    "with_step_size",
 ]
 
 
@@ -88,7 +89,12 @@ def to_the_goal(walk: Walk) -> tuple[Array, Metrics]:
 
 def images(config: Any, init: str | Continued) -> SyntheticSet:
     """Pixels and the step size."""
-    return learning_rates(pixels(config.ipc, init=init), config.inner_learning_rate, (), raw=True)
+    return with_step_size(config, pixels(config.ipc, init=init))
+
+
+def with_step_size(config: Any, base: SyntheticSet) -> SyntheticSet:
+    """Any parameterisation and the step size."""
+    return learning_rates(base, config.inner_learning_rate, (), raw=True)
 
 
 def descent(config: Trajectory, **others: optax.GradientTransformation) -> optax.GradientTransformation:
