@@ -134,7 +134,7 @@ def matching(
     """
     student = student or Student(inner.sgd())
     part = way or from_epoch(uniformly(0, config.max_start), (0, config.span))
-    augment, rows = augmentation.named(config.augmentation), where(config)
+    rows = where(config)
 
     def sample(key: Key, labels: Labels, step: Array) -> dict[str, Indices]:
         key_expert, key_start = jax.random.split(jax.random.fold_in(key, step))
@@ -150,22 +150,13 @@ def matching(
             return TrajectoryState(params, optimizer.init(params), None if average is None else params)
 
         def objective(
-            params: Params, read: NetworkState, epochs: Indices, facts: PyTree, key: Key
+            params: Params, read: NetworkState, epochs: Indices, told: PyTree, key: Key
         ) -> tuple[Array, Metrics]:
             shown, labels, rate = synthetic.render(params)
-            expert, epoch = part.between(jax.random.fold_in(key, 3), read, epochs, facts)
+            expert, epoch = part.between(jax.random.fold_in(key, 3), read, epochs, told)
             start, goal = (jax.tree.map(lambda leaf, k=k: leaf[k], expert) for k in (0, -1))
             if label is not None:
                 labels = label(network, goal, shown)
-            key_plan, key_draw = jax.random.split(key)
-            size = min(config.batch or len(shown), len(shown))
-            plan = inner.epoch_plan(key_plan, len(shown), size, config.steps)
-            draws = jax.vmap(lambda key: augment.draw(key, size))(jax.random.split(key_draw, config.steps))
-
-            def feed(t: Array) -> tuple[tuple[Array, Array], Any]:
-                seen = augment.apply(shown[plan[t]], jax.tree.map(lambda leaf: leaf[t], draws))
-                return (seen, labels[plan[t]]), rate
-
             loss = inner.classification(network, start.stats)
             if student.weight is not None:
                 loss = _times(student.weight(epoch), loss)
@@ -174,7 +165,7 @@ def matching(
                 loss,
                 student.optimizer,
                 begin,
-                feed,
+                _augmented(config, key, shown, labels, rate),
                 config.steps,
                 gradient=config.gradient,
                 remat=spec.execution.remat,
@@ -188,9 +179,9 @@ def matching(
         ) -> tuple[TrajectoryState, Metrics]:
             keys = jax.random.split(key, config.experts_per_update)
             drawn = batch.rows[EXPERTS]
-            experts, epochs = rows.of(drawn)
-            facts = None if part.facts is None else batch.assets[part.facts][experts[:, 0]]
-            over = (rows.read(batch.tables[EXPERTS], drawn, batch.assets), epochs, facts, keys)
+            chosen, epochs = rows.of(drawn)
+            told = None if part.facts is None else batch.assets[part.facts][chosen[:, 0]]
+            over = (rows.read(batch.tables[EXPERTS], drawn, batch.assets), epochs, told, keys)
 
             def one(of_expert: tuple[NetworkState, Indices, PyTree, Key]) -> tuple[tuple[Array, Metrics], Params]:
                 return jax.value_and_grad(objective, has_aux=True)(state.params, *of_expert)
@@ -225,6 +216,21 @@ def matching(
             side_by_side=config.experts_per_update,
         ),
     )
+
+
+def _augmented(config: Trajectory, key: Key, images: Array, labels: Array, rate: Any) -> Callable[[Array], Any]:
+    """What a student sees at each step, as `inner.unroll` takes it: batches of all images, each augmented by itself."""
+    augment = augmentation.named(config.augmentation)
+    key_plan, key_draw = jax.random.split(key)
+    size = min(config.batch or len(images), len(images))
+    plan = inner.epoch_plan(key_plan, len(images), size, config.steps)
+    draws = jax.vmap(lambda key: augment.draw(key, size))(jax.random.split(key_draw, config.steps))
+
+    def feed(t: Array) -> tuple[tuple[Array, Array], Any]:
+        seen = augment.apply(images[plan[t]], jax.tree.map(lambda leaf: leaf[t], draws))
+        return (seen, labels[plan[t]]), rate
+
+    return feed
 
 
 def _times(weight: Array, loss: Callable[..., Array]) -> Callable[..., Array]:
