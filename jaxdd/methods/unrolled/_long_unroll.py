@@ -26,8 +26,11 @@ class LongUnroll(Bilevel):
       inner_learning_rate, momentum: of gradient descent on the network.
       optimizer: of the synthetic set: "sgd" (with momentum 0.5, the paper) or "adam".
       learning_rate: its rate.
+      augmentation: flips or rotations by up to 15 degrees: one of the two with one draw for a network, of all images at
+        all steps and of the real ones too, as the authors' code has it. It has none unless asked to.
     """
 
+    augmentation: str = "flip_rotate"
     steps: int = field(150, at_least(1))
     per_class: int | None = field(None, at_least(1))
     inner_learning_rate: float = field(0.01, positive)
@@ -55,6 +58,7 @@ def through_time(config: LongUnroll, synthetic: SyntheticSet, penalty: Callable 
             inner.sgd(config.momentum),
             class_batches(config.per_class, config.steps),
             learning_rate=config.inner_learning_rate,
+            siamese=True,
         ),
         penalty=penalty,
     )
