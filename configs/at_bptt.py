@@ -1,7 +1,7 @@
 """AT-BPTT (Li et al., NeurIPS 2025, https://arxiv.org/abs/2510.04838): windows where training says.
 
 `cpu` (the default): as that of `rat_bptt`, with windows of 7 to 13 among 60 inner steps, and stages that end after
-three windows of little gain; some ten minutes on two cores.
+three windows of little gain in smoothed accuracy; some ten minutes on two cores.
 `cifar10`, `cifar100`, `tiny_imagenet`: the authors' settings, 10 images per class, for a GPU; the last is a file of
 64x64 images.
 
@@ -36,6 +36,7 @@ PRESETS = {
             "window": 10,
             "spread": 3,
             "patience": (0.05, 0.05),
+            "smoothing": 0.5,
             "learning_rate": 0.01,
             "target_batch": 256,
             "augmentation": "none",

@@ -10,9 +10,10 @@ from jaxdd.inner.plans import balanced_plan, epoch_plan, ordered_plan
 from jaxdd.inner.pool import Loss, Slots, pool
 from jaxdd.inner.sources import among, between, fixed, fresh, interpolated, tickets
 from jaxdd.inner.unroll import GRADIENTS, REMATS, WINDOWS, Trained, gradient_norms, unroll, window_start
-from jaxdd.inner.windows import Adaptive, Windows, adaptive_windows, placed_windows
+from jaxdd.inner.windows import ALL_STEPS, Adaptive, Windows, adaptive_windows, placed_windows
 
 __all__ = [
+    "ALL_STEPS",
     "GRADIENTS",
     "REMATS",
     "WINDOWS",

@@ -93,8 +93,7 @@ def unroll(
         after = Trained(*optimizer.step(carry.theta, carry.opt_state, grads, learning_rate, t))
         return after, after.theta if walk else None
 
-    if length is not None:
-        step = _up_to(step, prefix + length, walk)
+    taken = step if length is None else _up_to(step, prefix + length, walk)
     start = Trained(theta0, optimizer.init(theta0))
     if not (isinstance(prefix, int) and prefix == 0):
         start = _without_gradient(loss, optimizer, start, feed, prefix)
@@ -103,8 +102,8 @@ def unroll(
         # Backward passes by products never need the gradients again, only what the optimiser makes of them does.
         kept = None if gradient == "reverse" else jax.checkpoint_policies.save_only_these_names(_KEPT)
         # Inside a scan nothing merges with the forward pass.
-        step = jax.checkpoint(step, prevent_cse=False, policy=kept)
-    end, places = (_fold_segments if remat == "sqrt" else _fold)(step, start, times)
+        taken = jax.checkpoint(taken, prevent_cse=False, policy=kept)
+    end, places = (_fold_segments if remat == "sqrt" else _fold)(taken, start, times)
     return end._replace(walk=places)
 
 

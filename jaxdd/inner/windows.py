@@ -19,8 +19,8 @@ Norms = Callable[[Key], Array]
 class Windows(NamedTuple):
     """Where the differentiable steps of each update's unrolls are; what that depends on is carried along."""
 
-    longest: int
-    """How many there are at most; static, since it is what is compiled."""
+    longest: int | None
+    """How many there are at most, which is what is compiled; None for all of a training."""
     place: Callable[[Key, PyTree, int], tuple[int | Array, int | Array | None]]
     """`place(key, kept, total)`: `prefix` and `length` for one network's `unroll` of `longest` among `total` steps."""
     init: Callable[[], PyTree] = lambda: ()
@@ -31,6 +31,10 @@ class Windows(NamedTuple):
     """`end(kept, accuracy) -> kept`, with their accuracy on the real batch, in [0, 1]."""
     facts: Callable[[PyTree], Metrics] = lambda kept: {}
     """What an update says of its window."""
+
+
+ALL_STEPS = Windows(None, lambda key, kept, total: (0, None))
+"""Backpropagation through the whole training."""
 
 
 def placed_windows(window: str, steps: int, *, start: int = 0) -> Windows:
@@ -53,7 +57,7 @@ class Adaptive(NamedTuple):
     accuracy: Array
     """The sum over the window's updates."""
     before: Array
-    """The mean over those of the window before."""
+    """The mean over those of the window before, or the moving average of the means; 0 at first."""
 
 
 def adaptive_windows(
@@ -64,6 +68,7 @@ def adaptive_windows(
     *,
     rises: tuple[float, float] = (0.015, 0.01),
     patience: tuple[int, int],
+    smoothing: float = 0.0,
 ) -> Windows:
     """Windows where gradients are large, then anywhere, then mirrored in time, as AT-BPTT's code has them (Li et al.
     2025, "Beyond Random: Automatic Inner-loop Optimization in Dataset Distillation", arXiv:2510.04838).
@@ -78,7 +83,8 @@ def adaptive_windows(
     * third: `W - d` steps that end s before the last one, or the first ones, where fewer are left.
 
     A stage ends after as many windows in a row as `patience` says, under each of which the mean accuracy rose by less
-    than `rises` (of 1) over that of the window before.
+    than `rises` (of 1) over that of the window before. Since windows end at other steps, accuracies differ for that
+    alone; with `smoothing` of 0.5, say, it is the moving average `a <- 0.5 a + 0.5 mean` that has to rise.
 
     Example: `adaptive_windows(10, 40, 10, 200, patience=(30, 25))`, the authors' for CIFAR-10.
 
@@ -124,6 +130,7 @@ def adaptive_windows(
     def end(kept: Adaptive, accuracy: Array) -> Adaptive:
         summed = kept._replace(updates=kept.updates + 1, accuracy=kept.accuracy + accuracy)
         mean = summed.accuracy / steps
+        mean = jnp.where(kept.before == 0, mean, smoothing * kept.before + (1 - smoothing) * mean)
         of_stage = jnp.minimum(kept.stage, 2) - 1
         still = jnp.where(mean - kept.before < jnp.array(rises)[of_stage], kept.still + 1, 0)
         over = (kept.stage < 3) & (still >= jnp.array(patience)[of_stage])

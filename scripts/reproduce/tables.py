@@ -253,6 +253,9 @@ TABLES = {
                 *("--config=rat_bptt", *_FASHION, "--config.run.log_every=1", "--config.method.window=10"),
             ],
             "at_bptt_fashion_mnist_longer": ["--config=at_bptt", *_FASHION, "--config.run.log_every=1"],
+            "at_bptt_fashion_mnist_first": [
+                *("--config=at_bptt", *_FASHION, "--config.run.log_every=1", "--config.method.smoothing=0.0"),
+            ],
         },
     ),
     "matching": Table(

@@ -60,9 +60,10 @@ def test_windows_are_as_likely_as_the_norms_say(stage):
         assert abs(found[window] / DRAWS - share) < 4 * np.sqrt(share * (1 - share) / DRAWS), window
 
 
-def test_stages_end_when_accuracy_has_stopped_to_rise():
-    """Each window serves two updates; what counts is the mean over them."""
-    windows = adaptive(steps=2)
+@pytest.mark.parametrize("smoothing", [0.0, 0.4])
+def test_stages_end_when_accuracy_has_stopped_to_rise(smoothing):
+    """Each window serves two updates; what counts is the mean over them, or its moving average."""
+    windows = adaptive(steps=2, smoothing=smoothing)
     rng = np.random.default_rng(0)
     rises = [0.3, 0.02, 0.01, 0.02, 0.014, -0.1, 0.012, 0.009, 0.0, 0.011, 0.0, -0.01, 0.009, 0.5, 0.0, 0.0, 0.0]
     means = np.cumsum(rises)
@@ -72,6 +73,7 @@ def test_stages_end_when_accuracy_has_stopped_to_rise():
     stages, stage, still, before = [], 1, 0, 0.0
     for mean in means:
         stages += [stage, stage]
+        mean = mean if not before else smoothing * before + (1 - smoothing) * mean
         if stage < 3:
             still = still + 1 if mean - before < (0.015, 0.01)[stage - 1] else 0
             if still == (2, 3)[stage - 1]:

@@ -22,7 +22,7 @@ TINY = {
     "bptt": {"ipc": 1, "model": MLP, "steps": 2, "target_batch": 40, "block": 8},
     "rat_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 2, "target_batch": 40, "block": 8,
                  "augmentation": "none"},  # it would be drawn for each real image
-    "at_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 2, "spread": 1, "every": 2,
+    "at_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 3, "spread": 1, "every": 2,
                 "target_batch": 40, "block": 8, "augmentation": "none"},
     "frepo": {"ipc": 2, "model": MLP, "pool": 3, "max_age": 3, "target_batch": 40, "block": 4, "ridge": 1e-3},
     "rcig": {"ipc": 1, "model": MLP, "pool": 2, "pool_steps": 2, "target_batch": 40, "block": 4,

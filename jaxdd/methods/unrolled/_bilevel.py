@@ -14,6 +14,7 @@ from jaxdd import inner, losses, models
 from jaxdd.data import augmentation, uniform_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.inner import InnerOptimizer
+from jaxdd.inner.unroll import Feed
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, require
 from jaxdd.methods._ipc import BY_CLASS
 from jaxdd.synthetic import SyntheticSet, descend, render
@@ -76,7 +77,7 @@ class Inner:
       plan: `plan(key, num_images, num_classes) -> int32 (steps, b)`, the rows of the rendered set that each inner step
         sees.
       learning_rate: one for all steps; None if the set learns its own.
-      windows: which steps are differentiable; None for all of them.
+      windows: which steps are differentiable.
       siamese: whether an augmentation draws once for a network, the same for all images of all steps and for the real
         ones (Deng & Russakovsky 2022); else for each image of each step, and each real one (Feng et al. 2024).
     """
@@ -84,7 +85,7 @@ class Inner:
     optimizer: InnerOptimizer
     plan: Callable[[Key, int, int], Indices]
     learning_rate: float | None = None
-    windows: inner.Windows | None = None
+    windows: inner.Windows = inner.ALL_STEPS
     siamese: bool = False
 
 
@@ -124,7 +125,6 @@ def bilevel(
       describe: `describe(num_images, kept)`, fields of `types.Training`, from what the networks' source keeps.
       lean: see `types.Recipe`; a block that does not divide `target_batch` is all of it.
     """
-
     augment, windows = augmentation.named(config.augmentation), training.windows
     plain = augment.name == "none"
 
@@ -142,10 +142,9 @@ def bilevel(
         def init(key: Key, data: RealData) -> BilevelState:
             key_params, key_source = jax.random.split(key)
             params = synthetic.init(key_params, data)
-            kept = source.init(key_source)
-            return BilevelState(params, optimizer.init(params), kept, windows.init() if windows else ())
+            return BilevelState(params, optimizer.init(params), source.init(key_source), windows.init())
 
-        def fed(params: Params, key_plan: Key, key_draw: Key) -> tuple[inner.Feed, int]:
+        def fed(params: Params, key_plan: Key, key_draw: Key) -> tuple[Feed, int]:
             """What a network sees at each step, and how many there are."""
             images, labels, learned_rates = synthetic.render(params)
             rates = [rate for rate in (training.learning_rate, learned_rates) if rate is not None]
@@ -163,13 +162,13 @@ def bilevel(
             """A network's parameters at the end of the window."""
             key_plan, key_window = jax.random.split(key)
             feed, total = fed(params, key_plan, jax.random.fold_in(key, 2))
-            prefix, length = windows.place(key_window, window, total) if windows else (0, None)
+            prefix, length = windows.place(key_window, window, total)
             return inner.unroll(
                 inner.classification(network, start.stats),
                 training.optimizer,
                 start.theta,
                 feed,
-                windows.longest if windows else total,
+                windows.longest or total,
                 prefix=prefix,
                 length=length,
                 gradient=config.gradient,
@@ -188,21 +187,23 @@ def bilevel(
             params: Params, start: NetworkState, examples: Examples, key: Key, window: PyTree
         ) -> tuple[Array, Array]:
             theta = trained(params, start, key, window)
-            draw = own = None
-            if not plain:
-                draw = drawn(jax.random.fold_in(key, 2 if training.siamese else 3), len(examples.labels))(0)
-                own = None if training.siamese else draw
+            of_all = of_each = None
+            if training.siamese:
+                of_all = drawn(jax.random.fold_in(key, 2), 1)(0)
+            elif not plain:
+                of_each = drawn(jax.random.fold_in(key, 3), len(examples.labels))(0)
 
             def on_real(theta: PyTree, shown: tuple[Examples, Any]) -> tuple[Array, Array]:
-                block, own = shown
+                block, of_each = shown
                 if not plain:
-                    block = block._replace(images=augment.apply(block.images, draw if own is None else own))
+                    draw = of_all if training.siamese else of_each
+                    block = block._replace(images=augment.apply(block.images, draw))
                 logits, _ = network.apply(theta, block.images, start.stats, mode="batch")
                 accuracy = jnp.mean(jnp.argmax(logits, axis=1) == block.labels)
                 return losses.cross_entropy(logits, block.labels).mean(), accuracy
 
             block = spec.execution.block
-            loss, accuracy = inner.mean_over_blocks(on_real, theta, (examples, own), block, stats=start.stats)
+            loss, accuracy = inner.mean_over_blocks(on_real, theta, (examples, of_each), block, stats=start.stats)
             return loss + (penalty(params) if penalty else 0.0), accuracy
 
         def update(
@@ -212,10 +213,8 @@ def bilevel(
             if relabel is not None:
                 examples = examples._replace(labels=relabel(examples.labels))
 
-            window = state.windows
-            if windows:
-                key_window = jax.random.fold_in(key, config.networks)  # no network's
-                window = windows.begin(key_window, window, lambda key: norms(state, key))
+            key_window = jax.random.fold_in(key, config.networks)  # no network's
+            window = windows.begin(key_window, state.windows, lambda key: norms(state, key))
 
             def one(key: Key):
                 key_start, key_train = jax.random.split(key)
@@ -229,10 +228,8 @@ def bilevel(
             params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
             norm = optax.tree.norm({leaf: grads[leaf] for leaf in synthetic.learned})
             metrics = {"loss": loss, "batch_accuracy": accuracy, "gradient_norm": norm}
-            if windows:
-                metrics |= windows.facts(window)
-                window = windows.end(window, accuracy)
-            return BilevelState(params, opt_state, state.kept, window), metrics
+            after = BilevelState(params, opt_state, state.kept, windows.end(window, accuracy))
+            return after, {**metrics, **windows.facts(window)}
 
         def product(state: BilevelState) -> Distilled:
             num_images = len(jax.eval_shape(synthetic.render, state.params).images)

@@ -20,6 +20,8 @@ OPTIMIZERS = {"sgd": lambda rate: optax.sgd(rate, momentum=0.5), "adam": optax.a
 class LongUnroll(Bilevel):
     """What BPTT and LinBa have beside `Bilevel`; their paper's hyper-parameters for CIFAR-10.
 
+    Otherwise than in the authors' code, gradients are not cut to a norm of 2.
+
     Attributes:
       steps: inner steps, all of them differentiable.
       per_class: images per class of an inner step; None for all.
@@ -27,7 +29,7 @@ class LongUnroll(Bilevel):
       optimizer: of the synthetic set: "sgd" (with momentum 0.5, the paper) or "adam".
       learning_rate: its rate.
       augmentation: flips or rotations by up to 15 degrees: one of the two with one draw for a network, of all images at
-        all steps and of the real ones too, as the authors' code has it. It has none unless asked to.
+        all steps and of the real ones too, as in the authors' code, whose commands leave it to the user ("none" there).
     """
 
     augmentation: str = "flip_rotate"

@@ -38,6 +38,7 @@ class ATBPTT(Windowed):
       every: updates by one window; an epoch in the code, which 10 batches of 5,000 are on CIFAR-10.
       rises: of accuracy from one window to the next, below which the first and the second stage come to an end.
       patience: windows in a row for that, as shares of `steps`.
+      smoothing: of the accuracies from window to window, below 1; 0 is the code's.
     """
 
     window: int = field(40, at_least(1))
@@ -45,6 +46,7 @@ class ATBPTT(Windowed):
     every: int = field(10, at_least(1))
     rises: tuple[float, float] = field((0.015, 0.01), elements(at_least(0, under=1)))
     patience: tuple[float, float] = field((0.15, 0.125), elements(more_than(0, under=math.inf)))
+    smoothing: float = field(0.0, at_least(0, under=1))
 
     def check(self):
         super().check()
@@ -61,6 +63,12 @@ def at_bptt(config: ATBPTT) -> Recipe:
     """Backpropagation through windows of an inner training that are placed by its gradients and grow with them."""
     first, second = (math.ceil(share * config.steps) for share in config.patience)
     windows = inner.adaptive_windows(
-        config.every, config.window, config.spread, config.steps, rises=config.rises, patience=(first, second)
+        config.every,
+        config.window,
+        config.spread,
+        config.steps,
+        rises=config.rises,
+        patience=(first, second),
+        smoothing=config.smoothing,
     )
     return through_windows(config, windows)
