@@ -19,8 +19,8 @@ class ATBPTT(Windowed):
     `inner.adaptive_windows`, which says what is drawn in each of its three stages.
 
     This follows the authors' code (GH209515338/AT-BPTT), where s, at which the norm was looked at, is the first step of
-    the window, and the third stage looks at the same probabilities from the other end of the training; the sheets on
-    the paper have small norms there. Otherwise than there:
+    the window, and the third stage looks at the same probabilities from the other end of the training. The paper is
+    said to prefer small norms there; its text was not at hand. Otherwise than in that code:
 
     * W stays. There each window's length becomes the W of the next, so that it drifts, and in the second stage grows
       until the run fails.
