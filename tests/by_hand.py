@@ -145,3 +145,35 @@ def assert_stepped(update, slopes, optimizers, rates) -> None:
     if "gradient_norm" in update.metrics:
         norm = np.sqrt(sum(np.sum(np.square(np.float64(slopes[leaf]))) for leaf in optimizers))
         np.testing.assert_allclose(update.metrics["gradient_norm"], norm, rtol=1e-4)
+
+
+def through_a_window(
+    network: Network, learned: dict, plan: Indices, window: tuple, theta: PyTree, real: tuple, rate: float, change=None
+):
+    """The loss on real images and one-hot labels after Adam's steps on the rows of each step up to the window's end.
+
+    Args:
+      window: the first step of it, and how many steps it has; nothing before it is differentiated.
+      change: `change(images, t)`, what inner steps see of the learned images.
+    """
+    begin, length = window
+
+    def step(carry, t):
+        constant = jax.tree.map(jax.lax.stop_gradient, carry)
+        theta, mean, square = jax.tree.map(lambda old, new: jnp.where(t <= begin, old, new), constant, carry)
+        images, labels = learned["images"][plan[t]], learned["labels"][plan[t]]
+        images = images if change is None else change(images, t)
+        slope = jax.grad(lambda theta: cross_entropy(network.apply(theta, images, {})[0], labels))(theta)
+        mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, slope)
+        square = jax.tree.map(lambda s, g: 0.999 * s + 0.001 * g**2, square, slope)
+
+        def moved(p, m, s):
+            return p - rate * (m / (1 - 0.9 ** (t + 1))) / (jnp.sqrt(s / (1 - 0.999 ** (t + 1)) + 1e-16) + 1e-8)
+
+        new = jax.tree.map(moved, theta, mean, square), mean, square
+        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(slope)))
+        return jax.tree.map(lambda old, new: jnp.where(t < begin + length, new, old), carry, new), norm
+
+    zero = jax.tree.map(jnp.zeros_like, theta)
+    (theta, *_), norms = jax.lax.scan(step, (theta, zero, zero), jnp.arange(len(plan)))
+    return cross_entropy(network.apply(theta, real[0], {})[0], real[1]), norms

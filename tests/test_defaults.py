@@ -55,20 +55,36 @@ FUNCTIONS = [
 ]
 
 # Beside those that the tests of a method say. Sources in its docstring; ipc is nobody's.
-_LONG = {"inner_learning_rate": 0.01, "momentum": 0.9, "optimizer": "sgd", "learning_rate": 0.1}
+_WINDOWED = {
+    "steps": 200,
+    "target_batch": 5000,
+    "inner_learning_rate": 0.001,
+    "learning_rate": 0.001,
+    "label_learning_rate": 0.001,
+    "clip": 2.0,
+    "augmentation": "flip_rotate",
+}
+_LONG = {
+    "augmentation": "flip_rotate",
+    "inner_learning_rate": 0.01,
+    "momentum": 0.9,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+}
 METHODS = {
     "bptt": {**_LONG, "steps": 150, "per_class": None, "init": "noise", "networks": 1, "target_batch": 1024},
     "linba": {**_LONG, "steps": 150, "per_class": 32, "bases": 16, "scale": 2, "coefficient_decay": 1e-4},
-    "rat_bptt": {
-        "steps": 200,
-        "window": 60,
-        "target_batch": 5000,
-        "inner_learning_rate": 0.001,
-        "learning_rate": 0.001,
-        "label_learning_rate": 0.001,
-        "clip": 2.0,
+    "rat_bptt": {**_WINDOWED, "window": 60},
+    "at_bptt": {
+        **_WINDOWED,
+        "window": 40,
+        "spread": 10,
+        "every": 10,
+        "rises": (0.015, 0.01),
+        "patience": (0.15, 0.125),
     },
     "dd": {
+        "augmentation": "none",
         "steps": 10,
         "epochs": 3,
         "networks": 4,

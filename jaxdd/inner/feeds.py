@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import losses
+from jaxdd.data.augmentation import Augmentation
 from jaxdd.inner.networks import shared
 from jaxdd.inner.unroll import Feed
 from jaxdd.types import Array, Indices, Key, Network, PyTree
@@ -29,6 +31,20 @@ def planned(data: PyTree, plan: Indices, learning_rates: float | Array) -> Feed:
         return jax.tree.map(lambda leaf: leaf[plan[t]], data), rates[t]
 
     return feed
+
+
+def augmented(feed: Feed, augment: Augmentation, draw: Callable[[Array], Any]) -> Feed:
+    """`feed` of `(images, labels)` with its images changed; gradients flow through the change.
+
+    Args:
+      draw: `draw(t)`, what `augment` drew for the t-th step: for each of its images, or one for all of them.
+    """
+
+    def changed(t: Array) -> tuple[PyTree, Array]:
+        (images, labels), rate = feed(t)
+        return (augment.apply(images, draw(t)), labels), rate
+
+    return changed
 
 
 def classification(

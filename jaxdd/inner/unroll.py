@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxdd.inner.gradients import detached_grad, fwdrev_grad
@@ -39,6 +40,7 @@ def unroll(
     steps: int,
     *,
     prefix: int | Array = 0,
+    length: int | Array | None = None,
     gradient: str = "reverse",
     remat: str = "step",
     block: int | None = None,
@@ -57,6 +59,8 @@ def unroll(
         plan, other data for every step, augmented data, learned rates by step. Gradients flow through it.
       steps: differentiable steps, static.
       prefix: steps before them, without gradient; static or traced.
+      length: how many of the differentiable steps are taken, static or traced; None for all. The others change nothing.
+        They cost nothing either, but for memory, unless `vmap` puts networks side by side.
       gradient: "reverse" (`jax.grad`, also forward-differentiable), "fwdrev" (`fwdrev_grad`: the inner backward pass is
         not stored, reverse mode only), or "detached" (`detached_grad`: another gradient, TESLA's, that leaves out how
         a step depends on the parameters that it starts from).
@@ -70,7 +74,7 @@ def unroll(
       walk: whether to return the parameters after each step, too.
 
     Returns:
-      `Trained(theta, opt_state, walk)` after `prefix + steps` steps.
+      `Trained(theta, opt_state, walk)` after `prefix + steps` steps, or `prefix + length`.
 
     Raises:
       ValueError: for an unknown `gradient` or `remat`, or no steps.
@@ -89,6 +93,7 @@ def unroll(
         after = Trained(*optimizer.step(carry.theta, carry.opt_state, grads, learning_rate, t))
         return after, after.theta if walk else None
 
+    taken = step if length is None else _up_to(step, prefix + length, walk)
     start = Trained(theta0, optimizer.init(theta0))
     if not (isinstance(prefix, int) and prefix == 0):
         start = _without_gradient(loss, optimizer, start, feed, prefix)
@@ -97,9 +102,25 @@ def unroll(
         # Backward passes by products never need the gradients again, only what the optimiser makes of them does.
         kept = None if gradient == "reverse" else jax.checkpoint_policies.save_only_these_names(_KEPT)
         # Inside a scan nothing merges with the forward pass.
-        step = jax.checkpoint(step, prevent_cse=False, policy=kept)
-    end, places = (_fold_segments if remat == "sqrt" else _fold)(step, start, times)
+        taken = jax.checkpoint(taken, prevent_cse=False, policy=kept)
+    end, places = (_fold_segments if remat == "sqrt" else _fold)(taken, start, times)
     return end._replace(walk=places)
+
+
+def gradient_norms(
+    loss: Callable[[PyTree, Any], Array], optimizer: InnerOptimizer, theta0: PyTree, feed: Feed, steps: int
+) -> Array:
+    """The norm over all parameters of the gradient that each of the first `steps` steps takes, `(steps,)`.
+
+    A whole training without gradient; arguments as those of `unroll`.
+    """
+
+    def step(carry: Trained, t: Array) -> tuple[Trained, Array]:
+        batch, learning_rate = feed(t)
+        grads = jax.grad(loss)(carry.theta, batch)
+        return Trained(*optimizer.step(carry.theta, carry.opt_state, grads, learning_rate, t)), optax.tree.norm(grads)
+
+    return jax.lax.scan(step, Trained(theta0, optimizer.init(theta0)), jnp.arange(steps))[1]
 
 
 def window_start(window: str, key: Key, steps: int, total: int, *, start: int = 0) -> int | Array:
@@ -155,6 +176,15 @@ def _over_blocks(gradient: Callable[..., PyTree], block: int, *, remat: bool) ->
 
 
 Step = Callable[[Trained, Array], tuple[Trained, PyTree]]
+
+
+def _up_to(step: Step, end: int | Array, walk: bool) -> Step:
+    """`step` before the time `end`, and nothing from then on."""
+
+    def rest(carry: Trained, t: Array) -> tuple[Trained, PyTree]:
+        return carry, carry.theta if walk else None
+
+    return lambda carry, t: jax.lax.cond(t < end, step, rest, carry, t)
 
 
 def _fold(step: Step, start: Trained, times: Array) -> tuple[Trained, PyTree]:

@@ -60,7 +60,7 @@ LISTED = {
         "DD's learning rate stays where it starts",
     ),
     "rat_bptt_without_clip": Patch(
-        "methods/unrolled/rat_bptt.py",
+        "methods/unrolled/_windowed.py",
         "optax.chain(clip_by_running_norm(factor=config.clip), optax.adam(config.learning_rate))",
         "optax.adam(config.learning_rate)",
         "RaT-BPTT does not cut long gradients",

@@ -8,8 +8,11 @@ import re
 # Beside a file's own tests (`tests/ROOM/test_NAME.py` or `tests/ROOM/test_ROOM_NAME.py`), in this order.
 _ALSO: dict[str, tuple[str, ...]] = {
     "methods/_matching": tuple(f"methods/test_{name}" for name in ("dc", "dm", "idc", "cafe", "ncfm")),
-    "methods/_bilevel": tuple(f"methods/test_{name}" for name in ("bptt", "dd", "rat_bptt", "soft_label_dd")),
+    "methods/_bilevel": tuple(
+        f"methods/test_{name}" for name in ("bptt", "dd", "rat_bptt", "at_bptt", "soft_label_dd")
+    ),
     "methods/_long_unroll": ("methods/test_bptt",),
+    "methods/_windowed": ("methods/test_rat_bptt", "methods/test_at_bptt"),
     "methods/linba": ("methods/test_bptt",),
     "methods/dd": ("methods/test_soft_label_dd",),
     "methods/soft_label_dd": ("methods/test_dd",),
@@ -29,6 +32,7 @@ _ALSO: dict[str, tuple[str, ...]] = {
     "inner/axes": ("inner/test_networks", "inner/test_gradients"),
     "inner/feeds": ("inner/test_unroll", "inner/test_pool"),
     "inner/optimizers": ("inner/test_unroll",),
+    "inner/windows": ("methods/test_at_bptt",),
     "inner/plans": ("inner/test_unroll", "inner/test_gradients"),
     "inner/sources": ("inner/test_unroll", "inner/test_pool", "inner/test_feeds"),
     "synthetic/labels": ("synthetic/test_labels_and_rates", "synthetic/test_composition"),

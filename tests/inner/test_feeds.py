@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdd import inner, losses, models
+from jaxdd.data import augmentation
 from jaxdd.engine.placement import make_mesh
 from jaxdd.inner.networks import share_networks
 from jaxdd.types import Network, NetworkState, leaves_by_path
@@ -22,6 +23,22 @@ def test_planned_rows_and_rates_are_those_of_the_step():
     np.testing.assert_array_equal(chosen, [3, 3])
     assert rate == jnp.float32(0.2)
     assert inner.planned(images, plan, 0.5)(2)[1] == 0.5
+
+
+def test_augmented_images_are_changed_by_the_draw_of_the_step_and_labels_are_not():
+    images, labels = jnp.arange(12.0).reshape(6, 2), jnp.arange(6)
+    plan = jnp.array([[0, 5], [3, 3], [2, 1]])
+    scaled = augmentation.Augmentation(lambda key, count: None, lambda images, draw: draw * images, "scaled")
+
+    def seen(images, t):
+        return inner.augmented(inner.planned((images, labels), plan, 0.5), scaled, lambda t: 10.0 * t)(t)
+
+    (found, chosen), rate = seen(images, 2)
+    np.testing.assert_array_equal(found, 20 * images[jnp.array([2, 1])])
+    np.testing.assert_array_equal(chosen, [2, 1])
+    assert rate == 0.5
+    slope = jax.grad(lambda images: seen(images, 1)[0][0].sum())(images)
+    np.testing.assert_array_equal(slope[:, 0], [0, 0, 0, 20, 0, 0])
 
 
 def test_every_step_of_an_ordered_plan_has_images_of_its_own_in_every_class():

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdd.inner import adam, sgd, unroll, window_start
+from jaxdd.inner import adam, gradient_norms, sgd, unroll, window_start
 from jaxdd.losses import cross_entropy
 
 OPTIMIZERS = {
@@ -179,6 +179,55 @@ def test_window_differentiates_only_its_own_steps():
     windowed, expected = jax.device_get(both(params))
     chex.assert_trees_all_close(windowed, expected, rtol=1e-4, atol=1e-6)
     assert not windowed["rates"][:3].any() and (windowed["rates"][3:] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("gradient", "remat"), [("fwdrev", "step"), pytest.param("reverse", "sqrt", marks=pytest.mark.endurance)]
+)
+def test_a_shorter_length_is_an_unroll_of_so_many_steps(gradient, remat):
+    """All lengths from any place by one program, also one that would end after the last step."""
+    params, theta0, real, plan = problem()
+    options = {"gradient": gradient, "remat": remat}
+
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def found(params, prefix, length):
+        return jax.value_and_grad(outer)(
+            params, theta0, real, plan, OPTIMIZERS["momentum"], 5, prefix=prefix, length=length, **options
+        )
+
+    chex.clear_trace_counter()
+    for prefix, length in ((1, 2), (4, 3)):
+        expected = shorter(problem(), length, prefix, gradient, remat)
+        for a, b in zip(*map(jax.tree.leaves, (found(params, prefix, length), expected)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * np.abs(b).max())
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def shorter(given, length, prefix, gradient, remat):
+    return jax.value_and_grad(outer)(
+        *given, OPTIMIZERS["momentum"], length, prefix=prefix, gradient=gradient, remat=remat
+    )
+
+
+def test_norms_of_gradients_are_those_of_each_step():
+    params, theta0, _, plan = problem()
+
+    def feed(t):
+        return (params["images"][plan[t]], params["labels"][plan[t]]), 0.1 * (t + 1)
+
+    @jax.jit
+    def plainly(theta):
+        norms = []
+        for t in range(3):
+            slope = jax.grad(loss)(theta, feed(t)[0])
+            norms.append(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in slope.values())))
+            theta = jax.tree.map(lambda p, g, t=t: p - 0.1 * (t + 1) * g, theta, slope)
+        return jnp.stack(norms)
+
+    found = jax.jit(lambda theta: gradient_norms(loss, OPTIMIZERS["sgd"], theta, feed, 3))(theta0)
+    np.testing.assert_allclose(found, plainly(theta0), rtol=1e-5)
+    assert np.ptp(found) > 0.01
 
 
 def test_what_a_loss_closes_over_has_no_gradient_from_a_prefix_either():

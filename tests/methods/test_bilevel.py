@@ -108,7 +108,7 @@ def test_bad_hyper_parameters_say_what_would_be_right(options, sentence):
 
 
 def test_every_bilevel_method_documents_all_its_hyper_parameters():
-    for hyper in (methods.DD, methods.SoftLabelDD, methods.BPTT, methods.LinBa, methods.RaTBPTT):
+    for hyper in (methods.DD, methods.SoftLabelDD, methods.BPTT, methods.LinBa, methods.RaTBPTT, methods.ATBPTT):
         described = "".join(cls.__doc__ for cls in hyper.__mro__ if cls is not object)
         missing = [name for name in inspect.signature(hyper).parameters if name not in described]
         assert not missing, (hyper, missing)

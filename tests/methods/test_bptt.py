@@ -1,5 +1,7 @@
 """BPTT and linear bases: long inner trainings with momentum, all of them differentiated."""
 
+import functools
+
 import by_hand
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,9 @@ import pytest
 import toys
 
 from jaxdd import inner, methods, models
+from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
-from jaxdd.types import bound
+from jaxdd.types import Batch, bound
 
 MLP = "mlp(width=8, depth=1)"
 INNER = {"steps": 3, "inner_learning_rate": 0.05, "momentum": 0.8, "target_batch": 20}
@@ -24,21 +27,29 @@ def on_real(images, labels, plan, key, batch):
 
 
 def test_bptt_updates_are_those_of_the_formula(digits):
-    """All images at every step; by gradient descent with a momentum of a half."""
+    """All images at every step, flipped or turned by one draw, as the real ones are; by gradient descent with a
+    momentum of a half."""
+    augment = augmentation.named(methods.BPTT().augmentation)
+    assert augment.name == methods.LinBa().augmentation == "flip_rotate"
     method = toys.build("bptt", model=MLP, ipc=2, **INNER, block=10, learning_rate=0.3)
 
     @jax.jit
-    @jax.value_and_grad
+    @functools.partial(jax.value_and_grad, has_aux=True)
     def plainly(images, key, batch):
         plan, labels = jnp.tile(jnp.arange(8), (3, 1)), jnp.repeat(jnp.eye(4), 2, axis=0)
-        return on_real(images, labels, plan, jax.random.split(key, 1)[0], batch)
+        key = jax.random.split(key, 1)[0]
+        draw = augment.draw(jax.random.fold_in(jax.random.split(key)[1], 2), 1)
+        real = Batch.of(augment.apply(batch.images, draw), batch.labels)
+        return on_real(augment.apply(images, draw), labels, plan, key, real), jnp.abs(draw.matrix[0] - jnp.eye(2)).max()
 
     optimizers = {"images": by_hand.Momentum(0.5)}
-    done = toys.updates(method, digits)
+    done, moved = toys.updates(method, digits, seed=14), []
     for update in done:
-        loss, slope = plainly(update.before.params["images"], update.key, update.batch)
+        (loss, far), slope = plainly(update.before.params["images"], update.key, update.batch)
+        moved.append(float(far))
         assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
         by_hand.assert_stepped(update, {"images": slope}, optimizers, {"images": 0.3})
+    assert max(moved) == 2 and 0 < min(moved) < 0.3, "a flip and a rotation"
     images = np.asarray(done[0].before.params["images"])
     assert images.shape == (8, 14, 14, 1) and abs(images.mean()) < 0.1 and abs(images.std() - 1) < 0.1
     assert np.ptp(done[0].after.params["labels"] - done[0].before.params["labels"]) == 0
@@ -46,7 +57,7 @@ def test_bptt_updates_are_those_of_the_formula(digits):
 
 def test_linba_updates_are_those_of_the_formula(digits):
     """Some images of each class at a step, the coefficients' squares in the loss; here by Adam."""
-    options = {"per_class": 3, "bases": 8, "networks": 2, "coefficient_decay": 0.1}
+    options = {"per_class": 3, "bases": 8, "networks": 2, "coefficient_decay": 0.1, "augmentation": "none"}
     method = methods.linba(model=MLP, **INNER, **options, optimizer="adam", learning_rate=0.02)
     done = toys.updates(method, digits)
     rows = done[0].before.params["coefficients"].shape[1]

@@ -12,7 +12,7 @@ from jaxdd.types import bound
 
 HERE = Standardize(np.zeros(1, np.float32), np.ones(1, np.float32))
 THERE = Standardize(np.full(1, 0.5, np.float32), np.full(1, 0.25, np.float32))  # nothing is clipped on the way
-SMALL = {"model": "mlp(width=4, depth=1)", "ipc": 2, "networks": 1, "steps": 2, "window": 2, "factor": 2}
+SMALL = {"model": "mlp(width=4, depth=1)", "ipc": 2, "networks": 1, "steps": 2, "window": 2, "spread": 0, "factor": 2}
 NAMES = [name for name in methods.available() if "init" in methods.fields(name)]
 
 

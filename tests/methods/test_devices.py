@@ -20,7 +20,10 @@ MLP, CONVNET = "mlp(width=8, depth=1)", "convnet(width=4, depth=1)"
 TINY = {
     "kip": {"ipc": 2, "target_batch": 40, "ridge": 1e-3},
     "bptt": {"ipc": 1, "model": MLP, "steps": 2, "target_batch": 40, "block": 8},
-    "rat_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 2, "target_batch": 40, "block": 8},
+    "rat_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 2, "target_batch": 40, "block": 8,
+                 "augmentation": "none"},  # it would be drawn for each real image
+    "at_bptt": {"ipc": 1, "model": MLP, "networks": 3, "steps": 4, "window": 3, "spread": 1, "every": 2,
+                "target_batch": 40, "block": 8, "augmentation": "none"},
     "frepo": {"ipc": 2, "model": MLP, "pool": 3, "max_age": 3, "target_batch": 40, "block": 4, "ridge": 1e-3},
     "rcig": {"ipc": 1, "model": MLP, "pool": 2, "pool_steps": 2, "target_batch": 40, "block": 4,
              # More of conjugate gradients only follow the rounding of the first, to 1e-2 of the gradient.
@@ -112,7 +115,7 @@ def assert_learned_the_same(found, expected, first):
     assert np.concatenate(off).mean() < 0.02
 
 
-LONGER = ("rat_bptt", "rcig", "frepo", "ncfm", "mtt")
+LONGER = ("rat_bptt", "at_bptt", "rcig", "frepo", "ncfm", "mtt")
 SHARED = ("kip", "bptt", "rat_bptt", "dm", "dc")
 
 
@@ -120,7 +123,7 @@ SHARED = ("kip", "bptt", "rat_bptt", "dm", "dc")
     ("name", "count"),
     [(name, 4) for name in ("kip", "dc")]  # of FRePo: by its pool, below
     + [pytest.param(name, count, marks=pytest.mark.endurance) for name in (*SHARED, "frepo") for count in (2, 8)]
-    + [pytest.param(name, 4, marks=pytest.mark.endurance) for name in ("bptt", "rat_bptt", "dm")],
+    + [pytest.param(name, 4, marks=pytest.mark.endurance) for name in ("bptt", "rat_bptt", "at_bptt", "dm")],
 )
 def test_updates_are_the_same_on_any_number_of_devices(name, count, start, alone):
     """As the engine shares them. The optimiser's state too: Adam's steps alone would not tell a gradient's multiple."""

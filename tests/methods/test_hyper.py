@@ -161,7 +161,7 @@ def test_methods_check_themselves_in_one_way(name):
 
 
 TRAJECTORY = ("ast", "att", "datm", "ftd", "mct", "mtt", "pad", "tesla")
-BY_CLASS = sorted((*TRAJECTORY, "bptt", "dd", "frepo", "kip", "rat_bptt", "rcig", "rfad", "soft_label_dd"))
+BY_CLASS = sorted((*TRAJECTORY, "at_bptt", "bptt", "dd", "frepo", "kip", "rat_bptt", "rcig", "rfad", "soft_label_dd"))
 
 
 @pytest.mark.parametrize("name", [name for name in methods.available() if "ipc" in methods.fields(name)])
@@ -178,7 +178,7 @@ def test_images_by_class_are_taken_or_it_is_said_who_takes_them(name):
 
 
 def test_what_goes_with_images_by_class():
-    for name in ("bptt", "rat_bptt"):
+    for name in ("at_bptt", "bptt", "rat_bptt"):
         with pytest.raises(JaxddError, match=r"per_class of .* must be None, all images at each step, where ipc is by"):
             methods.build(name, ipc=(2, 1), per_class=1)
     with pytest.raises(JaxddError, match=r"steps of DD must be a divisor of ipc, \(4, 3\), got 2"):

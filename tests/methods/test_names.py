@@ -47,7 +47,9 @@ PARTS = {
     "from jaxdd.methods import KIP, kip": {"kernel", "kernel.kip"},
     "from jaxdd import methods; methods.fields('dm')": {"match", "match._matching", "match.dm"},
     "from jaxdd.methods import bilevel": {"unrolled", "unrolled._bilevel"},
-    "from jaxdd import methods; methods.RaTBPTT": {"unrolled", "unrolled._bilevel", "unrolled.rat_bptt"},
+    "from jaxdd import methods; methods.RaTBPTT": {
+        *("unrolled", "unrolled._bilevel", "unrolled._windowed", "unrolled.rat_bptt")
+    },
     UNKNOWN: set(),  # told the nearest without an import
 }
 # Each in an interpreter that has of jaxdd only what nobody asks for by a method's name: a fork of a fresh one.

@@ -1,13 +1,15 @@
 """RaT-BPTT: a window of a long inner training by Adam is differentiated."""
 
+import functools
+
 import by_hand
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
 
 from jaxdd import inner, methods, models
+from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 
 MLP = "mlp(width=8, depth=1)"
@@ -27,39 +29,32 @@ def drawn(key):
     return plan, jax.random.randint(key_window, (), 1, 3), network.init(key_draw)[0]
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="augment")
 @jax.value_and_grad
-def plainly(learned, plan, begin, theta, batch):
-    """Adam on the rows of each step up to the window's end; nothing before the window is differentiated."""
-    network = models.build(MLP, (14, 14, 1), 4)
+def plainly(learned, plan, begin, theta, batch, key, augment="none"):
+    """Flips or rotations are drawn for each image of each step, and for each real one."""
+    network, augment = models.build(MLP, (14, 14, 1), 4), augmentation.named(augment)
+    key_train = jax.random.split(jax.random.split(key, 1)[0])[1]
 
-    def step(carry, t):
-        constant = jax.tree.map(jax.lax.stop_gradient, carry)
-        theta, mean, square = jax.tree.map(lambda old, new: jnp.where(t <= begin, old, new), constant, carry)
-        images, labels = learned["images"][plan[t]], learned["labels"][plan[t]]
-        slope = jax.grad(lambda theta: by_hand.cross_entropy(network.apply(theta, images, {})[0], labels))(theta)
-        mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, slope)
-        square = jax.tree.map(lambda s, g: 0.999 * s + 0.001 * g**2, square, slope)
+    def change(images, t):
+        return augment.apply(images, augment.draw(jax.random.fold_in(jax.random.fold_in(key_train, 2), t), 4))
 
-        def moved(p, m, s):
-            return p - 0.02 * (m / (1 - 0.9 ** (t + 1))) / (jnp.sqrt(s / (1 - 0.999 ** (t + 1)) + 1e-16) + 1e-8)
-
-        new = jax.tree.map(moved, theta, mean, square), mean, square
-        return jax.tree.map(lambda old, new: jnp.where(t < begin + 2, new, old), carry, new), None
-
-    zero = jax.tree.map(jnp.zeros_like, theta)
-    (theta, *_), _ = jax.lax.scan(step, (theta, zero, zero), jnp.arange(4))
-    return by_hand.cross_entropy(network.apply(theta, batch.images, {})[0], jax.nn.one_hot(batch.labels, 4))
+    of_real = augment.draw(jax.random.fold_in(jax.random.fold_in(key_train, 3), 0), 20)
+    real = augment.apply(batch.images, of_real), jax.nn.one_hot(batch.labels, 4)
+    return by_hand.through_a_window(network, learned, plan, (begin, 2), theta, real, 0.02, change)[0]
 
 
 def test_updates_are_those_of_the_formula(digits):
     """The second gradient of the images is cut; that of the labels is not, but they stay non-negative."""
-    done = toys.updates(toys.build("rat_bptt", **OPTIONS, learn_labels=True), digits, seed=26)
+    assert methods.RaTBPTT().augmentation == "flip_rotate"
+    done = toys.updates(toys.build("rat_bptt", **OPTIONS, learn_labels=True), digits, seed=56)
     optimizers, rates = {leaf: by_hand.Adam() for leaf in ("images", "labels")}, {"images": 0.03, "labels": 0.05}
     places, lengths, running = [], [], None
     for update in done:
         plan, begin, theta = drawn(update.key)
-        loss, slopes = plainly(update.before.params, plan, begin, theta, update.batch)
+        given = update.before.params, plan, begin, theta, update.batch, update.key
+        loss, slopes = plainly(*given, augment="flip_rotate")
+        assert abs(plainly(*given)[0] - loss) > 1e-3, "it is seen to matter"
         assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
         norms = [np.linalg.norm(np.float64(slopes[leaf])) for leaf in optimizers]
         assert float(update.metrics["gradient_norm"]) == pytest.approx(np.hypot(*norms), rel=1e-4)
@@ -83,9 +78,9 @@ def test_updates_are_those_of_the_formula(digits):
 
 def test_the_last_window_and_labels_that_stay(digits):
     """Images start as noise of norm 1."""
-    (update,) = toys.updates(toys.build("rat_bptt", **{**OPTIONS, "place": "last"}), digits, count=1)
+    (update,) = toys.updates(toys.build("rat_bptt", **OPTIONS, place="last", augmentation="none"), digits, count=1)
     plan, _, theta = drawn(update.key)
-    loss, slopes = plainly(update.before.params, plan, 2, theta, update.batch)
+    loss, slopes = plainly(update.before.params, plan, 2, theta, update.batch, update.key)
     assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     by_hand.assert_stepped(update, slopes, {"images": by_hand.Adam()}, {"images": 0.03})
     np.testing.assert_array_equal(update.after.params["labels"], np.repeat(np.eye(4), 2, axis=0))
@@ -103,6 +98,7 @@ def test_the_last_window_and_labels_that_stay(digits):
         ({"place": "full"}, "another than full unless window is 200"),
         ({"start": -1}, "start of RaTBPTT must be at least 0"),
         ({"clip": 1.0}, "clip of RaTBPTT must be more than 1"),
+        ({"augmentation": "flipp"}, "unknown augmentation 'flipp'"),
         ({"per_class": 0}, "per_class of RaTBPTT must be at least 1 or None"),
         ({"inner_learning_rate": float("nan")}, "must be positive and finite"),
         ({"label_learning_rate": 0.0}, "label_learning_rate of RaTBPTT must be positive and finite"),

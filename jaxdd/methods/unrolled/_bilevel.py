@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxdd import inner, losses, models
-from jaxdd.data import uniform_sampler
+from jaxdd.data import augmentation, uniform_sampler
 from jaxdd.errors import JaxddError
 from jaxdd.inner import InnerOptimizer
-from jaxdd.methods._hyper import HyperParameters, at_least, field, one_of, require
+from jaxdd.inner.unroll import Feed
+from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, require
 from jaxdd.methods._ipc import BY_CLASS
 from jaxdd.synthetic import SyntheticSet, descend, render
 from jaxdd.types import (
@@ -41,6 +42,9 @@ Params = dict[str, Array]
 LEAN = Execution(block=256, side_by_side=1, remat="step")
 """Real examples of one forward pass, networks."""
 
+AUGMENTED = {2: "inner steps and real batches are augmented by default"}
+"""A revision of the methods that had no `augmentation`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Bilevel(HyperParameters):
@@ -52,6 +56,8 @@ class Bilevel(HyperParameters):
       networks: how many an update trains; their gradients are averaged.
       target_batch: real examples an update; a network with batch normalisation sees all of them in one pass.
       gradient: see `inner.unroll`.
+      augmentation: of the images of each inner step and of the real batch, see `data.augmentation.named`; drawn as
+        `Inner.siamese` says.
     """
 
     ipc: int | tuple[int, ...] = field(1, BY_CLASS)
@@ -59,6 +65,7 @@ class Bilevel(HyperParameters):
     networks: int = field(1, at_least(1))
     target_batch: int = field(1024, at_least(1))
     gradient: str = field("fwdrev", one_of(inner.GRADIENTS))
+    augmentation: str = field("none", accepted_by(augmentation.named))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +77,16 @@ class Inner:
       plan: `plan(key, num_images, num_classes) -> int32 (steps, b)`, the rows of the rendered set that each inner step
         sees.
       learning_rate: one for all steps; None if the set learns its own.
-      window: differentiable steps among all; None for all of them.
-      place: where they lie, see `inner.window_start`.
-      start: the first place of a "random" or "fixed" window.
+      windows: which steps are differentiable.
+      siamese: whether an augmentation draws once for a network, the same for all images of all steps and for the real
+        ones (Deng & Russakovsky 2022); else for each image of each step, and each real one (Feng et al. 2024).
     """
 
     optimizer: InnerOptimizer
     plan: Callable[[Key, int, int], Indices]
     learning_rate: float | None = None
-    window: int | None = None
-    place: str = "full"
-    start: int = 0
+    windows: inner.Windows = inner.ALL_STEPS
+    siamese: bool = False
 
 
 class BilevelState(NamedTuple):
@@ -89,6 +95,8 @@ class BilevelState(NamedTuple):
     opt_state: optax.OptState
     kept: PyTree
     """What the source of networks keeps: a fixed initialisation, trained networks, or nothing."""
+    windows: PyTree = ()
+    """What windows of differentiable steps carry."""
 
 
 def bilevel(
@@ -117,6 +125,15 @@ def bilevel(
       describe: `describe(num_images, kept)`, fields of `types.Training`, from what the networks' source keeps.
       lean: see `types.Recipe`; a block that does not divide `target_batch` is all of it.
     """
+    augment, windows = augmentation.named(config.augmentation), training.windows
+    plain = augment.name == "none"
+
+    def drawn(key: Key, count: int) -> Callable[[Array | int], Any]:
+        """What is drawn for `count` images at a step, of a network's key."""
+        if training.siamese:
+            draw = augment.draw(key, 1)
+            return lambda t: draw
+        return lambda t: augment.draw(jax.random.fold_in(key, t), count)
 
     def bind(spec: Spec) -> Method:
         network = models.build(config.model, spec.image_shape, spec.num_classes)
@@ -125,40 +142,68 @@ def bilevel(
         def init(key: Key, data: RealData) -> BilevelState:
             key_params, key_source = jax.random.split(key)
             params = synthetic.init(key_params, data)
-            return BilevelState(params, optimizer.init(params), source.init(key_source))
+            return BilevelState(params, optimizer.init(params), source.init(key_source), windows.init())
 
-        def trained(params: Params, start: NetworkState, key: Key) -> PyTree:
-            """A network's parameters at the end of the window."""
+        def fed(params: Params, key_plan: Key, key_draw: Key) -> tuple[Feed, int]:
+            """What a network sees at each step, and how many there are."""
             images, labels, learned_rates = synthetic.render(params)
             rates = [rate for rate in (training.learning_rate, learned_rates) if rate is not None]
             if len(rates) != 1:
                 raise JaxddError(
                     "inner training needs either a learning rate or a synthetic set that learns its own, and not both."
                 )
-            key_plan, key_window = jax.random.split(key)
             plan = training.plan(key_plan, *labels.shape)
-            steps = training.window or len(plan)
+            feed = inner.planned((images, labels), plan, rates[0])
+            if not plain:
+                feed = inner.augmented(feed, augment, drawn(key_draw, plan.shape[1]))
+            return feed, len(plan)
+
+        def trained(params: Params, start: NetworkState, key: Key, window: PyTree) -> PyTree:
+            """A network's parameters at the end of the window."""
+            key_plan, key_window = jax.random.split(key)
+            feed, total = fed(params, key_plan, jax.random.fold_in(key, 2))
+            prefix, length = windows.place(key_window, window, total)
             return inner.unroll(
                 inner.classification(network, start.stats),
                 training.optimizer,
                 start.theta,
-                inner.planned((images, labels), plan, rates[0]),
-                steps,
-                prefix=inner.window_start(training.place, key_window, steps, len(plan), start=training.start),
+                feed,
+                windows.longest or total,
+                prefix=prefix,
+                length=length,
                 gradient=config.gradient,
                 remat=spec.execution.remat,
             ).theta
 
-        def objective(params: Params, start: NetworkState, examples: Examples, key: Key) -> tuple[Array, Array]:
-            theta = trained(params, start, key)
+        def norms(state: BilevelState, key: Key) -> Array:
+            """Of the gradients of a network's steps."""
+            key_start, key_plan, key_draw = jax.random.split(key, 3)
+            start = source.one(state.kept, key_start)
+            feed, total = fed(state.params, key_plan, key_draw)
+            loss = inner.classification(network, start.stats)
+            return inner.gradient_norms(loss, training.optimizer, start.theta, feed, total)
 
-            def on_real(theta: PyTree, block: Examples) -> tuple[Array, Array]:
+        def objective(
+            params: Params, start: NetworkState, examples: Examples, key: Key, window: PyTree
+        ) -> tuple[Array, Array]:
+            theta = trained(params, start, key, window)
+            of_all = of_each = None
+            if training.siamese:
+                of_all = drawn(jax.random.fold_in(key, 2), 1)(0)
+            elif not plain:
+                of_each = drawn(jax.random.fold_in(key, 3), len(examples.labels))(0)
+
+            def on_real(theta: PyTree, shown: tuple[Examples, Any]) -> tuple[Array, Array]:
+                block, of_each = shown
+                if not plain:
+                    draw = of_all if training.siamese else of_each
+                    block = block._replace(images=augment.apply(block.images, draw))
                 logits, _ = network.apply(theta, block.images, start.stats, mode="batch")
                 accuracy = jnp.mean(jnp.argmax(logits, axis=1) == block.labels)
                 return losses.cross_entropy(logits, block.labels).mean(), accuracy
 
             block = spec.execution.block
-            loss, accuracy = inner.mean_over_blocks(on_real, theta, examples, block, stats=start.stats)
+            loss, accuracy = inner.mean_over_blocks(on_real, theta, (examples, of_each), block, stats=start.stats)
             return loss + (penalty(params) if penalty else 0.0), accuracy
 
         def update(
@@ -168,10 +213,13 @@ def bilevel(
             if relabel is not None:
                 examples = examples._replace(labels=relabel(examples.labels))
 
+            key_window = jax.random.fold_in(key, config.networks)  # no network's
+            window = windows.begin(key_window, state.windows, lambda key: norms(state, key))
+
             def one(key: Key):
                 key_start, key_train = jax.random.split(key)
                 start = source.one(state.kept, key_start)
-                return jax.value_and_grad(objective, has_aux=True)(state.params, start, examples, key_train)
+                return jax.value_and_grad(objective, has_aux=True)(state.params, start, examples, key_train, window)
 
             keys = jax.random.split(key, config.networks)
             (loss, accuracy), grads = inner.map_networks(
@@ -180,7 +228,8 @@ def bilevel(
             params, opt_state = descend(synthetic, optimizer, grads, state.opt_state, state.params)
             norm = optax.tree.norm({leaf: grads[leaf] for leaf in synthetic.learned})
             metrics = {"loss": loss, "batch_accuracy": accuracy, "gradient_norm": norm}
-            return BilevelState(params, opt_state, state.kept), metrics
+            after = BilevelState(params, opt_state, state.kept, windows.end(window, accuracy))
+            return after, {**metrics, **windows.facts(window)}
 
         def product(state: BilevelState) -> Distilled:
             num_images = len(jax.eval_shape(synthetic.render, state.params).images)

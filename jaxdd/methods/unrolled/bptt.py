@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jaxdd.methods._registry import method
+from jaxdd.methods.unrolled._bilevel import AUGMENTED
 from jaxdd.methods.unrolled._long_unroll import LongUnroll, through_time
 from jaxdd.synthetic import Continued, pixels
 from jaxdd.types import Recipe
@@ -21,7 +22,7 @@ class BPTT(LongUnroll):
     init: str | Continued = "noise"
 
 
-@method(BPTT)
+@method(BPTT, revisions=AUGMENTED)
 def bptt(config: BPTT) -> Recipe:
     """Backpropagation through a long inner training with momentum, to free pixels."""
     return through_time(config, pixels(config.ipc, init=config.init))

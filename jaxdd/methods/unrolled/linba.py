@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxdd.methods._hyper import at_least, field
 from jaxdd.methods._ipc import ALIKE
 from jaxdd.methods._registry import method
+from jaxdd.methods.unrolled._bilevel import AUGMENTED
 from jaxdd.methods.unrolled._long_unroll import LongUnroll, through_time
 from jaxdd.synthetic import linear_bases
 from jaxdd.types import Recipe
@@ -32,7 +33,7 @@ class LinBa(LongUnroll):
     coefficient_decay: float = field(1e-4, at_least(0, under=math.inf))
 
 
-@method(LinBa)
+@method(LinBa, revisions=AUGMENTED)
 def linba(config: LinBa) -> Recipe:
     """Images as learned combinations of shared low-resolution bases, by long backpropagation through time."""
     bases = linear_bases(config.bases, ipc=config.ipc, scale=config.scale)
