@@ -225,12 +225,8 @@ def _augmented(config: Trajectory, key: Key, images: Array, labels: Array, rate:
     size = min(config.batch or len(images), len(images))
     plan = inner.epoch_plan(key_plan, len(images), size, config.steps)
     draws = jax.vmap(lambda key: augment.draw(key, size))(jax.random.split(key_draw, config.steps))
-
-    def feed(t: Array) -> tuple[tuple[Array, Array], Any]:
-        seen = augment.apply(images[plan[t]], jax.tree.map(lambda leaf: leaf[t], draws))
-        return (seen, labels[plan[t]]), rate
-
-    return feed
+    feed = inner.planned((images, labels), plan, rate)
+    return inner.augmented(feed, augment, lambda t: jax.tree.map(lambda leaf: leaf[t], draws))
 
 
 def _times(weight: Array, loss: Callable[..., Array]) -> Callable[..., Array]:
