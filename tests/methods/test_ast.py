@@ -7,7 +7,7 @@ import numpy as np
 import toys
 from walking_by_hand import CLASSES, OPTIONS, ROWS, assert_updates, flat, network
 
-from jaxdd import inner, methods
+from jaxdd import engine, inner, methods
 from jaxdd.data import augmentation
 from jaxdd.methods.trajectory.ast import balanced, perturbed
 
@@ -71,3 +71,25 @@ def test_late_starts_weigh_more_and_early_ones_less():
 def test_published_settings():
     published = {"steps": 30, "span": 2, "max_start": 20, "rate_learning_rate": 1e-6, "expert_learning_rate": 0.003}
     assert published.items() <= methods.fields("ast").items()
+
+
+def test_experts_have_momentum_decay_and_a_rate_that_falls(digits):
+    """One batch of all in each of five epochs: the last step is of 0.6 of the rate."""
+    training = {"expert_learning_rate": 0.3, "expert_momentum": 0.8, "expert_weight_decay": 0.01, "clipped_epochs": 0}
+    rare = {"experts": 1, "expert_epochs": 5, "expert_batch": 480, "augmentation": "none"}
+    table = engine.provide(methods.ast(**AST | rare | training), digits).tables["experts"].theta
+    labels = jax.nn.one_hot(digits.labels.values, CLASSES)
+
+    @jax.jit
+    @jax.grad
+    def slope(theta):
+        return by_hand.cross_entropy(network().apply(theta, digits.images, {}, train=True)[0], labels)
+
+    theta, velocity = jax.tree.map(lambda leaf: jnp.asarray(leaf[np.array([0])][0]), table), None
+    for epoch in range(1, 6):
+        pull = jax.tree.map(lambda g, leaf: g + 0.01 * leaf, slope(theta), theta)
+        velocity = pull if velocity is None else jax.tree.map(lambda v, g: 0.8 * v + g, velocity, pull)
+        rate = 0.18 if epoch == 5 else 0.3
+        theta = jax.tree.map(lambda leaf, v, rate=rate: leaf - rate * v, theta, velocity)
+        for leaf, row in zip(jax.tree.leaves(theta), jax.tree.leaves(table), strict=True):
+            np.testing.assert_allclose(row[np.array([epoch])][0], leaf, rtol=1e-4, atol=1e-6)

@@ -86,3 +86,8 @@ def test_updates_are_those_of_the_formula(done):
 def test_bad_hyper_parameters_say_what_would_be_right(options, sentence):
     with pytest.raises(JaxddError, match=sentence):
         methods.mct(**options)
+
+
+def test_published_settings():
+    published = {"steps": 30, "span": 15, "max_start": 8, "points": (0, 6, 25, 50), "expert_epochs": 50}
+    assert published.items() <= methods.fields("mct").items()
