@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxdd._numbers import whole
 from jaxdd.inner.gradients import detached_grad, fwdrev_grad
 from jaxdd.inner.optimizers import InnerOptimizer
 from jaxdd.types import REMATS, Array, Key, PyTree
@@ -77,14 +78,17 @@ def unroll(
       `Trained(theta, opt_state, walk)` after `prefix + steps` steps, or `prefix + length`.
 
     Raises:
-      ValueError: for an unknown `gradient` or `remat`, or no steps.
+      ValueError: for an unknown `gradient` or `remat`, no steps, or a block that is no whole number of at least 1.
     """
     if gradient not in GRADIENTS or remat not in REMATS:
         raise ValueError(f"gradient must be one of {GRADIENTS} and remat one of {REMATS}, got {gradient!r}, {remat!r}")
     if steps < 1:
         raise ValueError(f"an unroll needs at least one step, got {steps}")
     inner_grad = {"reverse": jax.grad, "fwdrev": fwdrev_grad, "detached": detached_grad}[gradient](loss)
+    plain = jax.grad(loss)
     if block is not None:
+        whole(block, "the block of an unroll")
+        plain = _over_blocks(plain, block, remat=False)
         inner_grad = _over_blocks(inner_grad, block, remat=gradient == "reverse" and remat != "none")
 
     def step(carry: Trained, t: Array) -> tuple[Trained, PyTree]:
@@ -96,7 +100,7 @@ def unroll(
     taken = step if length is None else _up_to(step, prefix + length, walk)
     start = Trained(theta0, optimizer.init(theta0))
     if not (isinstance(prefix, int) and prefix == 0):
-        start = _without_gradient(loss, optimizer, start, feed, prefix)
+        start = _without_gradient(plain, optimizer, start, feed, prefix)
     times = jnp.asarray(prefix) + jnp.arange(steps)
     if remat != "none":
         # Backward passes by products never need the gradients again, only what the optimiser makes of them does.
@@ -144,13 +148,15 @@ def window_start(window: str, key: Key, steps: int, total: int, *, start: int = 
     return places[window] if window in places else jax.random.randint(key, (), start, total - steps + 1)
 
 
-def _without_gradient(loss, optimizer: InnerOptimizer, start: Trained, feed: Feed, length: int | Array) -> Trained:
+def _without_gradient(
+    gradient: Callable[..., PyTree], optimizer: InnerOptimizer, start: Trained, feed: Feed, length: int | Array
+) -> Trained:
     """A loop of any length; reverse mode never sees it, so its bound may be traced."""
     start = jax.lax.stop_gradient(start)
 
     def step(t: Array, carry: Trained) -> Trained:
         batch, learning_rate = jax.lax.stop_gradient(feed(t))
-        grads = jax.grad(loss)(carry.theta, batch)
+        grads = gradient(carry.theta, batch)
         return Trained(*optimizer.step(carry.theta, carry.opt_state, grads, learning_rate, t))
 
     return jax.lax.stop_gradient(jax.lax.fori_loop(0, length, step, start))

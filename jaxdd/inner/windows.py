@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdd.errors import JaxddError
-from jaxdd.inner.unroll import window_start
+from jaxdd._numbers import whole
+from jaxdd.errors import JaxddError, unknown
+from jaxdd.inner.unroll import WINDOWS, window_start
 from jaxdd.types import Array, Key, Metrics, PyTree
 
 Norms = Callable[[Key], Array]
@@ -38,7 +40,15 @@ ALL_STEPS = Windows(None, lambda key, kept, total: (0, None))
 
 
 def placed_windows(window: str, steps: int, *, start: int = 0) -> Windows:
-    """Windows of one length in a place by name, anew for each network; see `window_start`."""
+    """Windows of one length in a place by name, anew for each network; see `window_start`.
+
+    Raises:
+      JaxddError: for an unknown `window`, or no whole numbers of at least 1 step and 0 before the first place.
+    """
+    if window not in WINDOWS:
+        raise unknown("place of a window", window, WINDOWS)
+    whole(steps, "the steps of a window")
+    whole(start, "the first place of a window", 0)
     return Windows(steps, lambda key, kept, total: (window_start(window, key, steps, total, start=start), None))
 
 
@@ -89,13 +99,22 @@ def adaptive_windows(
     Example: `adaptive_windows(10, 40, 10, 200, patience=(30, 25))`, the authors' for CIFAR-10.
 
     Raises:
-      JaxddError: if `window - spread` is below 1, or `window + spread` more than `total`.
+      JaxddError: if `window - spread` is below 1, or `window + spread` more than `total`; for numbers of updates, steps
+        or windows that are not whole, or below 1 (`spread`: 0), and for a `smoothing` outside of [0, 1).
     """
+    numbers = {"steps": (steps,), "window": (window,), "total": (total,), "patience": patience}
+    for name, each in numbers.items():
+        for number in each:
+            whole(number, f"{name} of adaptive windows")
+    whole(spread, "spread of adaptive windows", 0)
+    if not 0 <= smoothing < 1:
+        raise JaxddError(f"smoothing of adaptive windows must be at least 0 and under 1, got {smoothing!r}.")
     if not 0 <= spread < window or window + spread > total:
         raise JaxddError(
             f"windows of {window} - {spread} to {window} + {spread} steps must have at least 1 and at most {total}."
         )
     shortest, longest = window - spread, window + spread
+    ends = np.minimum(patience, np.iinfo(np.int32).max).astype(np.int32)
 
     def where_large(key: Key, norms: Array) -> tuple[Array, Array]:
         start = jax.random.categorical(key, norms)
@@ -133,7 +152,7 @@ def adaptive_windows(
         mean = jnp.where(kept.before == 0, mean, smoothing * kept.before + (1 - smoothing) * mean)
         of_stage = jnp.minimum(kept.stage, 2) - 1
         still = jnp.where(mean - kept.before < jnp.array(rises)[of_stage], kept.still + 1, 0)
-        over = (kept.stage < 3) & (still >= jnp.array(patience)[of_stage])
+        over = (kept.stage < 3) & (still >= jnp.asarray(ends)[of_stage])
         served = summed._replace(
             updates=jnp.int32(0),
             stage=kept.stage + over,

@@ -74,7 +74,8 @@ class Trajectories:
             object.__setattr__(self, name, whole(getattr(self, name), name))
         if self.store not in STORES:
             raise unknown("form of experts' rows", self.store, STORES)
-        kept = tuple(range(self.epochs + 1)) if self.kept is None else tuple(self.kept)
+        kept = range(self.epochs + 1) if self.kept is None else self.kept
+        kept = tuple(whole(each, "an epoch that is kept", 0) for each in kept)
         if not kept or list(kept) != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] <= self.epochs:
             raise JaxddError(f"the epochs that are kept must rise, from 0 to {self.epochs} at most, got {self.kept}.")
         object.__setattr__(self, "kept", kept)

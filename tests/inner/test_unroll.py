@@ -79,6 +79,24 @@ def test_examples_some_at_a_time_give_the_same(gradient):
     chex.assert_trees_all_equal(function(params, theta0, 3), expected)
 
 
+def test_examples_some_at_a_time_before_the_window_too():
+    params, theta0, real, plan = problem()
+    seen = set()
+
+    def watched(theta, batch):
+        seen.add(batch[0].shape[0])
+        return loss(theta, batch)
+
+    def feed(t):
+        return (params["images"], params["labels"]), 0.1
+
+    jax.eval_shape(lambda: unroll(watched, sgd(), theta0, feed, 2, prefix=3, block=2))
+    assert seen == {2}
+    for block in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="the block of an unroll must be an integer of at least 1"):
+            unroll(watched, sgd(), theta0, feed, 2, block=block)
+
+
 @pytest.mark.parametrize("name", SOME_OPTIMIZERS)
 @pytest.mark.parametrize("gradient", ["reverse", "fwdrev"])
 def test_gradients_equal_finite_differences(x64, name, gradient):

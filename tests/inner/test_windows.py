@@ -96,10 +96,33 @@ def test_stages_end_when_accuracy_has_stopped_to_rise(smoothing):
     assert len(np.unique(places[:, 0], axis=0)) > 4
 
 
-@pytest.mark.parametrize(("window", "spread"), [(4, 4), (3, -1), (8, 2)])
+@pytest.mark.parametrize(("window", "spread"), [(4, 4), (8, 2)])
 def test_windows_that_do_not_fit(window, spread):
     with pytest.raises(JaxddError, match=f"windows of {window} - {spread} to {window} \\+ {spread} steps must have at"):
         adaptive_windows(1, window, spread, TOTAL, patience=(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: adaptive_windows(0, 4, 1, 9, patience=(1, 1)), "steps of adaptive windows must be an integer of at l"),
+        (lambda: adaptive_windows(1, 4.5, 1, 9, patience=(1, 1)), "window of adaptive windows must be an integer"),
+        (lambda: adaptive_windows(1, 3, -1, 9, patience=(1, 1)), "spread of adaptive windows must be an integer of at"),
+        (lambda: adaptive_windows(1, 4, 1, 9, patience=(0.15, 1)), "patience of adaptive windows must be an integer"),
+        (lambda: adaptive_windows(1, 4, 1, 9, patience=(1, 1), smoothing=1.0), "smoothing of adaptive windows must be"),
+        (lambda: placed_windows("rand", 4), "unknown place of a window 'rand'; did you mean 'random'"),
+        (lambda: placed_windows("last", 0), "the steps of a window must be an integer of at least 1"),
+    ],
+)
+def test_bad_windows_are_one_sentence(make, sentence):
+    with pytest.raises(JaxddError, match=sentence):
+        make()
+
+
+def test_a_stage_may_have_any_patience():
+    """More windows than an int32 counts."""
+    windows = adaptive(patience=(10**12, 1))
+    assert windows.end(windows.init(), jnp.float32(0)).still == 1
 
 
 def test_placed_windows_carry_nothing():

@@ -88,3 +88,11 @@ def test_what_is_carried_goes_on_after_a_stop(digits, tmp_path):
 def test_bad_hyper_parameters_say_what_would_be_right(options, sentence):
     with pytest.raises(JaxddError, match=sentence):
         methods.build("at_bptt", **options)
+
+
+def test_a_patience_that_is_whole_is_not_rounded_up(monkeypatch):
+    """0.07 * 100 is 7.000000000000001 in floats."""
+    seen, made = [], inner.adaptive_windows
+    monkeypatch.setattr(inner, "adaptive_windows", lambda *args, **kw: seen.append(kw["patience"]) or made(*args, **kw))
+    methods.build("at_bptt", steps=100, patience=(0.07, 0.125))
+    assert seen == [(7, 13)]

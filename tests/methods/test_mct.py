@@ -10,6 +10,8 @@ from walking_by_hand import OPTIONS, assert_updates, left, walks
 from jaxdd import methods
 from jaxdd.engine import stages
 from jaxdd.errors import JaxddError
+from jaxdd.methods.trajectory import _trajectory as family
+from jaxdd.types import NetworkState
 
 EPOCHS = 3
 CONVEX = OPTIONS | {"span": 1, "max_start": 2, "points": (0, 2, 3)}
@@ -72,6 +74,17 @@ def test_updates_are_those_of_the_formula(done):
     keys = [jax.random.fold_in(jax.random.split(update.key, 2)[0], 3) for update in done]
     starts = [float(2 * jax.random.uniform(key)) for key in keys]
     assert min(starts) < 1 < max(starts)  # so that goals lie behind the point between, and before it
+
+
+def test_points_are_not_rounded_by_matrix_units(monkeypatch):
+    """Nothing made of parameters is left to what a GPU or TPU takes for float32 by default."""
+    ways = []
+    monkeypatch.setattr(family, "matching", lambda *args, way, **options: ways.append(way))
+    methods.mct.__wrapped__(methods.mct.hyper(**CONVEX))
+    networks = NetworkState({"w": jnp.ones((4, 3, 2))}, {})
+    lengths = jnp.arange(4.0)[:, None]
+    jaxpr = str(jax.make_jaxpr(ways[0].between)(jax.random.key(0), networks, jnp.arange(4), lengths))
+    assert jaxpr.count("dot_general") == jaxpr.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 1
 
 
 @pytest.mark.parametrize(

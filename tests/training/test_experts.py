@@ -65,13 +65,17 @@ def test_compact_rows_are_near_by_half_a_step(whole, digits, store, steps):
 
 
 def test_what_has_not_moved_and_what_is_not_finite():
-    """Nothing becomes NaN where a channel is as it was."""
+    """Nothing becomes NaN where a channel is as it was; all that is read of a channel that is not finite is NaN."""
     first = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
     network = NetworkState({"w": first["w"].at[:, 0].add(jnp.array([1.0, -0.5, 0])), "b": first["b"]}, {})
     small = training.compact(network, first, "int8")
     assert isinstance(small, Compact) and small.scales["w"].shape == (1, 2) and small.scales["b"].shape == (1,)
     np.testing.assert_array_equal(small.steps["w"], [[127, 0], [-64, 0], [0, 0]])
     np.testing.assert_array_equal(small.steps["b"], [0, 0])
+
+    for lost in (jnp.nan, jnp.inf):
+        small = training.compact(NetworkState({"w": first["w"].at[1, 0].set(lost)}, {}), {"w": first["w"]}, "int8")
+        assert np.isnan(small.scales["w"] * small.steps["w"]).tolist() == [[True, False]] * 3
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,7 @@ def test_what_has_not_moved_and_what_is_not_finite():
         ({"kept": (0, 4)}, "from 0 to 3 at most"),
         ({"kept": (1, 1)}, "must rise"),
         ({"kept": ()}, "must rise"),
+        ({"kept": (0, 1.5)}, "an epoch that is kept must be an integer of at least 0"),
         ({"count": 0}, "count must be an integer of at least 1"),
     ],
 )

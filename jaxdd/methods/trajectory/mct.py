@@ -71,7 +71,7 @@ def mct(config: MCT) -> Recipe:
         return jnp.broadcast_to(jnp.array(near), (count, len(near)))
 
     def between(key: Key, networks: NetworkState, epochs: Indices, lengths: Array) -> tuple[NetworkState, Array]:
-        points = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), networks)
+        points = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1, precision="highest"), networks)
         start = config.max_start * jax.random.uniform(key)
         ends = [
             training.convexified(points.theta, config.points, lengths, range(config.expert_epochs + 1), time)

@@ -61,7 +61,8 @@ class ATBPTT(Windowed):
 @method(ATBPTT)
 def at_bptt(config: ATBPTT) -> Recipe:
     """Backpropagation through windows of an inner training that are placed by its gradients and grow with them."""
-    first, second = (math.ceil(share * config.steps) for share in config.patience)
+    # 0.07 * 100 is a little more than 7 in floats.
+    first, second = (math.ceil(round(share * config.steps, 9)) for share in config.patience)
     windows = inner.adaptive_windows(
         config.every,
         config.window,
