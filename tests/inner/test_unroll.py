@@ -80,7 +80,7 @@ def test_examples_some_at_a_time_give_the_same(gradient):
 
 
 def test_examples_some_at_a_time_before_the_window_too():
-    params, theta0, real, plan = problem()
+    params, theta0, *_ = problem()
     seen = set()
 
     def watched(theta, batch):
