@@ -119,7 +119,7 @@ def adaptive_windows(
     def where_large(key: Key, norms: Array) -> tuple[Array, Array]:
         start = jax.random.categorical(key, norms)
         change = jnp.abs(jnp.diff(norms, prepend=norms[:1]))
-        length = shortest + 2 * spread * jnp.sum(change < change[start]) // total
+        length = shortest + 2 * spread * jnp.sum(change < change[start], dtype=jnp.int32) // total
         return jnp.minimum(start, total - length), length
 
     def anywhere(key: Key) -> tuple[Array, Array]:

@@ -60,6 +60,15 @@ def test_windows_are_as_likely_as_the_norms_say(stage):
         assert abs(found[window] / DRAWS - share) < 4 * np.sqrt(share * (1 - share) / DRAWS), window
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_windows_in_double_precision(x64, stage):
+    windows = adaptive()
+    with x64():
+        kept = windows.init()._replace(stage=jnp.int32(stage))
+        found = jax.eval_shape(lambda key: windows.begin(key, kept, lambda key: jnp.asarray(NORMS)), jax.random.key(0))
+    assert (found.prefix.dtype, found.length.dtype) == (jnp.int32, jnp.int32)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.4])
 def test_stages_end_when_accuracy_has_stopped_to_rise(smoothing):
     """Each window serves two updates; what counts is the mean over them, or its moving average."""

@@ -154,3 +154,16 @@ def test_published_settings(digits):
 def test_bad_hyper_parameters_say_what_would_be_right(options, sentence):
     with pytest.raises(JaxddError, match=sentence):
         methods.mtt(**options)
+
+
+def test_students_in_double_precision(x64, digits, key):
+    """Experts are in single precision, and what their students learn from is not."""
+    method = methods.mtt(**OPTIONS)
+    with x64():
+        real = foretold(method, digits.with_images(jnp.asarray(digits.images, jnp.float64)))
+        ready = bound(method, real)
+
+        def updated(key):
+            return ready.update(key, ready.init(key, real), engine.draw(ready, real, key))[0]
+
+        assert jax.eval_shape(updated, key).params["images"].dtype == np.float64

@@ -161,6 +161,8 @@ def matching(
             if student.weight is not None:
                 loss = _times(student.weight(epoch), loss)
             begin = start.theta if student.start is None else student.start(jax.random.fold_in(key, 2), start.theta)
+            # A student has the precision of its step size, which in double precision is not that of its expert.
+            begin = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(leaf, rate)), begin)
             trained = inner.unroll(
                 loss,
                 student.optimizer,
