@@ -97,7 +97,7 @@ class Trajectories:
         """Networks `(.., ..)` from rows that were taken out of the table, and their numbers `(..,)`."""
         if self.store == "float32":
             return table
-        first = jax.tree.map(lambda leaf: leaf[rows // len(self._kept)], assets[self.name])
+        first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows // len(self._kept)], assets[self.name])
         moved = jax.tree.map(lambda start, steps, unit: start + steps * unit, first, table.steps, table.scales)
         return NetworkState(moved, table.stats)
 

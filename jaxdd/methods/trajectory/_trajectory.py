@@ -182,7 +182,7 @@ def matching(
             keys = jax.random.split(key, config.experts_per_update)
             drawn = batch.rows[EXPERTS]
             chosen, epochs = rows.of(drawn)
-            told = None if part.facts is None else batch.assets[part.facts][chosen[:, 0]]
+            told = None if part.facts is None else jnp.asarray(batch.assets[part.facts])[chosen[:, 0]]
             over = (rows.read(batch.tables[EXPERTS], drawn, batch.assets), epochs, told, keys)
 
             def one(of_expert: tuple[NetworkState, Indices, PyTree, Key]) -> tuple[tuple[Array, Metrics], Params]:
