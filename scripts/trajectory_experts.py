@@ -77,12 +77,12 @@ def main() -> None:
         for store in ("int8", "int16"):
             shares = lost(experts, store)
             print(f"| {store} | {seed} | {shares.max():.2g} | {shares.mean():.2g} |", flush=True)
-    print("\n| penalty | seed | epoch 4 | epoch 8 | epoch 12 |\n|---|---|---|---|---|")
+    print("\n| penalty | target | seed | epoch 4 | epoch 8 | epoch 12 |\n|---|---|---|---|---|---|")
     for seed in options.seeds:
-        for penalty in (0.0, 2.0):
-            real, experts = rows_of("ast", seed, options, penalty=penalty)
+        for penalty, target in ((0.0, 0.0), (2.0, 0.0), (2.0, 1.0)):
+            real, experts = rows_of("ast", seed, options, penalty=penalty, target=target)
             cells = [f"{steepness(real, experts, epoch):.2f}" for epoch in (4, 8, 12)]
-            print(f"| {penalty} | {seed} | {' | '.join(cells)} |", flush=True)
+            print(f"| {penalty} | {target} | {seed} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ ALIGNED: Mapping[str, Mapping[str, Any]] = {
 def presets(
     published: Mapping[str, Any], cpu: Mapping[str, Any] | None = None, tiny: Mapping[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """`cpu` (Fashion-MNIST, few experts of few epochs), those of the authors, and `smoke`.
+    """`cpu` (Fashion-MNIST, few experts of few epochs, half an hour on two cores), those of the authors, and `smoke`.
 
     Args:
       published: by name, see `of_paper`.
@@ -67,7 +67,7 @@ def presets(
     small = {
         "method": _CPU | dict(cpu or {}),
         "data": {"name": "fashion_mnist"},
-        "run": {"steps": 150},
+        "run": {"steps": 600},
         "evaluation": {"protocol": "dc", "networks": 3},
     }
     return {"cpu": small, **published, "smoke": smoke(5, **_SMOKE | dict(tiny or {}))}

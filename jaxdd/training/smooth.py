@@ -32,20 +32,21 @@ def smooth(
     batch_size: int,
     augment: str = "none",
     penalty: float = 2.0,
-    target: float = 1.0,
+    target: float = 0.0,
     clipped_epochs: int = 10,
 ) -> Recipe:
     """`supervised`, with AST's clipped loss and gradient penalty (Shen et al. 2023, arXiv:2310.10541).
 
-    `c(e) CE + λ mean (|g|_c - 1)²`: c is 0.5, 0.55, .. 0.95 in the first ten epochs and 1 after them; g is the gradient
+    `c(e) CE + λ mean (|g|_c - t)²`: c is 0.5, 0.55, .. 0.95 in the first ten epochs and 1 after them; g is the gradient
     of the sum of all logits in the images as they are, without augmentation, and `|.|_c` its norm over the channels of
-    a pixel, of which the mean over pixels and images is taken. So the last commit of the authors' code has it
-    (shenjiyuan123/AST-Alignment-with-Smooth-Expert); a gradient penalty is usually of the norm over a whole image.
+    a pixel, of which the mean over pixels and images is taken. The target t is 0 here, which makes slopes small. The
+    paper and the last commit of its code (shenjiyuan123/AST-Alignment-with-Smooth-Expert) have 1, of which each pixel
+    has its own: the norm over a whole image then grows to the root of its pixels, docs/trajectories.md.
 
     Args:
       model, optimizer, batch_size, augment: as of `supervised`.
       penalty: λ; 0 for none, which saves three passes.
-      target: what the norms are held to, 1 in the paper; 0 for small ones.
+      target: t, what the norms are held to.
       clipped_epochs: how many epochs the cross-entropy is held down in; c grows evenly, from a half.
     """
     chosen = augmentation.named(augment)

@@ -280,6 +280,7 @@ TABLES = {
                 "--evaluate=full",
                 "--config.run.steps=400",
             ],
+            "mtt_fashion_mnist_10": ["--config=mtt", "--evaluate=full", *_ONE, "--config.run.steps=300"],
             "dc_fashion_mnist_10": ["--config=dc", "--evaluate=full", *_ONE, "--config.method.init=real"],
             "idc_fashion_mnist_10": ["--config=idc", "--evaluate=full", *_ONE, "--config.method.learning_rate=0.01"],
         },

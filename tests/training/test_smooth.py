@@ -13,9 +13,10 @@ MODEL = "convnet(width=3, depth=1)"
 NETWORK = models.build(MODEL, (14, 14, 1), 4)
 
 
-@pytest.mark.parametrize(("penalty", "epochs"), [(2.0, 2), (0.0, 0)])
-def test_the_loss_is_clipped_cross_entropy_and_a_penalty_on_slopes(penalty, epochs, digits):
-    recipe = training.smooth(MODEL, optax.sgd(0.1), batch_size=240, penalty=penalty, clipped_epochs=epochs)
+@pytest.mark.parametrize(("penalty", "target", "epochs"), [(2.0, 1.0, 2), (2.0, 0.0, 0), (0.0, 0.0, 0)])
+def test_the_loss_is_clipped_cross_entropy_and_a_penalty_on_slopes(penalty, target, epochs, digits):
+    options = {"batch_size": 240, "penalty": penalty, "target": target, "clipped_epochs": epochs}
+    recipe = training.smooth(MODEL, optax.sgd(0.1), **options)
     done = toys.updates(recipe, digits, 5)  # two steps an epoch
 
     @jax.jit
@@ -24,7 +25,7 @@ def test_the_loss_is_clipped_cross_entropy_and_a_penalty_on_slopes(penalty, epoc
         logits = NETWORK.apply(theta, images, {})[0]
         entropy = -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1))
         slope = jax.grad(lambda x: NETWORK.apply(theta, x, {})[0].sum())(images)
-        return clip * entropy + penalty * jnp.mean((jnp.abs(slope[..., 0]) - 1) ** 2)  # one channel
+        return clip * entropy + penalty * jnp.mean((jnp.abs(slope[..., 0]) - target) ** 2)  # one channel
 
     for step, clip in enumerate([0.5, 0.5, 0.75, 0.75, 1.0] if epochs else [1.0] * 2):
         update = done[step]

@@ -42,7 +42,7 @@ class AST(family.Trajectory):
     perturbation: float = field(1.0, at_least(0, under=math.inf))
     between: float = field(1.0, at_least(0, under=math.inf))
     penalty: float = field(2.0, at_least(0, under=math.inf))
-    target: float = field(1.0, at_least(0, under=math.inf))
+    target: float = field(0.0, at_least(0, under=math.inf))
     clipped_epochs: int = field(10, at_least(0))
     expert_learning_rate: float = 0.003
     expert_momentum: float = field(0.9, at_least(0, under=1))
