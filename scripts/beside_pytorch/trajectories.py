@@ -15,7 +15,7 @@ from jaxdd.types import Array, PyTree
 
 TRAINED, DIFFERENTIATED = 3, 9  # forward passes of a step, see inner_loops
 EXPERT_BATCH, RATE = 256, 0.01
-BLOCK = 25  # images of one pass, the methods' choice on a CPU
+BLOCK = 50  # images of one pass, the methods' choice on a CPU
 
 
 def trajectories(repeats: int) -> Suite:

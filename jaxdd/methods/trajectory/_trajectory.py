@@ -212,7 +212,7 @@ def matching(
     return Recipe(
         bind,
         stages=stages,
-        lean=Execution(block=25, side_by_side=1, remat="step"),
+        lean=Execution(block=50, side_by_side=1, remat="step"),
         most=lambda spec: Execution(
             block=config.batch or sum(of_each(config.ipc, spec.num_classes, "images per class")),
             side_by_side=config.experts_per_update,
