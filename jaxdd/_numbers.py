@@ -24,6 +24,22 @@ def whole(value: Any, what: str, least: int = 1) -> int:
     return int(value)
 
 
+def rising(values: Any, what: str) -> tuple[int, ...]:
+    """Whole numbers of at least 0 that rise, as Python's; one at least.
+
+        rising([0, 2, 5], "epochs")  # (0, 2, 5)
+
+    Raises:
+      JaxddError: if they are none, or do not.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray):
+        raise JaxddError(f"{what} must be whole numbers that rise, got {_shown(values)}.")
+    found = tuple(whole(each, what, 0) for each in values)
+    if not found or list(found) != sorted(set(found)):
+        raise JaxddError(f"{what} must be whole numbers that rise, got {found}.")
+    return found
+
+
 def by_class(value: Any, what: str, least: int = 1) -> int | tuple[int, ...]:
     """One whole number for all classes, of at least 1, or a tuple of one for each, as Python's.
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd._jax import Tracer
-from jaxdd._numbers import whole
+from jaxdd._numbers import rising, whole
 from jaxdd.errors import JaxddError, unknown
 
 Array = jax.Array
@@ -560,8 +560,8 @@ class Execution:
     `Recipe.bind` is given has numbers and names only. A method looks at the fields that it has a use for.
 
     Attributes:
-      block: real examples, or rows of a kernel, in one pass, where a sum or a map over them can be cut; at least 1, or
-        None for all at once.
+      block: real examples, images of a student's step, or rows of a kernel, in one pass, where a sum or a map over them
+        can be cut; at least 1, or None for all at once.
       side_by_side: networks, classes, experts or parts at the same time on a device; at least 1, or None for all.
       remat: what the backward pass of an unroll recomputes, one of `REMATS`.
       precision: of all products and convolutions of networks, one of `PRECISIONS`.
@@ -717,10 +717,7 @@ class Record:
         if self.block is not None:
             object.__setattr__(self, "block", whole(self.block, "a record's block"))
         if self.kept is not None:
-            numbers = tuple(whole(each, "what a record keeps", 0) for each in self.kept)
-            if not numbers or list(numbers) != sorted(set(numbers)):
-                raise JaxddError(f"what a record keeps must be numbers that rise, got {self.kept}.")
-            object.__setattr__(self, "kept", numbers)
+            object.__setattr__(self, "kept", rising(self.kept, "what a record keeps"))
 
     def multiples(self, steps: int) -> tuple[int, ...]:
         """Those of `every` that have rows in a training of so many steps, rising.

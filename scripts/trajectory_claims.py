@@ -50,8 +50,6 @@ RUNS: dict[str, dict[str, Any]] = {
     "mtt_int8": {"expert_store": "int8"},
 }
 CHOSEN = ("random", "herding")
-
-
 NOT_PIXELS = ("multi_formation", "frequencies", "neural_fields", "linear_bases")
 
 

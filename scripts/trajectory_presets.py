@@ -20,7 +20,6 @@ import numpy as np
 
 from jaxdd import engine, methods, models
 from jaxdd.cli import config as configs
-from jaxdd.methods.trajectory._experts import where
 from jaxdd.types import Execution, Labels, RealData
 
 DATA = {"cifar10": (50_000, 32, 10), "cifar100": (50_000, 32, 100), "tiny_imagenet": (100_000, 64, 200)}
@@ -53,7 +52,7 @@ def cost(preset: str, rate: float) -> str:
     flat = hasattr(config, "radius") + 1
     experts = TRAINED * flat * of_image * count * config.expert_epochs * config.experts
     row = 4 * sum(leaf.size for leaf in jax.tree.leaves(theta))
-    of_expert = len(where(config).kept or ()), len(list(config.epochs_used()))
+    of_expert = config.expert_epochs + 1, len(list(config.epochs_used()))
     disk = [config.experts * kept * row / 1e9 / part for kept, part in zip(of_expert, (1, 4), strict=True)]
     few = max(images, 10 * classes)
     real = RealData.of(jnp.zeros((few, size, size, 3)), Labels.index(np.arange(few) % classes, classes))

@@ -78,7 +78,8 @@ def of_paper(
 ) -> dict[str, dict[str, Any]]:
     """The authors' settings: all training data, whitened, the protocol "dsa", by the name DATA_IPC.
 
-    The 0.1 of their whitening is absolute: here it is a share of the mean eigenvalue, some 1.54 of CIFAR-10.
+    The 0.1 of their whitening is absolute: here it is a share of the mean eigenvalue, some 1.54 of CIFAR-10. Of other
+    data it was not measured: they have the same share.
 
     Args:
       updates: of every run.

@@ -2,12 +2,12 @@
 
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, running_statistics
-from jaxdd.training.convexified import convexified, path_lengths, smoothed
+from jaxdd.training.convexified import convexified, path_lengths, way_points
 from jaxdd.training.curriculum import curriculum
 from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
 from jaxdd.training.experts import STORES, Compact, Trajectories, compact, experts
 from jaxdd.training.fit import Fitted, check_trainable, fit
-from jaxdd.training.fitted import fitted, fitting
+from jaxdd.training.fitted import fitted
 from jaxdd.training.infobatch import infobatch
 from jaxdd.training.inpainting import inpainting, inpainting_step
 from jaxdd.training.protocols import Protocol
@@ -59,7 +59,6 @@ __all__ = [
     "fit_as_distilled",
     "fit_two_headed",
     "fitted",
-    "fitting",
     "heads",
     "infobatch",
     "inpainting",
@@ -74,10 +73,10 @@ __all__ = [
     "seen_by",
     "sharpness_aware",
     "smooth",
-    "smoothed",
     "supervised",
     "teacher",
     "train_step",
     "two_headed",
     "two_headed_loss",
+    "way_points",
 ]

@@ -24,7 +24,7 @@ def path_lengths(name: str, where: Trajectories, *, config: Mapping[str, Any]) -
       where: the rows of a stage before, see `experts`.
       config: what these depend on, see `Stage`.
     """
-    kept = np.asarray(where.kept)
+    kept = np.asarray(where.in_rows)
 
     def bind(spec: Spec) -> Method:
         def init(key: Key, data: RealData) -> Array:
@@ -48,10 +48,13 @@ def path_lengths(name: str, where: Trajectories, *, config: Mapping[str, Any]) -
     return Stage(name, Recipe(bind), steps=where.count, config=config)
 
 
-def smoothed(epochs: Sequence[int], points: Sequence[int]) -> np.ndarray:
-    """Weights `(points, epochs)` of networks at these epochs that make the points of a way.
+def way_points(networks: PyTree, epochs: Sequence[int], points: Sequence[int]) -> PyTree:
+    """The points of a way, leaves `(points, ..)`, from networks at some epochs, leaves `(epochs, ..)`.
 
     `1/2 θ_i + 1/4 (θ_{i-1} + θ_{i+1})` where both neighbours are among the epochs, else the network itself.
+
+    Args:
+      epochs, points: static.
 
     Raises:
       JaxddError: for a point that is not among the epochs.
@@ -64,7 +67,7 @@ def smoothed(epochs: Sequence[int], points: Sequence[int]) -> np.ndarray:
         row[epochs.index(point)] = 0.5 if len(around) == 2 else 1.0
         if len(around) == 2:
             row[around] = 0.25
-    return weights
+    return jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1, precision="highest"), networks)
 
 
 def convexified(points: PyTree, at: Sequence[int], lengths: Array, epochs: Sequence[int], time: Array) -> PyTree:
@@ -75,7 +78,7 @@ def convexified(points: PyTree, at: Sequence[int], lengths: Array, epochs: Seque
     Zhong et al. 2024 (arXiv:2406.19827).
 
     Args:
-      points: parameters at the points, leaves `(points, ..)`.
+      points: parameters at the points, leaves `(points, ..)`, see `way_points`.
       at: epochs of the points, rising; static.
       lengths: `(epochs, tensors)`, of `path_lengths`, of this network.
       epochs: those of the lengths, rising; static.

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._numbers import whole
+from jaxdd._numbers import rising, whole
 from jaxdd.data import epoch_steps
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import (
@@ -74,30 +74,30 @@ class Trajectories:
             object.__setattr__(self, name, whole(getattr(self, name), name))
         if self.store not in STORES:
             raise unknown("form of experts' rows", self.store, STORES)
-        kept = range(self.epochs + 1) if self.kept is None else self.kept
-        kept = tuple(whole(each, "an epoch that is kept", 0) for each in kept)
-        if not kept or list(kept) != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] <= self.epochs:
-            raise JaxddError(f"the epochs that are kept must rise, from 0 to {self.epochs} at most, got {self.kept}.")
-        object.__setattr__(self, "kept", kept)
+        if self.kept is not None:
+            object.__setattr__(self, "kept", rising(self.kept, "the epochs that are kept"))
+            if self.in_rows[-1] > self.epochs:
+                raise JaxddError(f"the epochs that are kept go up to {self.epochs}, got {self.in_rows[-1]}.")
 
     @property
-    def _kept(self) -> tuple[int, ...]:
-        return self.kept or ()
+    def in_rows(self) -> tuple[int, ...]:
+        """The epochs of a network's rows, rising."""
+        return tuple(range(self.epochs + 1)) if self.kept is None else self.kept
 
     def rows(self, expert: Any, epoch: Any) -> Indices:
         """Numbers of rows, of arrays that broadcast; an epoch that is not kept counts as the next that is."""
-        places = np.minimum(np.searchsorted(self._kept, np.arange(self.epochs + 1)), len(self._kept) - 1)
-        return jnp.asarray(expert) * len(self._kept) + jnp.asarray(places)[jnp.asarray(epoch)]
+        places = np.minimum(np.searchsorted(self.in_rows, np.arange(self.epochs + 1)), len(self.in_rows) - 1)
+        return jnp.asarray(expert) * len(self.in_rows) + jnp.asarray(places)[jnp.asarray(epoch)]
 
     def of(self, rows: Indices) -> tuple[Indices, Indices]:
         """The experts and the epochs of rows."""
-        return rows // len(self._kept), jnp.asarray(self._kept)[rows % len(self._kept)]
+        return rows // len(self.in_rows), jnp.asarray(self.in_rows)[rows % len(self.in_rows)]
 
     def read(self, table: PyTree, rows: Indices, assets: Mapping[str, PyTree]) -> NetworkState:
         """Networks `(.., ..)` from rows that were taken out of the table, and their numbers `(..,)`."""
         if self.store == "float32":
             return table
-        first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows // len(self._kept)], assets[self.name])
+        first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[self.of(rows)[0]], assets[self.name])
         moved = jax.tree.map(lambda start, steps, unit: start + steps * unit, first, table.steps, table.scales)
         return NetworkState(moved, table.stats)
 
@@ -140,7 +140,7 @@ def experts(
         steps=where.epochs * batches,
         parts=where.count,
         config=config,
-        record=Record(batches, of, kept=None if where == dataclasses.replace(where, kept=None) else where.kept),
+        record=Record(batches, of, kept=where.kept),
         join=None if plain else lambda products, assets: products,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdd.data import uniform_sampler
-from jaxdd.synthetic import FITTED, Params, SyntheticSet, descend, per_leaf
+from jaxdd.synthetic import FITTED, Fit, Params, SyntheticSet, descend, per_leaf
 from jaxdd.types import Array, Batch, Key, Method, Metrics, RealData, Recipe, Spec, Stage
 
 
@@ -23,18 +23,25 @@ class FittingState(NamedTuple):
     """`(m, h, w, c)`, what its images are to be."""
 
 
-def fitting(synthetic: SyntheticSet) -> Recipe:
-    """Fits a set to images, by Adam on the sum over images of their mean squared errors.
+def fitted(synthetic: SyntheticSet, *, config: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """The stage that makes the first parameters of a set; none where `init` alone makes them.
 
-    So each image that has parameters of its own is fitted as if by itself, all at once (Shin et al. 2025,
-    arXiv:2503.04835, fit one after the other). The metric "loss" is the mean error of a pixel. The product are the
-    learned leaves of the params.
+        stages = training.fitted(synthetic.named("neural_fields(width=6)")(1), config={"ipc": 1, ..})
+
+    By Adam on the sum over images of their mean squared errors: so each image that has parameters of its own is fitted
+    as if by itself, all at once (Shin et al. 2025, arXiv:2503.04835, fit one after the other). The metric "loss" is the
+    mean error of a pixel. The product are the learned leaves of the params.
 
     Args:
       synthetic: whose `fit` says how, see `synthetic.fitted`.
+      config: everything that the parameters depend on beside data and seed, see `Stage`.
     """
-    fit = synthetic.fit
-    assert fit is not None
+    if synthetic.fit is None:
+        return ()
+    return (Stage(FITTED, Recipe(_fitting(synthetic, synthetic.fit)), steps=synthetic.fit.steps, config=config),)
+
+
+def _fitting(synthetic: SyntheticSet, fit: Fit) -> Callable[[Spec], Method]:
     optimizer = per_leaf({leaf: optax.adam(fit.learning_rate) for leaf in synthetic.learned})
 
     def bind(spec: Spec) -> Method:
@@ -59,17 +66,4 @@ def fitting(synthetic: SyntheticSet) -> Recipe:
         # The images lie in the state; an update draws one only because it must draw something.
         return Method(init, uniform_sampler(1), update, product)
 
-    return Recipe(bind)
-
-
-def fitted(synthetic: SyntheticSet, *, config: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The stage that makes the first parameters of a set; none where `init` alone makes them.
-
-        stages = training.fitted(synthetic.named("neural_fields(width=6)")(1), config={"ipc": 1, ..})
-
-    Args:
-      config: everything that the parameters depend on beside data and seed, see `Stage`.
-    """
-    if synthetic.fit is None:
-        return ()
-    return (Stage(FITTED, fitting(synthetic), steps=synthetic.fit.steps, config=config),)
+    return bind

@@ -53,7 +53,8 @@ def update(name: str, ipc: int, steps: int, gradient: str, repeats: int) -> Row:
     """
     loss, theta, flops = convnet(128)
     images, labels = synthetic(ipc * CLASSES)
-    goal = jax.jit(lambda theta: _walked(loss, theta, real_batch(EXPERT_BATCH), 5))(theta)
+    batch = real_batch(EXPERT_BATCH)  # not while a program is traced, which would keep what is traced for later rows
+    goal = jax.jit(lambda theta: _walked(loss, theta, batch, 5))(theta)
     arguments = ({"images": images, "rate": jnp.float32(RATE)}, labels, theta, goal)
     compiled = jax.jit(jax.value_and_grad(_left(loss, steps, gradient, "step"))).lower(*arguments).compile()
     seconds, cpu = timed(compiled, *arguments, repeats=repeats)

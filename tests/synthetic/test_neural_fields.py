@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdd import training
 from jaxdd.data import Standardize
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset, fitted, neural_fields, render
-from jaxdd.training import fitting
 from jaxdd.types import bound
 
 FIELDS = neural_fields(2, 3, first_scale=7.0, scale=5.0)
@@ -69,7 +69,8 @@ def test_what_is_stored_renders_the_images(params, real):
 
 def test_a_fit_comes_near_to_real_digits(digits):
     synthetic = fitted(neural_fields(2, 10), steps=200, learning_rate=0.01)
-    method = bound(fitting(synthetic), digits)
+    (stage,) = training.fitted(synthetic, config={})
+    method = bound(stage.recipe, digits)
     assert synthetic.fit.steps == 200
     start = jax.jit(method.init)(jax.random.key(1), digits)
     rows = [

@@ -82,10 +82,10 @@ def test_what_has_not_moved_and_what_is_not_finite():
     ("options", "sentence"),
     [
         ({"store": "int4"}, "int4"),
-        ({"kept": (0, 4)}, "from 0 to 3 at most"),
-        ({"kept": (1, 1)}, "must rise"),
-        ({"kept": ()}, "must rise"),
-        ({"kept": (0, 1.5)}, "an epoch that is kept must be an integer of at least 0"),
+        ({"kept": (0, 4)}, "go up to 3, got 4"),
+        ({"kept": (1, 1)}, "numbers that rise"),
+        ({"kept": ()}, "numbers that rise"),
+        ({"kept": (0, 1.5)}, "the epochs that are kept must be an integer of at least 0"),
         ({"count": 0}, "count must be an integer of at least 1"),
     ],
 )

@@ -61,7 +61,7 @@ class Aligned(family.Trajectory):
 
     def epochs_used(self) -> Sequence[int]:
         window = range(self.min_start, self.max_start + self.span)
-        return (*window, *range(max(self.expert_epochs, window.stop), self.expert_epochs + 1))  # the last labels
+        return sorted({*window, self.expert_epochs})  # which is the last, and labels
 
 
 def aligned(

@@ -61,7 +61,8 @@ def ast(config: AST) -> Recipe:
     Experts have momentum, a clipped loss and a gradient penalty (`training.smooth`). Students have momentum, a loss
     that is weighed by where they start, perturbed convolutions, and distances at the epochs between: after step
     k (N // M) to epoch k, with the weights k / M. Where ours differs from the authors' code (shenjiyuan123/AST-
-    Alignment-with-Smooth-Expert): there an expert's momentum is lost where its rate falls.
+    Alignment-with-Smooth-Expert): there an expert's momentum is lost where its rate falls, and its last commit holds
+    the slopes of the penalty to 1 (`target`), with which they grow, see `training.smooth`.
     """
 
     def stages(spec: Spec) -> tuple[Stage, ...]:

@@ -45,23 +45,19 @@ class MCT(family.Trajectory):
             expert_rows=(self.expert_rows == "all", "all, since every epoch says how far an expert has gone"),
         )
 
-    def epochs_used(self) -> range:
-        return range(self.expert_epochs + 1)
-
 
 @method(MCT)
 def mct(config: MCT) -> Recipe:
     """MCT: MTT along straight ways between a few points of an expert's training, from any time on.
 
-    A point is smoothed by its neighbours (`training.smoothed`), and a parameter tensor has gone the share of the way to
-    the next one that it had gone in the training by its path length (`training.convexified`). The start is at a time
+    A point is smoothed by its neighbours (`training.way_points`), and a parameter tensor has gone the share of the way
+    to the next one that it had gone in the training by its path length (`training.convexified`). The start is at a time
     uniform below `max_start`, the goal `span` epochs later. A reconstruction: no code of the authors was found. Their
     paper draws one straight line, which is `points=(0, 50)`. That few points have to be stored is not made use of:
     these are read from the rows that MTT has.
     """
     where = family.where(config)
     near = [e for e in range(config.expert_epochs + 1) if any(abs(e - point) <= 1 for point in config.points)]
-    weights = training.smoothed(near, config.points)
 
     def stages(spec: Spec) -> tuple[Stage, ...]:
         experts = family.experts(config, spec)
@@ -71,7 +67,7 @@ def mct(config: MCT) -> Recipe:
         return jnp.broadcast_to(jnp.array(near), (count, len(near)))
 
     def between(key: Key, networks: NetworkState, epochs: Indices, lengths: Array) -> tuple[NetworkState, Array]:
-        points = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1, precision="highest"), networks)
+        points = training.way_points(networks, near, config.points)
         start = config.max_start * jax.random.uniform(key)
         ends = [
             training.convexified(points.theta, config.points, lengths, range(config.expert_epochs + 1), time)

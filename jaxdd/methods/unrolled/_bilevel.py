@@ -126,7 +126,6 @@ def bilevel(
       lean: see `types.Recipe`; a block that does not divide `target_batch` is all of it.
     """
     augment, windows = augmentation.named(config.augmentation), training.windows
-    plain = augment.name == "none"
 
     def drawn(key: Key, count: int) -> Callable[[Array | int], Any]:
         """What is drawn for `count` images at a step, of a network's key."""
@@ -154,9 +153,7 @@ def bilevel(
                 )
             plan = training.plan(key_plan, *labels.shape)
             feed = inner.planned((images, labels), plan, rates[0])
-            if not plain:
-                feed = inner.augmented(feed, augment, drawn(key_draw, plan.shape[1]))
-            return feed, len(plan)
+            return inner.augmented(feed, augment, drawn(key_draw, plan.shape[1])), len(plan)
 
         def trained(params: Params, start: NetworkState, key: Key, window: PyTree) -> PyTree:
             """A network's parameters at the end of the window."""
@@ -187,23 +184,18 @@ def bilevel(
             params: Params, start: NetworkState, examples: Examples, key: Key, window: PyTree
         ) -> tuple[Array, Array]:
             theta = trained(params, start, key, window)
-            of_all = of_each = None
-            if training.siamese:
-                of_all = drawn(jax.random.fold_in(key, 2), 1)(0)
-            elif not plain:
-                of_each = drawn(jax.random.fold_in(key, 3), len(examples.labels))(0)
+            # Of the steps' key, where one draw is for all.
+            of_real = drawn(jax.random.fold_in(key, 2 if training.siamese else 3), len(examples.labels))(0)
 
             def on_real(theta: PyTree, shown: tuple[Examples, Any]) -> tuple[Array, Array]:
-                block, of_each = shown
-                if not plain:
-                    draw = of_all if training.siamese else of_each
-                    block = block._replace(images=augment.apply(block.images, draw))
-                logits, _ = network.apply(theta, block.images, start.stats, mode="batch")
+                block, of_block = shown
+                images = augment.apply(block.images, of_real if training.siamese else of_block)
+                logits, _ = network.apply(theta, images, start.stats, mode="batch")
                 accuracy = jnp.mean(jnp.argmax(logits, axis=1) == block.labels)
                 return losses.cross_entropy(logits, block.labels).mean(), accuracy
 
-            block = spec.execution.block
-            loss, accuracy = inner.mean_over_blocks(on_real, theta, (examples, of_each), block, stats=start.stats)
+            rows = (examples, None if training.siamese else of_real)
+            loss, accuracy = inner.mean_over_blocks(on_real, theta, rows, spec.execution.block, stats=start.stats)
             return loss + (penalty(params) if penalty else 0.0), accuracy
 
         def update(
