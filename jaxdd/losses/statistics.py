@@ -15,9 +15,13 @@ Statistics = tuple[jax.Array, jax.Array]
 
 
 def statistics_matching(
-    found: Sequence[Statistics], running: Sequence[Statistics], *, first_weight: float = 10.0
+    found: Sequence[Statistics],
+    running: Sequence[Statistics],
+    *,
+    first_weight: float = 10.0,
+    variance_weight: float = 1.0,
 ) -> jax.Array:
-    """`sum_l w_l (|mean_l - running mean_l| + |variance_l - running variance_l|)`, Euclidean norms, not squared.
+    """`sum_l w_l (|mean_l - running mean_l| + λ |variance_l - running variance_l|)`, Euclidean norms, not squared.
 
     SRe2L's (Yin, Xing & Shen 2023, arXiv:2306.13092, eq. 6), after DeepInversion (Yin et al. 2020), as the authors'
     code has it: variances are biased, a norm is not divided by its number of channels, and the first normalisation
@@ -30,6 +34,7 @@ def statistics_matching(
       found: of a batch, the inputs of each normalisation in the order in which they are applied.
       running: what the network remembers.
       first_weight: w of the first one; that of the others is 1.
+      variance_weight: λ: 1 by default; 11 in DWA for CIFAR (Du et al. 2024, arXiv:2409.17612).
 
     Returns:
       A scalar.
@@ -42,8 +47,8 @@ def statistics_matching(
         raise JaxddError(f"statistics to be matched must be some, of equal shapes, got {shapes[0]} and {shapes[1]}.")
     total = jnp.zeros(())
     for number, (of_batch, kept) in enumerate(zip(found, running, strict=True)):
-        distance = sum(_norm(ours - theirs) for ours, theirs in zip(of_batch, kept, strict=True))
-        total += (first_weight if number == 0 else 1.0) * distance
+        of_mean, of_variance = (_norm(ours - theirs) for ours, theirs in zip(of_batch, kept, strict=True))
+        total += (first_weight if number == 0 else 1.0) * (of_mean + variance_weight * of_variance)
     return total
 
 

@@ -1,6 +1,7 @@
 """SRe2L: its first updates by hand."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxdd import methods, models
 from jaxdd.engine.stages import How, provided
 from jaxdd.errors import JaxddError
 from jaxdd.methods import SRe2L
-from jaxdd.methods.decoupled.sre2l import objective
+from jaxdd.methods.decoupled._recovery import inversion
 from jaxdd.types import Spec
 
 MODEL = "convnet(width=4, depth=2, norm='batch')"
@@ -95,15 +96,20 @@ def test_two_updates_by_hand(digits, taught):
 
 def test_blocks_are_padded_and_images_come_class_after_class(digits, taught, two_runs):
     whole, done = two_runs
-    assert done.state.inside.tolist() == [[True, False, False]] and done.state.labels.tolist() == [[3, 0, 0]]
+    last = done.state.block
+    assert last.inside.tolist() == [[True, False, False]] and last.labels.tolist() == [[3, 0, 0]]
     assert done.distilled.images.shape[0] == 4 * 2
     assert len({image.tobytes() for image in np.asarray(whole.distilled.images)}) == 8
     # What pads a block moves no other image of it: the single one of its class is the same in a block of its own.
     network, teacher = models.build(MODEL, Spec.of(digits).image_shape, 4), taught.assets["teacher"]
-    recover = jax.jit(objective(SRe2L(**TINY), network))
-    images, inside = np.asarray(done.distilled.images)[:3], np.array([True, False, False])
-    padded = recover(teacher, images, np.array([3, 0, 0]), inside)[0]
-    alone = recover(teacher, images[:1], np.array([3]), inside[:1])[0]
+    images = done.distilled.images[:3]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def recover(count):
+        block = last._replace(labels=last.labels[0, :count], inside=last.inside[0, :count])
+        return inversion(SRe2L(**TINY), network, teacher, images[:count], block)[0]
+
+    padded, alone = recover(3), recover(1)
     np.testing.assert_allclose(padded, alone, rtol=1e-5)
 
 

@@ -1,0 +1,355 @@
+"""What the decoupled family shares: images that are recovered from trained networks, block after block."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd import losses, models, training
+from jaxdd.data import augmentation
+from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, between, elements, field, one_of, positive
+from jaxdd.methods._ipc import ALIKE
+from jaxdd.synthetic import labelled_by, pixel_range
+from jaxdd.types import (
+    Array,
+    Batch,
+    Content,
+    Cost,
+    Distilled,
+    Indices,
+    Key,
+    Labels,
+    Method,
+    Metrics,
+    Moments,
+    Network,
+    NetworkState,
+    Parts,
+    PyTree,
+    RealData,
+    Recipe,
+    Spec,
+    Stage,
+)
+
+TEACHER = "teacher"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery(HyperParameters):
+    """What all of them have; by default the numbers of SRe2L's authors for CIFAR-100.
+
+    Attributes:
+      ipc: images per class.
+      model: the teacher, a network with batch normalisation, see `models.build`.
+      learning_rate: of Adam (0.5, 0.9) on the images; it falls to zero along half a cosine.
+      decay_steps: steps of each block until it is zero: as many as are run, `run.steps`.
+      statistics_weight: of the distance of statistics beside the cross-entropy; 0 inverts by cross-entropy alone.
+      first_weight: of the first normalisation within it.
+      jitter: pixels by which the images of a step are rolled at most.
+      crop: shares of the area of random resized crops, with flips, before that; None for none, as for CIFAR.
+      labels: "view", the teacher's of every view of an image that a network is trained on, or "image", one an image.
+      teacher_epochs, teacher_batch, teacher_learning_rate, teacher_weight_decay, teacher_augmentation: of its training
+        in a stage before, by gradient descent with momentum 0.9, along half a cosine.
+    """
+
+    ipc: int = field(10, ALIKE)
+    model: str | Network = "resnet18"
+    learning_rate: float = field(0.25, positive)
+    decay_steps: int = field(1000, at_least(1))
+    statistics_weight: float = field(0.01, at_least(0))
+    first_weight: float = field(10.0, at_least(0))
+    jitter: int = field(4, at_least(0))
+    crop: tuple[float, float] | None = field(None, elements(between(0, 1)))
+    labels: str = field("view", one_of(("view", "image")))
+    teacher_epochs: int = field(200, at_least(1))
+    teacher_batch: int = field(128, at_least(1))
+    teacher_learning_rate: float = field(0.1, positive)
+    teacher_weight_decay: float = field(5e-4, at_least(0))
+    teacher_augmentation: str = field("crop-flip", accepted_by(augmentation.named))
+
+    def check(self):
+        self.views()
+
+    def views(self) -> augmentation.Augmentation:
+        """How a step sees its images: one draw for all of them, as the authors' code has it."""
+        roll = augmentation.roll(self.jitter)
+        return roll if self.crop is None else augmentation.chain(augmentation.resized_crop(self.crop), roll)
+
+    def teachers(self) -> tuple[str | Network, ...]:
+        """The networks that images are recovered from."""
+        return (self.model,)
+
+
+class Block(NamedTuple):
+    """Images that are recovered together, so that their statistics are those of one batch."""
+
+    part: Array
+    """int32, its number."""
+    labels: Indices
+    """int32 `(b,)`."""
+    inside: Array
+    """bool `(b,)`, which of the last block not all are."""
+    lowest: Array
+    highest: Array
+    """The range of real pixels `(c,)`."""
+
+    def clipped(self, images: Array) -> Array:
+        return jnp.clip(images, self.lowest[None, None, None], self.highest[None, None, None])
+
+
+class Recovered(NamedTuple):
+    """A block on its way."""
+
+    params: dict[str, Array]
+    """What is learned: `images`, or what they are made of."""
+    moments: optax.OptState
+    step: Array
+    """int32, how many updates there were."""
+    block: Block
+    given: dict[str, PyTree]
+    """What is not learned and a method stands on."""
+
+    @property
+    def images(self) -> Array:
+        return self.params["images"]
+
+
+class Blocks(NamedTuple):
+    """Which images are recovered together."""
+
+    count: int
+    of: Callable[[Array], tuple[Indices, Array]]
+    """`of(part) -> (labels (b,), inside (b,))`."""
+    arranged: Callable[[Array], Array]
+    """From images by block `(count, b, ..)` to those of the set, class after class."""
+
+
+def across(ipc: int, classes: int, together: int) -> Blocks:
+    """An image each of up to `together` classes: block after block of classes, then the next image of each."""
+    size = min(together, classes)
+    blocks = -(-classes // size)
+
+    def of(part: Array) -> tuple[Indices, Array]:
+        labels = part % blocks * size + jnp.arange(size)
+        inside = labels < classes
+        return jnp.where(inside, labels, 0), inside
+
+    def arranged(images: Array) -> Array:
+        by_image = images.reshape(ipc, -1, *images.shape[2:])[:, :classes]
+        return by_image.swapaxes(0, 1).reshape(-1, *images.shape[2:])
+
+    return Blocks(ipc * blocks, of, arranged)
+
+
+def within(ipc: int, classes: int) -> Blocks:
+    """All images of a class."""
+    return Blocks(
+        classes,
+        lambda part: (jnp.broadcast_to(part, (ipc,)), jnp.ones(ipc, bool)),
+        lambda images: images.reshape(-1, *images.shape[2:]),
+    )
+
+
+Start = Callable[[Key, RealData, Array, Indices], dict[str, dict[str, PyTree]]]
+"""`start(key, data, part, labels) -> {"params": .., "given": ..}` of a block; the second may be left out."""
+Objective = Callable[[Mapping[str, PyTree], Array, Recovered], tuple[Array, Metrics]]
+"""`objective(assets, views, state) -> (loss, its terms)`, of views `(b, h, w, c)` of a block's images."""
+
+
+def noise(key: Key, data: RealData, part: Array, labels: Indices) -> dict[str, Any]:
+    """A `Start`: standard normal pixels."""
+    return {"params": {"images": jax.random.normal(key, (*labels.shape, *data.images.shape[1:]))}}
+
+
+def real(key: Key, data: RealData, part: Array, labels: Indices) -> Array:
+    """For a `Start`: real images, of each class one by chance; another one where a class is there twice."""
+    starts, counts = jnp.asarray(data.labels.starts), jnp.asarray(data.labels.counts)
+    before = jnp.sum(jnp.tril(labels[:, None] == labels[None], -1), 1)
+    some = jax.random.randint(key, (), 0, jnp.iinfo(jnp.int32).max // 2)
+    return data.images[data.labels.order[starts[labels] + (some + before) % counts[labels]]]
+
+
+def recovering(
+    config: Recovery,
+    blocks: Callable[[Spec], Blocks],
+    *,
+    start: Start = noise,
+    objective: Callable[[Spec], Objective] | None = None,
+    render: Callable[[Recovered], Array] = lambda state: state.images,
+    before: Callable[[Spec], Callable[[Key, Mapping[str, PyTree], Recovered], Recovered]] | None = None,
+    product: Callable[[Recovered], PyTree] = lambda state: state.images,
+    stages: Callable[[Spec], tuple[Stage, ...]] | None = None,
+    join: Callable[[Spec, PyTree, Mapping[str, PyTree]], Distilled] | None = None,
+) -> Recipe:
+    """Images by Adam (0.5, 0.9) on what trained networks make of them, block after block, each with moments of its own.
+
+    Args:
+      blocks: which images are recovered together.
+      start: where a block begins.
+      objective: what is minimised; by default the one teacher's `inversion`.
+      render: a block's images `(b, h, w, c)`, differentiable in its params. Where these are the images themselves they
+        stay in the range of real pixels.
+      before: `before(key, assets, state)`, what happens to a block before an update.
+      product: what a block leaves.
+      stages: the runs before; by default the teachers.
+      join: `join(spec, products by block, assets)`, the set; by default the blocks' images, labelled by the teachers.
+    """
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps)
+    adam, augment = optax.scale_by_adam(b1=0.5, b2=0.9), config.views()
+
+    def sample(key: Key, labels: Labels) -> dict[str, Indices]:
+        return {}  # recovering sees no real data
+
+    def bind(spec: Spec) -> Method:
+        recover = committee(config, spec) if objective is None else objective(spec)
+        laid, prepare = blocks(spec), None if before is None else before(spec)
+
+        def init(key: Key, data: RealData, part: Array) -> Recovered:
+            labels, inside = laid.of(part)
+            begun = {"given": {}, **start(key, data, part, labels)}
+            block = Block(part, labels, inside, *pixel_range(data.images))
+            return Recovered(
+                begun["params"], adam.init(begun["params"]), jnp.zeros((), jnp.int32), block, begun["given"]
+            )
+
+        def update(
+            key: Key, state: Recovered, batch: Batch, *, axis_name: str | None = None
+        ) -> tuple[Recovered, Metrics]:
+            if prepare is not None:
+                state = prepare(key, batch.assets, state)
+            drawn = augment.draw(key, 1)
+
+            def loss(params: dict[str, Array]) -> tuple[Array, Metrics]:
+                now = state._replace(params=params)
+                return recover(batch.assets, augment.apply(render(now), drawn), now)
+
+            (value, terms), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
+            updates: Any
+            updates, moments = adam.update(slope, state.moments)
+            rate = -jnp.asarray(schedule(state.step))
+            params = {name: leaf + rate * updates[name] for name, leaf in state.params.items()}
+            if "images" in params:
+                params["images"] = state.block.clipped(params["images"])
+            return state._replace(params=params, moments=moments, step=state.step + 1), {"loss": value, **terms}
+
+        return Method(init, sample, update, product)
+
+    def parts(spec: Spec) -> Parts:
+        laid = blocks(spec)
+
+        def joined(products: PyTree, assets: Mapping[str, PyTree]) -> Distilled:
+            if join is not None:
+                return join(spec, products, assets)
+            return labelled(config, spec, laid.arranged(products), assets)
+
+        return Parts(laid.count, joined)
+
+    return Recipe(bind, stages=stages or (lambda spec: teachers(config, spec)), parts=parts)
+
+
+def inversion(
+    config: Recovery,
+    network: Network,
+    teacher: NetworkState,
+    views: Array,
+    block: Block,
+    *,
+    running: Sequence[Moments] | None = None,
+    variance_weight: float = 1.0,
+) -> tuple[Array, Metrics]:
+    """What SRe2L minimises (eq. 5 and 6): cross-entropy, and the distance of a block's statistics from remembered ones.
+
+    Args:
+      views: `(b, h, w, c)`, of the block's images.
+      running: what is remembered, by default the teacher's own.
+      variance_weight: of the variances' distance beside the means'.
+
+    Returns:
+      The loss, and its terms: "cross_entropy", "statistics".
+    """
+    logits, norms = network.norms(teacher.theta, views, teacher.stats, mask=block.inside)
+    each = jnp.where(block.inside, losses.cross_entropy(logits, block.labels), 0)
+    terms = {
+        "cross_entropy": each.sum() / block.inside.sum(),
+        "statistics": losses.statistics_matching(
+            norms.batch,
+            norms.running if running is None else running,
+            first_weight=config.first_weight,
+            variance_weight=variance_weight,
+        ),
+    }
+    return terms["cross_entropy"] + config.statistics_weight * terms["statistics"], terms
+
+
+def committee(
+    config: Recovery,
+    spec: Spec,
+    ballots: Sequence[Mapping[int, float]] = ({0: 1.0},),
+    whose: Callable[[Recovered], Array | int] = lambda state: 0,
+    **options: Any,
+) -> Objective:
+    """An `Objective`: the sum of some teachers' inversions, each times its weight.
+
+    Args:
+      ballots: each by teacher, its weight.
+      whose: the number of the ballot that counts, of a block, or of a step of it.
+      **options: of `inversion`.
+    """
+    networks = [models.build(model, spec.image_shape, spec.num_classes) for model in config.teachers()]
+
+    def by(ballot: Mapping[int, float]) -> Objective:
+        def minimised(assets: Mapping[str, PyTree], views: Array, state: Recovered) -> tuple[Array, Metrics]:
+            found = [
+                jax.tree.map(
+                    lambda leaf, weight=weight: weight * leaf,
+                    inversion(config, networks[k], assets[teacher_name(k)], views, state.block, **options),
+                )
+                for k, weight in ballot.items()
+            ]
+            return functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), found)
+
+        return minimised
+
+    branches = [by(ballot) for ballot in ballots]
+    if len(branches) == 1:
+        return branches[0]
+    return lambda assets, views, state: jax.lax.switch(whose(state), branches, assets, views, state)
+
+
+def teacher_name(number: int) -> str:
+    """Of the stage of a committee's teacher, and of its asset. The first one's is that of a method with one alone, so
+    that methods share it."""
+    return TEACHER if number == 0 else f"{TEACHER}_{number}"
+
+
+def teachers(config: Recovery, spec: Spec) -> tuple[Stage, ...]:
+    """The stages that train them."""
+    return tuple(
+        training.teacher(
+            teacher_name(number),
+            model,
+            spec,
+            epochs=config.teacher_epochs,
+            batch_size=config.teacher_batch,
+            learning_rate=config.teacher_learning_rate,
+            weight_decay=config.teacher_weight_decay,
+            augment=config.teacher_augmentation,
+        )
+        for number, model in enumerate(config.teachers())
+    )
+
+
+def labelled(config: Recovery, spec: Spec, images: Array, assets: Mapping[str, PyTree]) -> Distilled:
+    """The set of images `(m, h, w, c)`, class after class, with the labels that the first teacher gives them."""
+    labelling, of_labels = labelled_by(
+        config.model, assets[TEACHER], images, spec.num_classes, views=config.labels == "view"
+    )
+    bits = Cost.of({"images": 32 * images.size, "labels": of_labels})
+    return Distilled(Content(images, {"images": images}), labelling, cost=bits)
