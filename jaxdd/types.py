@@ -935,7 +935,7 @@ _NO_LAYERS, _NO_NORMS = missing("layers"), missing("norms")
 
 
 class Moments(NamedTuple):
-    """Of one normalisation, each `(channels,)`."""
+    """Of one normalisation, each `(channels,)`, or `(n, channels)` by example."""
 
     mean: Array
     variance: Array
@@ -948,7 +948,8 @@ class Norms:
     """What the batch normalisations of a network see, in the order in which they are applied.
 
     Attributes:
-      batch: moments of the input of each, over images, height and width.
+      batch: moments of the input of each, over images, height and width, or by example over height and width. Where
+        convolutions feed normalisations that is what these convolutions give.
       running: its running statistics.
       names: where these lie in `stats`, "batch_stats/norm_0"; static.
     """
@@ -969,9 +970,9 @@ class _Network(NamedTuple):
     """Same arguments; what every nonlinearity gives, in order, then the features, then the logits. Where nothing is
     given but features, these and the logits."""
     norms: Callable[..., tuple[Array, Norms]] = _NO_NORMS
-    """`norms(theta, images, stats, *, mask=None, mode="eval") -> (logits, Norms)`, with moments over the images of a
-    `mask`, bool or weights `(n,)`. Differentiable in images and theta. In the mode "batch" each normalisation sees what
-    those before it made of this batch."""
+    """`norms(theta, images, stats, *, mask=None, mode="eval", by_example=False) -> (logits, Norms)`, with moments over
+    the images of a `mask`, bool or weights `(n,)`, or of every image by itself. Differentiable in images and theta. In
+    the mode "batch" each normalisation sees what those before it made of this batch."""
 
 
 class Network(_Network):

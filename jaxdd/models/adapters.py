@@ -71,16 +71,18 @@ def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
 
     plain = call("__call__")
 
-    def norms(theta, images, stats, *, mask: Array | None = None, mode: str = "eval"):
+    def norms(theta, images, stats, *, mask: Array | None = None, mode: str = "eval", by_example: bool = False):
         if mode not in ("eval", "batch"):
             raise unknown("mode of a network's norms", mode, ("eval", "batch"))
+        if by_example and mask is not None:
+            raise JaxddError("moments of every example by itself have no use for a mask.")
         applied = []  # paths of modules; the moments are sown, since from inside of `nn.remat` they cannot be carried
 
         def record(function, args, kwargs, context):
             if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
                 x = args[0] if args else kwargs["x"]
                 applied.append(context.module.path)
-                context.module.sow(_MOMENTS, "of_input", _moments(x, context.module.axis, mask))
+                context.module.sow(_MOMENTS, "of_input", _moments(x, context.module.axis, mask, by_example))
             return function(*args, **kwargs)
 
         with nn.intercept_methods(record):
@@ -101,10 +103,11 @@ def _drop_nothing(function, args, kwargs, context):
     return function(*args, **kwargs)
 
 
-def _moments(x: Array, axis: int, mask: Array | None) -> Moments:
-    """Over all axes but that of the channels; images that count for nothing may hold anything."""
+def _moments(x: Array, axis: int, mask: Array | None, by_example: bool) -> Moments:
+    """Over all axes but that of the channels, or also of the examples; images that count for nothing may hold
+    anything."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    over = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    over = tuple(i for i in range(by_example, x.ndim) if i != axis % x.ndim)
     if mask is None:
         mean = x.mean(over, keepdims=True)
         variance = jnp.square(x - mean).mean(over)

@@ -2,6 +2,7 @@
 
 from jaxdd.training import protocols
 from jaxdd.training.as_distilled import check_as_distilled, fit_as_distilled, running_statistics
+from jaxdd.training.class_statistics import class_statistics
 from jaxdd.training.convexified import convexified, path_lengths, way_points
 from jaxdd.training.curriculum import curriculum
 from jaxdd.training.dynamics import Dynamics, dynamics, dynamics_stage
@@ -46,6 +47,7 @@ __all__ = [
     "barlow_twins",
     "check_as_distilled",
     "check_trainable",
+    "class_statistics",
     "compact",
     "convexified",
     "curriculum",

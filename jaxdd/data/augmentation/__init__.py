@@ -7,18 +7,21 @@ the mean pixel there.
 """
 
 from jaxdd.data.augmentation.contract import Augmentation, chain
+from jaxdd.data.augmentation.curricula import CURRICULA, crop_curriculum
 from jaxdd.data.augmentation.mixing import cutmix, mixup
 from jaxdd.data.augmentation.names import named
 from jaxdd.data.augmentation.operations import DSA, DSA_DIGITS, FREPO, Draw, frepo, resized_crop, siamese
 from jaxdd.data.augmentation.rolling import roll
 
 __all__ = [
+    "CURRICULA",
     "DSA",
     "DSA_DIGITS",
     "FREPO",
     "Augmentation",
     "Draw",
     "chain",
+    "crop_curriculum",
     "cutmix",
     "frepo",
     "mixup",

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdd._jax import Tracer
 from jaxdd.data.augmentation.contract import Augmentation
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.types import Array, Key
@@ -113,7 +114,7 @@ def frepo(strategy: str = FREPO) -> Augmentation:
 
 
 def resized_crop(
-    scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3), *, flip: bool = True
+    scale: tuple[float | Array, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3), *, flip: bool = True
 ) -> Augmentation:
     """A box of the image, resized to all of it, as torchvision's RandomResizedCrop takes it, and a flip of one in two.
 
@@ -121,10 +122,16 @@ def resized_crop(
     sides, at a place that is uniform among those where it fits. Sizes and places are no whole pixels, and bilinear
     interpolation sees past the edge of the box, where torchvision's sees its edge twice.
 
+    Args:
+      scale: the smallest share may be traced: `resized_crop((crop_curriculum("cosine")(t / steps), 1.0))`.
+      ratio: height to width and the other way round.
+      flip: with the flip.
+
     Raises:
       JaxddError: if the shares of the area are not increasing within (0, 1], or the aspects not positive.
     """
-    if not 0 < scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
+    known = not isinstance(scale[0], Tracer)
+    if (known and not 0 < scale[0] <= scale[1] <= 1) or not 0 < ratio[0] <= ratio[1]:
         raise JaxddError(f"a crop needs shares 0 < low <= high <= 1 and aspects 0 < low <= high, got {scale}, {ratio}.")
 
     def crop(key: Key, count: int) -> dict[str, Array]:

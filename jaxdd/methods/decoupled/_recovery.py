@@ -11,16 +11,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdd import losses, models, training
+from jaxdd import losses, models
 from jaxdd.data import augmentation
-from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, between, elements, field, one_of, positive
-from jaxdd.methods._ipc import ALIKE
-from jaxdd.synthetic import labelled_by, pixel_range
+from jaxdd.methods._hyper import at_least, between, elements, field, positive
+from jaxdd.methods.decoupled._taught import Taught, labelled, teacher_name, teachers
+from jaxdd.synthetic import pixel_range
 from jaxdd.types import (
     Array,
     Batch,
-    Content,
-    Cost,
     Distilled,
     Indices,
     Key,
@@ -38,54 +36,6 @@ from jaxdd.types import (
     Stage,
 )
 
-TEACHER = "teacher"
-
-
-@dataclasses.dataclass(frozen=True)
-class Recovery(HyperParameters):
-    """What all of them have; by default the numbers of SRe2L's authors for CIFAR-100.
-
-    Attributes:
-      ipc: images per class.
-      model: the teacher, a network with batch normalisation, see `models.build`.
-      learning_rate: of Adam (0.5, 0.9) on the images; it falls to zero along half a cosine.
-      decay_steps: steps of each block until it is zero: as many as are run, `run.steps`.
-      statistics_weight: of the distance of statistics beside the cross-entropy; 0 inverts by cross-entropy alone.
-      first_weight: of the first normalisation within it.
-      jitter: pixels by which the images of a step are rolled at most.
-      crop: shares of the area of random resized crops, with flips, before that; None for none, as for CIFAR.
-      labels: "view", the teacher's of every view of an image that a network is trained on, or "image", one an image.
-      teacher_epochs, teacher_batch, teacher_learning_rate, teacher_weight_decay, teacher_augmentation: of its training
-        in a stage before, by gradient descent with momentum 0.9, along half a cosine.
-    """
-
-    ipc: int = field(10, ALIKE)
-    model: str | Network = "resnet18"
-    learning_rate: float = field(0.25, positive)
-    decay_steps: int = field(1000, at_least(1))
-    statistics_weight: float = field(0.01, at_least(0))
-    first_weight: float = field(10.0, at_least(0))
-    jitter: int = field(4, at_least(0))
-    crop: tuple[float, float] | None = field(None, elements(between(0, 1)))
-    labels: str = field("view", one_of(("view", "image")))
-    teacher_epochs: int = field(200, at_least(1))
-    teacher_batch: int = field(128, at_least(1))
-    teacher_learning_rate: float = field(0.1, positive)
-    teacher_weight_decay: float = field(5e-4, at_least(0))
-    teacher_augmentation: str = field("crop-flip", accepted_by(augmentation.named))
-
-    def check(self):
-        self.views()
-
-    def views(self) -> augmentation.Augmentation:
-        """How a step sees its images: one draw for all of them, as the authors' code has it."""
-        roll = augmentation.roll(self.jitter)
-        return roll if self.crop is None else augmentation.chain(augmentation.resized_crop(self.crop), roll)
-
-    def teachers(self) -> tuple[str | Network, ...]:
-        """The networks that images are recovered from."""
-        return (self.model,)
-
 
 class Block(NamedTuple):
     """Images that are recovered together, so that their statistics are those of one batch."""
@@ -94,6 +44,8 @@ class Block(NamedTuple):
     """int32, its number."""
     labels: Indices
     """int32 `(b,)`."""
+    index: Indices
+    """int32 `(b,)`, which image of its class each is, of `ipc`."""
     inside: Array
     """bool `(b,)`, which of the last block not all are."""
     lowest: Array
@@ -125,8 +77,8 @@ class Blocks(NamedTuple):
     """Which images are recovered together."""
 
     count: int
-    of: Callable[[Array], tuple[Indices, Array]]
-    """`of(part) -> (labels (b,), inside (b,))`."""
+    of: Callable[[Array], tuple[Indices, Indices, Array]]
+    """`of(part) -> (labels, index, inside)`, each `(b,)`, see `Block`."""
     arranged: Callable[[Array], Array]
     """From images by block `(count, b, ..)` to those of the set, class after class."""
 
@@ -136,10 +88,10 @@ def across(ipc: int, classes: int, together: int) -> Blocks:
     size = min(together, classes)
     blocks = -(-classes // size)
 
-    def of(part: Array) -> tuple[Indices, Array]:
+    def of(part: Array) -> tuple[Indices, Indices, Array]:
         labels = part % blocks * size + jnp.arange(size)
         inside = labels < classes
-        return jnp.where(inside, labels, 0), inside
+        return jnp.where(inside, labels, 0), jnp.broadcast_to(part // blocks, (size,)), inside
 
     def arranged(images: Array) -> Array:
         by_image = images.reshape(ipc, -1, *images.shape[2:])[:, :classes]
@@ -152,28 +104,86 @@ def within(ipc: int, classes: int) -> Blocks:
     """All images of a class."""
     return Blocks(
         classes,
-        lambda part: (jnp.broadcast_to(part, (ipc,)), jnp.ones(ipc, bool)),
+        lambda part: (jnp.broadcast_to(part, (ipc,)), jnp.arange(ipc), jnp.ones(ipc, bool)),
         lambda images: images.reshape(-1, *images.shape[2:]),
     )
 
 
-Start = Callable[[Key, RealData, Array, Indices], dict[str, dict[str, PyTree]]]
-"""`start(key, data, part, labels) -> {"params": .., "given": ..}` of a block; the second may be left out."""
+ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery(Taught):
+    """What those of them have that learn images; by default the numbers of SRe2L's authors for CIFAR-100.
+
+    Attributes:
+      learning_rate: of Adam (0.5, 0.9) on the images; it falls to zero along half a cosine.
+      decay_steps: steps of each block until it is zero: as many as are run, `run.steps`.
+      statistics_weight: of the distance of statistics beside the cross-entropy; 0 inverts by cross-entropy alone.
+      first_weight: of the first normalisation within it.
+      jitter: pixels by which the images of a step are rolled at most.
+      crop: shares of the area of random resized crops, with flips, before that; None for none, as for CIFAR.
+    """
+
+    learning_rate: float = field(0.25, positive)
+    decay_steps: int = field(1000, at_least(1))
+    statistics_weight: float = field(0.01, at_least(0))
+    first_weight: float = field(10.0, at_least(0))
+    jitter: int = field(4, at_least(0))
+    crop: tuple[float, float] | None = field(None, elements(between(0, 1)))
+
+    def check(self):
+        super().check()
+        self.views(0.0)
+
+    def views(self, done: Array | float) -> augmentation.Augmentation:
+        """How a step sees its images, of the share of steps that are done: one draw for all images, as the authors'
+        code has it."""
+        roll = augmentation.roll(self.jitter)
+        return roll if self.crop is None else augmentation.chain(augmentation.resized_crop(self.crop), roll)
+
+
+@dataclasses.dataclass(frozen=True)
+class Across(Recovery):
+    """Of those whose blocks go across classes.
+
+    Attributes:
+      classes_together: of which one image each is recovered, a block: statistics are those of a block.
+    """
+
+    classes_together: int = field(100, at_least(1))
+
+    def blocks(self, spec: Spec) -> Blocks:
+        return across(self.ipc, spec.num_classes, self.classes_together)
+
+
+class Begun(NamedTuple):
+    """Where a block begins, see `Recovered`."""
+
+    params: dict[str, Array]
+    given: dict[str, PyTree] = {}  # noqa: RUF012  # never written to
+
+
+Start = Callable[[Key, RealData, Block], Begun]
 Objective = Callable[[Mapping[str, PyTree], Array, Recovered], tuple[Array, Metrics]]
 """`objective(assets, views, state) -> (loss, its terms)`, of views `(b, h, w, c)` of a block's images."""
 
 
-def noise(key: Key, data: RealData, part: Array, labels: Indices) -> dict[str, Any]:
-    """A `Start`: standard normal pixels."""
-    return {"params": {"images": jax.random.normal(key, (*labels.shape, *data.images.shape[1:]))}}
+def noise(key: Key, data: RealData, block: Block) -> Begun:
+    """From standard normal pixels."""
+    return Begun({"images": jax.random.normal(key, (*block.labels.shape, *data.images.shape[1:]))})
 
 
-def real(key: Key, data: RealData, part: Array, labels: Indices) -> Array:
-    """For a `Start`: real images, of each class one by chance; another one where a class is there twice."""
-    starts, counts = jnp.asarray(data.labels.starts), jnp.asarray(data.labels.counts)
-    before = jnp.sum(jnp.tril(labels[:, None] == labels[None], -1), 1)
-    some = jax.random.randint(key, (), 0, jnp.iinfo(jnp.int32).max // 2)
-    return data.images[data.labels.order[starts[labels] + (some + before) % counts[labels]]]
+def real(data: RealData, block: Block) -> Array:
+    """Real images, of each class the next one in the order of the data."""
+    labels = data.labels
+    starts, counts = jnp.asarray(labels.starts)[block.labels], jnp.asarray(labels.counts)[block.labels]
+    return data.images[labels.order[starts + block.index % counts]]
+
+
+def clipped(params: dict[str, Array], state: Recovered) -> dict[str, Array]:
+    """Images that stay in the range of real pixels."""
+    return {"images": state.block.clipped(params["images"])}
 
 
 def recovering(
@@ -183,6 +193,7 @@ def recovering(
     start: Start = noise,
     objective: Callable[[Spec], Objective] | None = None,
     render: Callable[[Recovered], Array] = lambda state: state.images,
+    project: Callable[[dict[str, Array], Recovered], dict[str, Array]] = clipped,
     before: Callable[[Spec], Callable[[Key, Mapping[str, PyTree], Recovered], Recovered]] | None = None,
     product: Callable[[Recovered], PyTree] = lambda state: state.images,
     stages: Callable[[Spec], tuple[Stage, ...]] | None = None,
@@ -194,15 +205,14 @@ def recovering(
       blocks: which images are recovered together.
       start: where a block begins.
       objective: what is minimised; by default the one teacher's `inversion`.
-      render: a block's images `(b, h, w, c)`, differentiable in its params. Where these are the images themselves they
-        stay in the range of real pixels.
+      render: a block's images `(b, h, w, c)`, differentiable in its params.
+      project: `project(params, state)`, what is made of params after an update.
       before: `before(key, assets, state)`, what happens to a block before an update.
       product: what a block leaves.
       stages: the runs before; by default the teachers.
       join: `join(spec, products by block, assets)`, the set; by default the blocks' images, labelled by the teachers.
     """
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps)
-    adam, augment = optax.scale_by_adam(b1=0.5, b2=0.9), config.views()
 
     def sample(key: Key, labels: Labels) -> dict[str, Indices]:
         return {}  # recovering sees no real data
@@ -212,18 +222,16 @@ def recovering(
         laid, prepare = blocks(spec), None if before is None else before(spec)
 
         def init(key: Key, data: RealData, part: Array) -> Recovered:
-            labels, inside = laid.of(part)
-            begun = {"given": {}, **start(key, data, part, labels)}
-            block = Block(part, labels, inside, *pixel_range(data.images))
-            return Recovered(
-                begun["params"], adam.init(begun["params"]), jnp.zeros((), jnp.int32), block, begun["given"]
-            )
+            block = Block(part, *laid.of(part), *pixel_range(data.images))
+            begun = start(key, data, block)
+            return Recovered(begun.params, ADAM.init(begun.params), jnp.zeros((), jnp.int32), block, begun.given)
 
         def update(
             key: Key, state: Recovered, batch: Batch, *, axis_name: str | None = None
         ) -> tuple[Recovered, Metrics]:
             if prepare is not None:
                 state = prepare(key, batch.assets, state)
+            augment = config.views(state.step / config.decay_steps)
             drawn = augment.draw(key, 1)
 
             def loss(params: dict[str, Array]) -> tuple[Array, Metrics]:
@@ -232,11 +240,10 @@ def recovering(
 
             (value, terms), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
             updates: Any
-            updates, moments = adam.update(slope, state.moments)
+            updates, moments = ADAM.update(slope, state.moments)
             rate = -jnp.asarray(schedule(state.step))
             params = {name: leaf + rate * updates[name] for name, leaf in state.params.items()}
-            if "images" in params:
-                params["images"] = state.block.clipped(params["images"])
+            params = project(params, state)
             return state._replace(params=params, moments=moments, step=state.step + 1), {"loss": value, **terms}
 
         return Method(init, sample, update, product)
@@ -321,35 +328,3 @@ def committee(
     if len(branches) == 1:
         return branches[0]
     return lambda assets, views, state: jax.lax.switch(whose(state), branches, assets, views, state)
-
-
-def teacher_name(number: int) -> str:
-    """Of the stage of a committee's teacher, and of its asset. The first one's is that of a method with one alone, so
-    that methods share it."""
-    return TEACHER if number == 0 else f"{TEACHER}_{number}"
-
-
-def teachers(config: Recovery, spec: Spec) -> tuple[Stage, ...]:
-    """The stages that train them."""
-    return tuple(
-        training.teacher(
-            teacher_name(number),
-            model,
-            spec,
-            epochs=config.teacher_epochs,
-            batch_size=config.teacher_batch,
-            learning_rate=config.teacher_learning_rate,
-            weight_decay=config.teacher_weight_decay,
-            augment=config.teacher_augmentation,
-        )
-        for number, model in enumerate(config.teachers())
-    )
-
-
-def labelled(config: Recovery, spec: Spec, images: Array, assets: Mapping[str, PyTree]) -> Distilled:
-    """The set of images `(m, h, w, c)`, class after class, with the labels that the first teacher gives them."""
-    labelling, of_labels = labelled_by(
-        config.model, assets[TEACHER], images, spec.num_classes, views=config.labels == "view"
-    )
-    bits = Cost.of({"images": 32 * images.size, "labels": of_labels})
-    return Distilled(Content(images, {"images": images}), labelling, cost=bits)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,9 @@ from jaxdd import losses, models
 from jaxdd.methods._hyper import at_least, field, one_of
 from jaxdd.methods._registry import method
 from jaxdd.methods.decoupled import _recovery as family
+from jaxdd.methods.decoupled._taught import TEACHER
 from jaxdd.methods.decoupled.sre2l import SRe2L
-from jaxdd.types import Array, Indices, Key, NetworkState, PyTree, RealData, Recipe, Spec
+from jaxdd.types import Array, Key, NetworkState, PyTree, RealData, Recipe, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +46,12 @@ def dwa(config: DWA) -> Recipe:
     trained, as in the authors' code for CIFAR and Tiny ImageNet; for ImageNet theirs goes on from block to block.
     """
 
-    def start(key: Key, data: RealData, part: Array, labels: Indices) -> dict[str, Any]:
-        images = family.real(key, data, part, labels)
-        return {"params": {"images": images}, "given": {"theta": data.assets[family.TEACHER].theta}}
+    def start(key: Key, data: RealData, block: family.Block) -> family.Begun:
+        return family.Begun({"images": family.real(data, block)}, {"theta": data.assets[TEACHER].theta})
 
     def before(spec: Spec) -> Callable[..., family.Recovered]:
         network = models.build(config.model, spec.image_shape, spec.num_classes)
-        augment = config.views()
+        augment = config.views(0.0)
 
         def moved(key: Key, stats: PyTree, state: family.Recovered) -> family.Recovered:
             def step(theta: PyTree, key: Key) -> tuple[PyTree, None]:
@@ -71,7 +70,7 @@ def dwa(config: DWA) -> Recipe:
             return state._replace(given={"theta": jax.lax.scan(step, state.given["theta"], keys)[0]})
 
         def prepare(key: Key, assets: Mapping[str, PyTree], state: family.Recovered) -> family.Recovered:
-            stats = assets[family.TEACHER].stats
+            stats = assets[TEACHER].stats
             return jax.lax.cond(state.step == 0, lambda state: moved(key, stats, state), lambda state: state, state)
 
         return prepare
@@ -81,7 +80,7 @@ def dwa(config: DWA) -> Recipe:
         return lambda assets, views, state: family.inversion(
             config,
             network,
-            NetworkState(state.given["theta"], assets[family.TEACHER].stats),
+            NetworkState(state.given["theta"], assets[TEACHER].stats),
             views,
             state.block,
             variance_weight=config.variance_weight,
@@ -89,7 +88,7 @@ def dwa(config: DWA) -> Recipe:
 
     return family.recovering(
         config,
-        lambda spec: family.across(config.ipc, spec.num_classes, config.classes_together),
+        config.blocks,
         start=start,
         before=before if config.adjustment_steps else None,
         objective=objective,

@@ -5,21 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxdd.methods._hyper import at_least, field
 from jaxdd.methods._registry import method
 from jaxdd.methods.decoupled import _recovery as family
 from jaxdd.types import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class SRe2L(family.Recovery):
-    """Hyper-parameters of SRe2L; by default the authors' for CIFAR-100.
-
-    Attributes:
-      classes_together: of which one image each is recovered, a block: statistics are those of a block.
-    """
-
-    classes_together: int = field(100, at_least(1))
+class SRe2L(family.Across):
+    """Hyper-parameters of SRe2L; by default the authors' for CIFAR-100."""
 
 
 @method(SRe2L)
@@ -31,4 +24,4 @@ def sre2l(config: SRe2L) -> Recipe:
     optimiser. Images stay floats, where the authors' go through a JPEG; the real pixels of the data bound them, where
     theirs are bounded by black and white.
     """
-    return family.recovering(config, lambda spec: family.across(config.ipc, spec.num_classes, config.classes_together))
+    return family.recovering(config, config.blocks)

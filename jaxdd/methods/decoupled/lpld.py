@@ -1,0 +1,55 @@
+"""LPLD (Xiao & He, NeurIPS 2024, "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?",
+arXiv:2410.15919)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from jaxdd import models, training
+from jaxdd.methods._registry import method
+from jaxdd.methods.decoupled import _recovery as family
+from jaxdd.methods.decoupled._taught import TEACHER, teachers
+from jaxdd.types import Array, Metrics, Moments, PyTree, Recipe, Spec, Stage
+
+BY_CLASS = "class_statistics"
+
+
+@dataclasses.dataclass(frozen=True)
+class LPLD(family.Recovery):
+    """Hyper-parameters of LPLD's images; by default the authors' for ImageNet on the images of CIFAR."""
+
+
+@method(LPLD)
+def lpld(config: LPLD) -> Recipe:
+    """LPLD: all images of a class are recovered together, by what the teacher sees of that class alone.
+
+    So they have to differ from each other, and fewer labels do (which are thrown away at random, and not here). The
+    statistics of a class are exact, where the authors' are moving averages over the batches that have some of it.
+    """
+
+    def objective(spec: Spec) -> family.Objective:
+        network = models.build(config.model, spec.image_shape, spec.num_classes)
+
+        def minimised(assets: Mapping[str, PyTree], views: Array, state: family.Recovered) -> tuple[Array, Metrics]:
+            label = state.block.labels[0]
+            own = [Moments(mean[label], variance[label]) for mean, variance in assets[BY_CLASS]]
+            return family.inversion(config, network, assets[TEACHER], views, state.block, running=own)
+
+        return minimised
+
+    def stages(spec: Spec) -> tuple[Stage, ...]:
+        (teacher,) = teachers(config, spec)
+        by_class = training.class_statistics(
+            BY_CLASS,
+            TEACHER,
+            config.model,
+            spec,
+            batch_size=min(config.teacher_batch, spec.length()),
+            config=teacher.config,
+        )
+        return teacher, by_class
+
+    return family.recovering(
+        config, lambda spec: family.within(config.ipc, spec.num_classes), objective=objective, stages=stages
+    )
