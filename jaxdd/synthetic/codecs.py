@@ -4,7 +4,7 @@ is one more entry of the table."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,7 +42,8 @@ _CODECS = {
 }
 
 
-_TEACHER = "teacher:"
+_TEACHER, _TEACHERS, _OF_BATCH = "teacher:", "teachers:", "teachers-by-batch:"
+_AND = " + "  # between the networks of a committee
 _AT_ONCE = 100  # images that a teacher sees
 
 
@@ -50,26 +51,56 @@ def _not_from_labels(labels: Array, images: Array | None) -> Any:
     raise JaxddError("a teacher is not made from labels: see `labelled_by`.")
 
 
-def _teacher(model: str) -> LabelCodec:
-    """The probabilities that a network gives a view; stored are its numbers, and what it gives the images as they are.
+def _votes(
+    members: Sequence[str | Network],
+    states: Sequence[NetworkState],
+    weights: Any,
+    images: Array,
+    classes: int,
+    mode: str,
+) -> Array:
+    """The softmax of the weighted sum of some networks' logits; of one alone of its logits as they are."""
+    logits = [
+        models.build(model, images.shape[1:], classes).apply(state.theta, images, state.stats, mode=mode)[0]
+        for model, state in zip(members, states, strict=True)
+    ]
+    total = logits[0] if len(logits) == 1 else sum(weights[k] * each for k, each in enumerate(logits))
+    return jax.lax.stop_gradient(jax.nn.softmax(total))
 
-    The latter also tell how many classes there are. What is fitted is the teacher's `NetworkState`.
+
+def _taught(members: Sequence[str], mode: str) -> LabelCodec:
+    """The probabilities that networks give a view; stored are their numbers, and what they give the images as they are.
+
+    The latter also tell how many classes there are. What is fitted is each one's `NetworkState`, and their weights.
     """
+
+    def name(number: int, part: str, leaf: str) -> str:
+        return f"{part}/{leaf}" if len(members) == 1 else f"{number}/{part}/{leaf}"
 
     def decode(stored: Mapping[str, Array], images: Array | None, draws: Draws) -> Array:
         assert images is not None  # `labels_of` has said so
-        network = models.build(model, images.shape[1:], stored["values"].shape[1])
-        theta, stats = (
-            jax.tree.unflatten(jax.tree.structure(tree), [stored[f"{part}/{name}"] for name in leaves_by_path(tree)])
-            for part, tree in zip(("theta", "stats"), jax.eval_shape(network.init, key_of(0)), strict=True)
-        )
-        return jax.lax.stop_gradient(jax.nn.softmax(network.apply(theta, images, stats)[0]))
+        classes, states = stored["values"].shape[1], []
+        for number, model in enumerate(members):
+            theta, stats = (
+                jax.tree.unflatten(
+                    jax.tree.structure(tree), [stored[name(number, part, leaf)] for leaf in leaves_by_path(tree)]
+                )
+                for part, tree in zip(
+                    ("theta", "stats"),
+                    jax.eval_shape(models.build(model, images.shape[1:], classes).init, key_of(0)),
+                    strict=True,
+                )
+            )
+            states.append(NetworkState(theta, stats))
+        return _votes(members, states, stored.get("weights"), images, classes, mode)
 
-    def encode(teacher: NetworkState, labels: Array, images: Array | None) -> dict[str, Array]:
-        return {"values": labels} | {
-            f"{part}/{name}": leaf
-            for part, tree in zip(("theta", "stats"), teacher, strict=True)
-            for name, leaf in leaves_by_path(tree).items()
+    def encode(fitted: tuple[Sequence[NetworkState], Array], labels: Array, images: Array | None) -> dict[str, Array]:
+        states, weights = fitted
+        return {"values": labels, **({"weights": weights} if len(members) > 1 else {})} | {
+            name(number, part, leaf): value
+            for number, state in enumerate(states)
+            for part, tree in zip(("theta", "stats"), state, strict=True)
+            for leaf, value in leaves_by_path(tree).items()
         }
 
     return LabelCodec(
@@ -85,45 +116,67 @@ def _teacher(model: str) -> LabelCodec:
 
 
 def labelled_by(
-    model: str | Network, teacher: NetworkState, images: Array, num_classes: int, *, views: bool
+    model: str | Network | Sequence[str | Network],
+    teacher: NetworkState | Sequence[NetworkState],
+    images: Array,
+    num_classes: int,
+    *,
+    views: bool,
+    weights: Sequence[float] | None = None,
+    by_batch: bool = False,
 ) -> tuple[Labelling, int]:
-    """Labels that a trained network gives images, and the bits that they cost.
+    """Labels that a trained network gives images, or several give together, and the bits that they cost.
+
+        labelling, bits = labelled_by(("resnet18", "vgg11"), states, images, 10, views=True, weights=(0.6, 0.4))
 
     Args:
-      model: of the teacher, as `models.build` takes it.
-      teacher: its numbers, in evaluation mode.
+      model: of the teacher, as `models.build` takes it; of several, one each.
+      teacher: its numbers; of several, one each.
       images: `(m, h, w, c)`.
       views: label every view of an image when networks are trained, for which the teacher goes with the set; else one
         label an image, and no teacher.
+      weights: of several networks' logits, of which the sum is taken before the softmax; equal ones by default.
+      by_batch: label views by networks that normalise by the batch, or the part of one, that a student sees (batch-
+        specific labels of Cui et al. 2025, arXiv:2501.07575); else in evaluation mode, as images always are.
 
     Returns:
       Probabilities `(m, classes)`, learned ones.
 
     Raises:
-      JaxddError: for labels of views by a teacher that is not of the zoo: a file names no code that is run.
+      JaxddError: for labels of views by a teacher that is not of the zoo: a file names no code that is run; or for
+        other numbers of models, teachers and weights.
     """
-    if views and (not isinstance(model, str) or is_dotted(model.partition("(")[0])):
+    members = (model,) if isinstance(model, str | Network) else tuple(model)
+    states = (teacher,) if isinstance(teacher, NetworkState) else tuple(teacher)
+    shares = jnp.full(len(members), 1 / max(1, len(members))) if weights is None else jnp.asarray(weights, jnp.float32)
+    if not len(members) == len(states) == len(shares) or not members:
+        raise JaxddError(
+            f"{len(members)} models need as many teachers and weights, got {len(states)} and {len(shares)}."
+        )
+    names = [each for each in members if isinstance(each, str) and not is_dotted(each.partition("(")[0])]
+    if views and len(names) < len(members):
         raise JaxddError(
             "labels of views need a teacher of the zoo, since a file names no code of one's own: take another model, "
             "or one label an image."
         )
-    network = models.build(model, images.shape[1:], num_classes)
 
     def of_one(image: Array) -> Array:
-        return jax.nn.softmax(network.apply(teacher.theta, image[None], teacher.stats)[0][0])
+        return _votes(members, states, shares, image[None], num_classes, "eval")[0]
 
     values = jax.lax.map(of_one, images, batch_size=min(_AT_ONCE, len(images)))
     if not views:
         return Labelling(values, "probability", "learned"), 32 * values.size
-    name = f"{_TEACHER}{model}"
+    kind = _OF_BATCH if by_batch else _TEACHER if len(names) == 1 else _TEACHERS
+    name = f"{kind}{_AND.join(names)}"
     codec = label_codec(name)
-    stored = codec.encode(teacher, values, images)
+    stored = codec.encode((states, shares), values, images)
     return Labelling(values, "probability", "learned", name, stored), codec.num_bits(stored, num_classes)
 
 
 def label_codec(name: str, own: Mapping[str, LabelCodec] | None = None) -> LabelCodec:
     """A codec by name: "hard" (class numbers, as few bits each as the classes need), "dense" (vectors of float32),
-    "teacher:MODEL" (the probabilities that this network gives a view, see `labelled_by`).
+    "teacher:MODEL" (the probabilities that this network gives a view, see `labelled_by`), "teachers:MODEL + MODEL"
+    (that these give together), "teachers-by-batch:MODEL + .." (likewise, normalised by the batch at hand).
 
     Args:
       own: codecs of one's own, which have precedence.
@@ -132,11 +185,12 @@ def label_codec(name: str, own: Mapping[str, LabelCodec] | None = None) -> Label
       JaxddError: for an unknown name, suggesting the nearest, or a teacher that is not of the zoo.
     """
     known = {**_CODECS, **(own or {})}
-    if name not in known and name.startswith(_TEACHER):
-        model = name.removeprefix(_TEACHER)
-        if is_dotted(model.partition("(")[0]):
+    kind = next((kind for kind in (_TEACHER, _TEACHERS, _OF_BATCH) if name.startswith(kind)), None)
+    if name not in known and kind is not None:
+        members = name.removeprefix(kind).split(_AND)
+        if any(is_dotted(model.partition("(")[0]) for model in members):
             raise JaxddError(f"the label codec {name!r} names code of somebody's own, which is not run.")
-        return _teacher(model)
+        return _taught(members, "batch" if kind == _OF_BATCH else "eval")
     if name not in known:
         raise unknown("label codec", name, known)
     return known[name]

@@ -220,6 +220,11 @@ def _fit(
     num_examples = images.shape[1]
     num_steps = protocol.num_steps(num_examples)
     batch_size = min(protocol.batch_size, num_examples)
+    if batch_size % protocol.sub_batches:
+        raise JaxddError(
+            f"protocol {protocol.name!r} takes batches in {protocol.sub_batches} parts, and this set has "
+            f"{num_examples} examples, fewer than a batch."
+        )
     batches = num_examples // batch_size
     by_convention = protocol.loss == "auto" and convention in ("centred", "features")
     squared = protocol.loss in ("squared_error", "mean_squared_error") or by_convention
@@ -243,11 +248,34 @@ def _fit(
         elif protocol.mixup:
             images, labels = augmentation.mixup(key_mix, images, labels, beta=protocol.mixup)
         if codec is not None:
-            found = labels_of(of_views, images, Draws(rows))
+            found = in_parts(lambda part: labels_of(of_views, *part), (images, Draws(rows)))
             labels, teacher = (labels, _logarithms(found)) if protocol.loss == "taught" else (found, None)
         return images, labels, teacher
 
+    def in_parts(function, batch):
+        """Of the parts of a batch that see each other, one after the other."""
+        if protocol.sub_batches == 1:
+            return function(batch)
+        parts = jax.tree.map(lambda leaf: leaf.reshape(protocol.sub_batches, -1, *leaf.shape[1:]), batch)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(function, parts))
+
     def objective(batch, key):
+        if protocol.sub_batches == 1:
+            return of_part(batch, key)
+        parts = jax.tree.map(lambda leaf: leaf.reshape(protocol.sub_batches, -1, *leaf.shape[1:]), batch)
+
+        def loss(theta, stats):
+            def step(stats, part):
+                number, batch = part
+                value, (stats, _) = of_part(batch, jax.random.fold_in(key, number))(theta, stats)
+                return stats, value
+
+            stats, values = lax.scan(step, stats, (jnp.arange(protocol.sub_batches), parts))
+            return values.mean(), (stats, ())
+
+        return loss
+
+    def of_part(batch, key):
         images, labels, teacher = batch
 
         def loss(theta, stats):
@@ -259,6 +287,7 @@ def _fit(
                 per_example = (losses.mean_squared_error if mean else losses.squared_error)(logits, goal)
             elif protocol.loss == "distillation":
                 per_example = losses.distillation(logits, _logarithms(labels), temperature=protocol.temperature)
+                per_example = per_example * (protocol.temperature**2 if protocol.squared else 1)
             elif protocol.loss == "taught":
                 share, temperature = protocol.teacher_share, protocol.temperature
                 per_example = losses.taught(logits, labels, teacher, share=share, temperature=temperature)

@@ -46,6 +46,7 @@ class Protocol:
       weight_decay: added to the gradient for "sgd", decoupled (AdamW) for "adam".
       schedule: "cosine" (down to `final` of the peak), "multistep" (times `factor` at each milestone) or "constant".
       final: of "cosine".
+      stretch: of "cosine": it is that of so many times as many steps, of which the first are taken.
       milestones: of "multistep": fractions of the steps or epochs, rounded down to whole ones.
       factor: of "multistep".
       warmup: steps of linear warm-up before it; milestones count from the start all the same.
@@ -57,6 +58,9 @@ class Protocol:
       cutmix: probability that a batch is mixed by `data.cutmix`, after the augmentation.
       mixup: of the Beta distribution by which a batch is mixed by `augmentation.mixup` instead; 0 for none.
       temperature: of the losses "distillation" and "taught".
+      squared: multiply "distillation" by the square of the temperature, so that its gradient does not fall with it.
+      sub_batches: equal parts of a batch that go through the network one after the other, each normalised by itself,
+        for one step on their mean; 1 for whole batches.
       teacher_share: of the loss "taught": 0 for labels alone, 1 for the teacher alone.
       weight_average: decay of an exponential moving average of the weights after each step, which is scored in place of
         the last ones: of T steps, `sum_t d^(T-t) theta_t / sum_t d^(T-t)`, so the initialisation is not in it. What is
@@ -77,6 +81,7 @@ class Protocol:
     weight_decay: float = 0.0
     schedule: str = "cosine"
     final: float = 0.0
+    stretch: float = 1.0
     milestones: tuple[float, ...] = ()
     factor: float = 0.1
     warmup: int = 0
@@ -85,6 +90,8 @@ class Protocol:
     cutmix: float = 0.0
     mixup: float = 0.0
     temperature: float = 1.0
+    squared: bool = False
+    sub_batches: int = 1
     teacher_share: float = 0.5
     weight_average: float = 0.0
     selection_networks: int = 2
@@ -124,6 +131,11 @@ class Protocol:
             raise JaxddError(
                 f"protocol {self.name!r} needs a finite mixup of at least 0, none beside CutMix, and a positive "
                 f"temperature, got {self.mixup}, {self.cutmix} and {self.temperature}."
+            )
+        if not 1 <= self.stretch < math.inf or self.batch_size % whole(self.sub_batches, "sub_batches"):
+            raise JaxddError(
+                f"protocol {self.name!r} needs a stretch of at least 1, and parts that divide a batch of "
+                f"{self.batch_size}, got {self.stretch} and {self.sub_batches}."
             )
         if not 0 <= self.teacher_share <= 1:
             raise JaxddError(f"protocol {self.name!r} needs a teacher's share within 0..1, got {self.teacher_share}.")
@@ -226,6 +238,56 @@ _MIRRORING = (
         temperature=30.0,
         augmentation="crop-flip",
         mixup=0.8,
+    ),
+    Protocol(
+        "rded",
+        "AdamW at 1e-3, half a cosine, 300 epochs, flips, CutMix, a teacher's labels, T = 20 (Sun et al. 2024)",
+        learning_rates=(1e-3,),
+        epochs=300,
+        batch_size=50,
+        weight_decay=0.01,
+        stretch=2.0,
+        loss="distillation",
+        temperature=20.0,
+        augmentation="flip",
+        cutmix=1.0,
+    ),
+    Protocol(
+        "cv-dd",
+        "AdamW at 1e-3, cosine, 300 epochs, batches of 2 times 8, crops, CutMix, teachers' labels (Cui et al. 2025)",
+        learning_rates=(1e-3,),
+        epochs=300,
+        batch_size=16,
+        sub_batches=2,
+        weight_decay=0.01,
+        loss="distillation",
+        temperature=20.0,
+        augmentation="resized-crop",
+        cutmix=1.0,
+    ),
+    Protocol(
+        "tiny-sgd",
+        "SGD at 0.2, cosine, 100 epochs, crops, a teacher's labels, T = 20 (Yin et al. 2023, for Tiny ImageNet)",
+        learning_rates=(0.2,),
+        epochs=100,
+        batch_size=64,
+        optimizer="sgd",
+        momentum=0.9,
+        weight_decay=1e-4,
+        loss="distillation",
+        temperature=20.0,
+        squared=True,
+        augmentation="resized-crop",
+    ),
+    Protocol(
+        "hard",
+        "AdamW at 1e-3, cosine, 300 epochs, crops, cross-entropy (Xiao et al. 2025: soft labels left out)",
+        learning_rates=(1e-3,),
+        epochs=300,
+        batch_size=128,
+        weight_decay=0.01,
+        loss="cross_entropy",
+        augmentation="resized-crop",
     ),
     Protocol(
         "fine-tuning",

@@ -14,7 +14,7 @@ def schedule_of(protocol: Protocol, num_examples: int) -> optax.Schedule:
     """The learning rate at each step on a set of this size, as a share of its peak."""
     if protocol.schedule == "cosine":
         decay_steps = max(1, protocol.num_steps(num_examples) - protocol.warmup)
-        schedule = optax.cosine_decay_schedule(1.0, decay_steps, protocol.final)
+        schedule = optax.cosine_decay_schedule(1.0, round(protocol.stretch * decay_steps), protocol.final)
     elif protocol.schedule == "multistep":
         # On a small set two milestones may be one step.
         milestones = collections.Counter(step - protocol.warmup for step in protocol.milestone_steps(num_examples))

@@ -16,7 +16,9 @@ def named(name: str) -> Augmentation:
     beside CutMix (colour and flip always, one of crop, scale, rotate); "idc-match" and "idc-train" what they match, and
     train their networks, with (colour, crop and cutout; colour and crop); "frepo" and "frepo-digits" FRePo's;
     "crop-flip" and "crop-flip-digits" shifts by up to an eighth and flips, what networks for small images usually are
-    trained with; "views" and "views-digits" (without flips, with rotations) what two views of an image are drawn by for
+    trained with; "resized-crop" and "resized-crop-digits" (without flips) crops of 8 to 100 % of the area, resized, and
+    flips, what networks for large images are trained with; "flip-digits" the identity, for digits where others flip;
+    "views" and "views-digits" (without flips, with rotations) what two views of an image are drawn by for
     self-supervised learning: a crop of 30 to 100 % of the area, resized, a flip, and colour; "none" the identity.
 
     Raises:
@@ -40,6 +42,9 @@ _NAMED: dict[str, Callable[[], Augmentation]] = {
     "frepo-digits": lambda: frepo(FREPO.removeprefix("flip_")),
     "crop-flip": lambda: siamese("crop_flip", always="crop_flip"),
     "crop-flip-digits": lambda: siamese("crop", always="crop"),
+    "resized-crop": resized_crop,
+    "resized-crop-digits": lambda: resized_crop(flip=False),
+    "flip-digits": lambda: siamese("none"),
     "views": lambda: chain(resized_crop((0.3, 1.0)), siamese("color", always="color")),
     "views-digits": lambda: chain(resized_crop((0.3, 1.0), flip=False), siamese("color_rotate", always="color_rotate")),
 }

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from jaxdd import training
 from jaxdd.data import augmentation
 from jaxdd.methods._hyper import HyperParameters, accepted_by, at_least, field, one_of, positive
 from jaxdd.methods._ipc import ALIKE
-from jaxdd.synthetic import labelled_by
-from jaxdd.types import Array, Content, Cost, Distilled, Network, PyTree, Spec, Stage
+from jaxdd.synthetic import label_bits, labelled_by
+from jaxdd.types import Array, Content, Cost, Distilled, Labelling, Network, PyTree, Spec, Stage
 
 TEACHER = "teacher"
 
@@ -22,14 +26,15 @@ class Taught(HyperParameters):
     Attributes:
       ipc: images per class.
       model: the teacher, a network with batch normalisation, see `models.build`.
-      labels: "view", the teacher's of every view of an image that a network is trained on, or "image", one an image.
+      labels: "view", the teachers' of every view of an image that a network is trained on; "image", theirs of the
+        image; or "hard", its class.
       teacher_epochs, teacher_batch, teacher_learning_rate, teacher_weight_decay, teacher_augmentation: of its training
         in a stage before, by gradient descent with momentum 0.9, along half a cosine.
     """
 
     ipc: int = field(10, ALIKE)
     model: str | Network = "resnet18"
-    labels: str = field("view", one_of(("view", "image")))
+    labels: str = field("view", one_of(("view", "image", "hard")))
     teacher_epochs: int = field(200, at_least(1))
     teacher_batch: int = field(128, at_least(1))
     teacher_learning_rate: float = field(0.1, positive)
@@ -39,6 +44,30 @@ class Taught(HyperParameters):
     def teachers(self) -> tuple[str | Network, ...]:
         """All of them."""
         return (self.model,)
+
+    def votes(self) -> dict[str, Any]:
+        """How their labels are made one, see `synthetic.labelled_by`."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Committee(Taught):
+    """Of those that may have several teachers.
+
+    Attributes:
+      others: teachers beside `model`.
+      by_batch: whether labels of views are by teachers that normalise by what a student sees at once, half a batch in
+        the protocol "cv-dd"; else in evaluation mode.
+    """
+
+    others: tuple[str | Network, ...] = ()
+    by_batch: bool = False
+
+    def teachers(self) -> tuple[str | Network, ...]:
+        return (self.model, *self.others)
+
+    def votes(self) -> dict[str, Any]:
+        return {"by_batch": self.by_batch}
 
 
 def teacher_name(number: int) -> str:
@@ -65,9 +94,22 @@ def teachers(config: Taught, spec: Spec) -> tuple[Stage, ...]:
 
 
 def labelled(config: Taught, spec: Spec, images: Array, assets: Mapping[str, PyTree]) -> Distilled:
-    """The set of images `(m, h, w, c)`, class after class, with the labels that the first teacher gives them."""
-    labelling, of_labels = labelled_by(
-        config.model, assets[TEACHER], images, spec.num_classes, views=config.labels == "view"
-    )
+    """The set of images `(m, h, w, c)`, as many of each class, class after class, labelled as the config says."""
+    classes, names = spec.num_classes, [teacher_name(number) for number in range(len(config.teachers()))]
+    if config.labels == "hard":
+        labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), len(images) // classes)
+        labelling, of_labels = (
+            Labelling(labels),
+            label_bits("hard", jax.ShapeDtypeStruct((len(images), classes), labels.dtype)),
+        )
+    else:
+        labelling, of_labels = labelled_by(
+            config.teachers(),
+            [assets[name] for name in names],
+            images,
+            classes,
+            views=config.labels == "view",
+            **config.votes(),
+        )
     bits = Cost.of({"images": 32 * images.size, "labels": of_labels})
     return Distilled(Content(images, {"images": images}), labelling, cost=bits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -11,16 +12,15 @@ from jaxdd.methods._hyper import at_least, between, elements, field, positive, r
 from jaxdd.methods._registry import method
 from jaxdd.methods.decoupled import _recovery as family
 from jaxdd.methods.decoupled._patches import Patched, of_block, patches_stage
-from jaxdd.methods.decoupled._taught import teachers
+from jaxdd.methods.decoupled._taught import Committee, teachers
 from jaxdd.types import Key, Network, RealData, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class CVDD(family.Across, Patched):
+class CVDD(family.Across, Patched, Committee):
     """Hyper-parameters of CV-DD; by default the authors' for CIFAR.
 
     Attributes:
-      others: of the committee, beside `model`.
       performance: of each teacher, `model` first: the test accuracy in percent of networks trained on what it distils
         alone; None for equal ones.
       voters: of the committee, that recover a block together.
@@ -34,6 +34,7 @@ class CVDD(family.Across, Patched):
     voters: int = field(2, at_least(1))
     temperature: float = field(5.0, positive)
     label_temperature: float = field(10.0, positive)
+    by_batch: bool = True
     confidence: str = "medium"
     decay_steps: int = 4000
     crop: tuple[float, float] | None = field((0.08, 1.0), elements(between(0, 1)))
@@ -47,8 +48,9 @@ class CVDD(family.Across, Patched):
             performance=(self.performance is None or len(self.performance) == count, f"one for each of {count}"),
         )
 
-    def teachers(self) -> tuple[str | Network, ...]:
-        return (self.model, *self.others)
+    def votes(self) -> dict[str, Any]:
+        everyone = tuple(range(len(self.teachers())))
+        return {**super().votes(), "weights": self.weights(everyone, self.label_temperature)}
 
     def weights(self, members: tuple[int, ...], temperature: float) -> tuple[float, ...]:
         """Of some of the committee, a softmax of their performances."""

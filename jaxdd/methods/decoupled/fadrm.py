@@ -12,22 +12,22 @@ from jaxdd.methods._hyper import at_least, between, elements, field, require
 from jaxdd.methods._registry import method
 from jaxdd.methods.decoupled import _recovery as family
 from jaxdd.methods.decoupled._patches import Patched, of_block, patches_stage
-from jaxdd.methods.decoupled._taught import teachers
-from jaxdd.types import Key, Network, PyTree, RealData, Recipe, Spec
+from jaxdd.methods.decoupled._taught import Committee, teachers
+from jaxdd.types import Key, PyTree, RealData, Recipe, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class FADRM(family.Across, Patched):
+class FADRM(family.Across, Patched, Committee):
     """Hyper-parameters of FADRM; by default the authors' for CIFAR-100.
 
     Attributes:
-      others: further teachers, that take turns with `model`, step by step, as FADRM+ has it.
+      others: teachers that take turns with `model`, step by step, as FADRM+ has it.
       segments: of equal length that the steps are cut into, `decay_steps` in all.
       share: of the images themselves where the crops that they began with are mixed in: after each segment but the
         last.
     """
 
-    others: tuple[str | Network, ...] = ()
+    by_batch: bool = True
     confidence: str = "medium"
     decay_steps: int = 2000
     crop: tuple[float, float] | None = field((0.08, 1.0), elements(between(0, 1)))
@@ -37,9 +37,6 @@ class FADRM(family.Across, Patched):
     def check(self):
         super().check()
         require(self, segments=(self.decay_steps % self.segments == 0, f"a divisor of decay_steps, {self.decay_steps}"))
-
-    def teachers(self) -> tuple[str | Network, ...]:
-        return (self.model, *self.others)
 
 
 @method(FADRM)

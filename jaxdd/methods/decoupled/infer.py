@@ -11,28 +11,24 @@ import jax.numpy as jnp
 from jaxdd.errors import JaxddError
 from jaxdd.methods._registry import method
 from jaxdd.methods.decoupled import _recovery as family
-from jaxdd.methods.decoupled._taught import labelled
-from jaxdd.types import Array, Content, Cost, Distilled, Indices, Key, Network, PyTree, RealData, Recipe, Spec
+from jaxdd.methods.decoupled._taught import Committee, labelled
+from jaxdd.types import Array, Content, Cost, Distilled, Indices, Key, PyTree, RealData, Recipe, Spec
 
 COMPENSATED = "compensated"
 """What `Content.decoder` says of such a set."""
 
 
 @dataclasses.dataclass(frozen=True)
-class INFER(family.Recovery):
+class INFER(family.Recovery, Committee):
     """Hyper-parameters of INFER; by default the authors' for CIFAR.
 
     Attributes:
       ipc: images per class whose bits real images and compensators have together, the labels not counted.
-      others: further teachers: each real image has a compensator of each of them and of `model`.
+      others: teachers beside `model`: each real image has a compensator of every one.
     """
 
     statistics_weight: float = 1.0
     labels: str = "image"
-    others: tuple[str | Network, ...] = ()
-
-    def teachers(self) -> tuple[str | Network, ...]:
-        return (self.model, *self.others)
 
     def real(self, num_classes: int) -> int:
         """Real images of each class: M compensators of each number take M / classes of an image a class."""
@@ -50,7 +46,7 @@ def infer(config: INFER) -> Recipe:
     """INFER: what is added to one real image of every class, the same to all, and recovered by one of several teachers.
 
     The set has the real images, and each of them again with the compensator of each teacher, clipped to the range of
-    real pixels. Labels are the first teacher's, where the authors take the mean logits of all.
+    real pixels. Labels are of the teachers' mean logits.
     """
 
     def blocks(spec: Spec) -> family.Blocks:
