@@ -6,16 +6,39 @@ from jaxdd.models.dense import dot_general
 from jaxdd.models.precision import PRECISIONS, matmul_precision
 from jaxdd.models.registry import available, build, identity, options_of
 from jaxdd.models.statistics import frozen_statistics
-from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, ResNet10, ResNet18, WideConvNet
+from jaxdd.models.torch_weights import from_torch
+from jaxdd.models.zoo import (
+    MLP,
+    VGG11,
+    AlexCifarNet,
+    ConvNet,
+    LeNet,
+    MobileNetV2,
+    ResNet8,
+    ResNet10,
+    ResNet18,
+    ResNet20,
+    ResNet50,
+    ResNet56,
+    ShuffleNetV2,
+    WideConvNet,
+)
 
 __all__ = [
     "MLP",
     "PRECISIONS",
+    "VGG11",
     "AlexCifarNet",
     "ConvNet",
     "LeNet",
+    "MobileNetV2",
+    "ResNet8",
     "ResNet10",
     "ResNet18",
+    "ResNet20",
+    "ResNet50",
+    "ResNet56",
+    "ShuffleNetV2",
     "WideConvNet",
     "available",
     "build",
@@ -24,6 +47,7 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "from_torch",
     "frozen_statistics",
     "identity",
     "matmul_precision",

@@ -19,7 +19,22 @@ from jaxdd._named import parse
 from jaxdd._numbers import whole
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.adapters import as_network
-from jaxdd.models.zoo import MLP, AlexCifarNet, ConvNet, LeNet, ResNet10, ResNet18, WideConvNet
+from jaxdd.models.zoo import (
+    MLP,
+    VGG11,
+    AlexCifarNet,
+    ConvNet,
+    LeNet,
+    MobileNetV2,
+    ResNet8,
+    ResNet10,
+    ResNet18,
+    ResNet20,
+    ResNet50,
+    ResNet56,
+    ShuffleNetV2,
+    WideConvNet,
+)
 from jaxdd.types import Array, Key, Network, PyTree, leaves_by_path
 
 _ZOO: dict[str, type[nn.Module]] = {
@@ -27,8 +42,15 @@ _ZOO: dict[str, type[nn.Module]] = {
     "convnet": ConvNet,
     "lenet": LeNet,
     "mlp": MLP,
+    "mobilenet_v2": MobileNetV2,
+    "resnet8": ResNet8,
     "resnet10": ResNet10,
     "resnet18": ResNet18,
+    "resnet20": ResNet20,
+    "resnet50": ResNet50,
+    "resnet56": ResNet56,
+    "shufflenet_v2": ShuffleNetV2,
+    "vgg11": VGG11,
     "wide_convnet": WideConvNet,
 }
 _LINEN_FIELDS = {"name", "parent", "num_classes"}
