@@ -1,11 +1,12 @@
 """SRe2L (Yin, Xing & Shen, NeurIPS 2023, https://arxiv.org/abs/2306.13092): images recovered from a teacher.
 
 `cpu` (the default): CIFAR-10, 10 images per class, a ConvNet of width 32 with batch normalisation, 500 steps a block:
-some minutes on two cores. `cifar100`, `cifar10`, `tiny_imagenet`, `imagenet`: the authors' settings (CIFAR-10 has no
-settings of its own and takes CIFAR-100's), for a GPU:
+some minutes on two cores. `tiny_imagenet32`: 200 classes, one image each. `cifar10_10`, `cifar100_50`,
+`tiny_imagenet_50`, ..: the authors' settings (CIFAR-10 has none of its own and takes CIFAR-100's),
+for a GPU:
 
-    jaxdd distill --config=sre2l --config.data.name=cifar10 --evaluate=full --workdir=runs/sre2l
-    jaxdd distill --config=sre2l:cifar100 --config.data.name=FOLDER --evaluate=full --workdir=runs/sre2l_cifar100
+    jaxdd distill --config=sre2l --evaluate=full --workdir=runs/sre2l
+    jaxdd distill --config=sre2l:cifar100_50 --evaluate=full --workdir=runs/sre2l_cifar100_50
 
 The teacher is a stage: it is trained first, once for all runs with the same data, seed and settings of it. It labels
 every view that a network is trained on, so it is in the distilled file and in its bits; `--config.method.labels=image`
@@ -17,47 +18,18 @@ without the statistics. As many random real images, labelled in the same way by 
 images a class recovery does not pay (docs/results/decoupled.md); see docs/decoupled.md for what differs.
 """
 
-from jaxdd.cli import preset, smoke, template
+from jaxdd.cli import preset, template
+from jaxdd.cli.decoupled import presets
 
-
-def paper(steps: int = 1000, ipc: int = 50, protocol: str = "sre2l", **method) -> dict:
-    return {
-        "method": {"ipc": ipc, "decay_steps": steps, **method},
-        "data": {"validation": 0.0},
-        "run": {"steps": steps},
-        "evaluation": {"protocol": protocol},
-    }
-
-
-PRESETS = {
-    "cpu": {
-        "method": {
-            "ipc": 10,
-            "model": "convnet(width=32, norm='batch')",
-            "decay_steps": 500,
-            "teacher_epochs": 10,
-        },
-        "data": {"name": "cifar10"},
-        "run": {"steps": 500},
-        "evaluation": {"protocol": "sre2l", "networks": 3},
+PRESETS = presets(
+    {
+        "tiny_imagenet": {"learning_rate": 0.1, "statistics_weight": 1.0, "crop": (0.08, 1.0), "decay_steps": 4000},
+        "imagenet": {"jitter": 32, "crop": (0.08, 1.0), "decay_steps": 4000},
     },
-    "cifar10": {**paper(ipc=10), "data": {"name": "cifar10", "transform": "published", "validation": 0.0}},
-    "cifar100": paper(),
-    "tiny_imagenet": paper(
-        4000, learning_rate=0.1, statistics_weight=1.0, crop=(0.08, 1.0), teacher_epochs=50, teacher_learning_rate=0.2
-    ),
-    "imagenet": paper(4000, jitter=32, crop=(0.08, 1.0)),
-    "smoke": smoke(
-        6,
-        ipc=1,
-        model="convnet(width=8, depth=2, norm='batch')",
-        classes_together=4,
-        decay_steps=6,
-        teacher_epochs=2,
-    ),
-}
-
-PUBLISHED_PRESET = "cifar10"  # the preset that accelerators are measured with
+    ipc={"cifar10": (10, 50), "cifar100": (10, 50), "tiny_imagenet": (50, 100), "imagenet": (10, 50, 100)},
+    tiny={"classes_together": 4},
+)
+PUBLISHED_PRESET = "cifar10_10"  # the preset that accelerators are measured with
 
 
 def get_config(name: str = "cpu"):

@@ -154,7 +154,7 @@ def patches_stage(
 
 def of_block(data: RealData, block: Block) -> Array:
     """Where a block begins: its mosaics."""
-    return data.assets[PATCHES].images[block.labels, block.index]
+    return jnp.asarray(data.assets[PATCHES].images)[block.labels, block.index]
 
 
 def all_seen(found: Mosaics) -> Array:
