@@ -69,9 +69,7 @@ def from_torch(
             found[place] = np.asarray(value, shapes[place].dtype)
     missing = sorted(set(shapes) - set(found))
     if missing:
-        raise JaxddError(
-            f"there is nothing for the network's {missing[0]}" + f" and {len(missing) - 1} more." * (len(missing) > 1)
-        )
+        raise JaxddError(f"there is nothing for {len(missing)} arrays of the network, {missing[0]} for one.")
     return NetworkState(
         jax.tree.unflatten(jax.tree.structure(theta), [found[f"params/{name}"] for name in leaves_by_path(theta)]),
         jax.tree.unflatten(jax.tree.structure(stats), [found[name] for name in leaves_by_path(stats)]),

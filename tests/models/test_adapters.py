@@ -266,3 +266,18 @@ def test_layers_are_by_default_the_features_and_the_logits():
     with pytest.raises(JaxddError, match="what its layers are"):
         bare = models.from_functions(linear_init, linear_apply)
         bare.layers(*swap(bare))
+
+
+def test_moments_of_every_example_by_itself(rng):
+    network = models.build("convnet(width=2, depth=2, norm='batch')", (4, 4, 1), 3)
+    theta, stats = jax.jit(network.init)(jax.random.key(0))
+    images = rng.normal(size=(3, 4, 4, 1)).astype(np.float32)
+    _, each = jax.jit(functools.partial(network.norms, by_example=True))(theta, images, stats)
+    alone = jax.jit(network.norms)
+    for number in range(3):
+        _, norms = alone(theta, images[number : number + 1], stats)
+        for found, expected in zip(each.batch, norms.batch, strict=True):
+            np.testing.assert_allclose(found.mean[number], expected.mean, atol=1e-6)
+            np.testing.assert_allclose(found.variance[number], expected.variance, atol=1e-6)
+    with pytest.raises(JaxddError, match="have no use for a mask"):
+        network.norms(theta, images, stats, by_example=True, mask=np.ones(3, bool))

@@ -26,6 +26,7 @@ def count(theta):
         ("alexcifarnet", (32, 32, 3), 10, {}, 1_756_426),
         ("resnet18", (32, 32, 3), 10, {"norm": "none"}, 11_173_962 - 9600),
         ("resnet10", (28, 28, 1), 10, {"norm": "instance"}, 4_903_242 - 2 * 9 * 64),
+        ("vgg11", (32, 32, 3), 10, {"norm": "none"}, 9_231_114 - 2 * 2752),
         ("mlp", (28, 28, 1), 10, {}, 784 * 128 + 128 + 128 * 128 + 128 + 1290),
     ],
 )
@@ -39,8 +40,22 @@ def test_parameter_counts(name, image_shape, classes, options, parameters):
     assert logits.shape == (2, classes)
 
 
-@pytest.mark.parametrize(("name", "norms", "parameters"), [("resnet10", 12, 4_903_242), ("resnet18", 20, 11_173_962)])
-def test_residual_networks_have_the_published_parameters(name, norms, parameters):
+@pytest.mark.parametrize(
+    ("name", "norms", "parameters"),
+    [
+        ("resnet10", 12, 4_903_242),
+        ("resnet18", 20, 11_173_962),
+        ("resnet50", 53, 23_520_842),
+        # Idelbayev's, whose weights others use; the paper counts without normalisations.
+        ("resnet20", 19, 269_722),
+        ("resnet56", 55, 853_018),
+        # torchvision's with a head of ten classes.
+        ("mobilenet_v2", 52, 3_504_872 - 990 * 1281),
+        ("shufflenet_v2", 56, 2_278_604 - 990 * 1025),
+        ("shufflenet_v2(width=48)", 56, 1_366_792 - 990 * 1025),
+    ],
+)
+def test_published_networks_have_the_published_parameters(name, norms, parameters):
     theta, stats = jax.eval_shape(models.build(name, (32, 32, 3), 10).init, jax.random.key(0))
     assert count(theta) == parameters
     assert [len(stats["batch_stats"]), len(theta)] == [norms, 2 * norms + 1]
@@ -255,3 +270,38 @@ def test_impossible_convnets(options, image_shape, sentence):
 def test_available_names_build():
     for name, description in models.available().items():
         assert description and models.build(name, (28, 28, 1), 10).apply
+
+
+def test_small_images_keep_some_pixels():
+    """The last maps of 32 by 32, and of 28 by 28, pixels."""
+    sizes = {"vgg11": (2, 1), "mobilenet_v2": (4, 4), "shufflenet_v2": (4, 4), "resnet20": (8, 7), "resnet50": (4, 4)}
+    for name, expected in sizes.items():
+        for size, side in zip((32, 28), expected, strict=True):
+            network = models.build(name, (size, size, 3), 10)
+            theta, stats = jax.eval_shape(network.init, jax.random.key(0))
+            images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+            layers, _ = jax.eval_shape(network.layers, theta, images, stats)
+            assert layers[-3].shape[1:3] == (side, side), name
+
+
+def test_a_way_around_without_parameters_skips_pixels_and_pads_channels(rng):
+    network = models.build("resnet8(width=2)", (8, 8, 3), 4)
+    theta, stats = some_parameters(network, rng)
+    for stage in range(3):  # nothing comes of the blocks themselves
+        theta[f"norm_{stage}_0_1"] = jax.tree.map(np.zeros_like, theta[f"norm_{stage}_0_1"])
+    layers, _ = jax.jit(network.layers)(theta, rng.normal(size=(2, 8, 8, 3)).astype(np.float32), stats)
+    expected = np.pad(np.asarray(layers[0])[:, ::4, ::4], ((0, 0), (0, 0), (0, 0), (3, 3)))
+    np.testing.assert_allclose(layers[-3], expected, atol=1e-6)
+
+
+def test_halves_of_channels_are_shuffled(rng):
+    network = models.build("shufflenet_v2(width=4, stem=2, last=3)", (8, 8, 3), 4)
+    theta, stats = some_parameters(network, rng)
+    theta = {name: jax.tree.map(np.zeros_like, leaf) if name == "norm_2_3_1" else leaf for name, leaf in theta.items()}
+    theta["conv_last"] = {"kernel": np.zeros_like(theta["conv_last"]["kernel"])}
+    theta["conv_last"]["kernel"][0, 0, 1::2] = 1.0  # of the last block what it saw, and that is nothing
+    theta["norm_last"], stats = jax.tree.map(np.zeros_like, theta["norm_last"]), stats
+    theta["norm_last"]["scale"] += 1
+    stats["batch_stats"]["norm_last"] = jax.tree.map(np.zeros_like, stats["batch_stats"]["norm_last"])
+    layers, _ = jax.jit(network.layers)(theta, rng.normal(size=(2, 8, 8, 3)).astype(np.float32), stats)
+    np.testing.assert_array_equal(layers[-3], 0)

@@ -124,3 +124,54 @@ def test_no_code_of_somebodys_own_is_named_by_a_file():
 def test_without_a_codec_a_view_has_the_label_of_its_image():
     values = np.arange(6)
     np.testing.assert_array_equal(labels_of(Labelling(values), None, Draws(ROWS)), values[ROWS])
+
+
+SMALL = ("mlp(width=4, depth=1)", "convnet(width=2, depth=1, norm='batch')")
+
+
+@pytest.fixture(scope="module")
+def committee():
+    images = jax.random.normal(jax.random.key(0), (6, 4, 4, 1))
+    networks = [models.build(model, (4, 4, 1), 3) for model in SMALL]
+    return networks, [NetworkState(*network.init(jax.random.key(1))) for network in networks], images
+
+
+def test_a_committee_labels_by_the_weighted_sum_of_its_logits(committee, tmp_path):
+    networks, states, images = committee
+    logits = [n.apply(s.theta, images, s.stats)[0] for n, s in zip(networks, states, strict=True)]
+    expected = jax.nn.softmax(0.75 * logits[0] + 0.25 * logits[1])
+    plain, bits = labelled_by(SMALL, states, images, 3, views=False, weights=(0.75, 0.25))
+    np.testing.assert_allclose(plain.values, expected, atol=1e-6)
+    assert bits == 32 * 18 and plain.codec is None
+    views, bits = labelled_by(SMALL, states, images, 3, views=True, weights=(0.75, 0.25))
+    assert views.codec == f"teachers:{SMALL[0]} + {SMALL[1]}"
+    assert bits == 32 * (sum(leaf.size for leaf in jax.tree.leaves(states)) + 2)
+    dataset = DistilledDataset.create(Distilled(Content(images), views), data.Identity(), {})
+    dataset.write(tmp_path / "set.safetensors")
+    read = DistilledDataset.read(tmp_path / "set.safetensors").distilled().labelling
+    some = images[ROWS] + 0.1
+    logits = [n.apply(s.theta, some, s.stats)[0] for n, s in zip(networks, states, strict=True)]
+    expected = jax.nn.softmax(0.75 * logits[0] + 0.25 * logits[1])
+    np.testing.assert_allclose(labels_of(read, some, Draws(ROWS)), expected, atol=1e-6)
+    equal, _ = labelled_by(SMALL, states, images, 3, views=True)
+    np.testing.assert_array_equal(equal.stored["weights"], [0.5, 0.5])
+
+
+def test_labels_by_the_batch_are_of_networks_that_normalise_by_it(committee):
+    networks, states, images = committee
+    views, _ = labelled_by(SMALL[1], states[1], images, 3, views=True, by_batch=True)
+    assert views.codec == f"teachers-by-batch:{SMALL[1]}"
+    logits, _ = networks[1].apply(states[1].theta, images[:2], states[1].stats, mode="batch")
+    np.testing.assert_allclose(labels_of(views, images[:2], Draws(ROWS[:2])), jax.nn.softmax(logits), atol=1e-6)
+    values = jax.nn.softmax(networks[1].apply(states[1].theta, images, states[1].stats)[0])
+    np.testing.assert_allclose(views.values, values, atol=1e-6)  # of images as they are
+
+
+def test_a_committee_needs_its_numbers(committee):
+    _, states, images = committee
+    with pytest.raises(JaxddError, match="2 models need as many teachers and weights, got 1 and 2"):
+        labelled_by(SMALL, states[:1], images, 3, views=True)
+    with pytest.raises(JaxddError, match="2 models need as many teachers and weights, got 2 and 3"):
+        labelled_by(SMALL, states, images, 3, views=True, weights=(1.0, 2.0, 3.0))
+    with pytest.raises(JaxddError, match="names code of somebody's own"):
+        label_codec("teachers:mlp + my.module:make")

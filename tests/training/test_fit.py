@@ -12,8 +12,9 @@ from jaxdd import data, models
 from jaxdd.data.augmentation import named
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import evaluate
+from jaxdd.synthetic import labelled_by
 from jaxdd.training import Protocol, fit, protocols
-from jaxdd.types import Distilled, Examples, Record
+from jaxdd.types import Distilled, Examples, NetworkState, Record
 
 SGD = Protocol(
     "sgd", "", (0.5,), epochs=3, batch_size=2, optimizer="sgd", momentum=0.9, weight_decay=0.1, schedule="multistep",
@@ -161,3 +162,43 @@ def test_features_are_targets_of_squared_error_as_they_are(digits, key):
     classes = dataclasses.replace(protocol, name="classes", loss="cross_entropy")
     with pytest.raises(JaxddError, match="'classes' trains with cross-entropy, which cannot use features"):
         fit(network, images[None], targets[None], classes, [0.01], key[None], label_convention="features")
+
+
+def test_parts_of_a_batch_are_normalised_by_themselves(rng):
+    """A step of gradient descent on four images in two parts, labelled by a teacher that sees the same parts."""
+    network = models.build("convnet(width=2, depth=1, norm='batch')", (4, 4, 1), 3)
+    images = rng.normal(size=(4, 4, 4, 1)).astype(np.float32)
+    teacher = NetworkState(*network.init(jax.random.key(5)))
+    labelling, _ = labelled_by("convnet(width=2, depth=1, norm='batch')", teacher, images, 3, views=True, by_batch=True)
+    protocol = Protocol(
+        "parts", "", (0.5,), steps=1, batch_size=4, sub_batches=2, optimizer="sgd", schedule="constant",
+        loss="distillation", temperature=2.0, squared=True,
+    )  # fmt: skip
+    start = NetworkState(*network.init(jax.random.key(6)))
+    stacked = jax.tree.map(lambda leaf: leaf[None], start)
+    done = fit(
+        network, images[None], labelling.values[None], protocol, [0.5], jax.random.split(jax.random.key(0), 1),
+        label_convention="probability", labelling=labelling, start=stacked,
+    )  # fmt: skip
+
+    def loss(theta):
+        stats, total = start.stats, 0.0
+        for part in (images[:2], images[2:]):
+            soft, _ = network.apply(teacher.theta, part, teacher.stats, mode="batch")
+            logits, stats = network.apply(theta, part, stats, mode="train")
+            theirs, ours = jax.nn.log_softmax(soft / 2), jax.nn.log_softmax(logits / 2)
+            total += 4 * (jnp.exp(theirs) * (theirs - ours)).sum(1).mean() / 2
+        return total, stats
+
+    slope, stats = jax.grad(loss, has_aux=True)(start.theta)
+    expected = jax.tree.map(lambda leaf, slope: leaf - 0.5 * slope, start.theta, slope)
+    for found, plain in ((done.theta, expected), (done.stats, stats)):
+        for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(plain), strict=True):
+            np.testing.assert_allclose(ours[0], theirs, atol=1e-5)
+
+
+def test_parts_need_a_whole_batch(rng, key):
+    protocol = Protocol("parts", "", (0.5,), steps=1, batch_size=4, sub_batches=2)
+    images = rng.normal(size=(1, 3, 4, 4, 1)).astype(np.float32)
+    with pytest.raises(JaxddError, match="batches in 2 parts, and this set has 3 examples"):
+        fit(models.build("mlp(width=2)", (4, 4, 1), 3), images, np.zeros((1, 3), int), protocol, [0.1], key[None])

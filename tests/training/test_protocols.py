@@ -140,3 +140,16 @@ def test_digits_are_not_mirrored():
 def test_impossible_protocols(changes, sentence):
     with pytest.raises(JaxddError, match=sentence):
         dataclasses.replace(protocols.get("quick"), **changes)
+
+
+def test_a_stretched_cosine_is_the_begin_of_a_longer_one():
+    protocol = Protocol("half", "", (0.1,), steps=10, stretch=2.0)
+    rates = [float(schedule_of(protocol, 100)(step)) for step in range(11)]
+    np.testing.assert_allclose(rates, [0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(11)], atol=1e-6)
+    assert protocols.get("rded").stretch == 2 and protocols.get("sre2l").stretch == 1
+
+
+def test_parts_and_stretches_that_are_none():
+    for fields in ({"stretch": 0.5}, {"batch_size": 16, "sub_batches": 3}):
+        with pytest.raises(JaxddError, match="needs a stretch of at least 1, and parts that divide a batch"):
+            Protocol("p", "", (0.1,), steps=1, **fields)
