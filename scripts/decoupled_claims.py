@@ -113,7 +113,7 @@ def labelled(images, numbers, how: str, members: list[NetworkState], committee: 
 def alike(images, numbers, teacher: NetworkState, classes: int) -> float:
     """The mean cosine between the features of two images of a class."""
     network = models.build(MODEL, images.shape[1:], classes)
-    found = np.asarray(network.features(teacher.theta, images, teacher.stats)[0])
+    found = np.array(network.features(teacher.theta, images, teacher.stats)[0])
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     means = []
     for number in range(classes):
