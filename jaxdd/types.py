@@ -952,11 +952,13 @@ class Norms:
         convolutions feed normalisations that is what these convolutions give.
       running: its running statistics.
       names: where these lie in `stats`, "batch_stats/norm_0"; static.
+      places: of each, how many places of an image there are, height times width; static.
     """
 
     batch: tuple[Moments, ...]
     running: tuple[Moments, ...]
     names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    places: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
 
 
 class _Network(NamedTuple):

@@ -15,7 +15,7 @@ from absl import flags
 
 from jaxdd import _progress
 from jaxdd.cli import config as configs
-from jaxdd.cli import distill, evaluate, export, plan, push, resume, select, show, stages, sweep, table
+from jaxdd.cli import distill, evaluate, export, plan, push, quantize, resume, select, show, stages, sweep, table
 from jaxdd.cli import list as list_
 from jaxdd.cli.printing import printing
 from jaxdd.cli.speaking import speaking
@@ -35,6 +35,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "show": show,
     "export": export,
     "push": push,
+    "quantize": quantize,
     "stages": stages,
     "list": list_,
 }

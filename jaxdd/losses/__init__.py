@@ -15,7 +15,7 @@ from jaxdd.losses.label import (
     mean_squared_error,
     squared_error,
 )
-from jaxdd.losses.statistics import statistics_matching
+from jaxdd.losses.statistics import example_statistics_matching, statistics_matching
 from jaxdd.losses.trajectory import (
     intermediate_trajectory_matching,
     largest_differences,
@@ -36,6 +36,7 @@ __all__ = [
     "convolutions",
     "cross_entropy",
     "distillation",
+    "example_statistics_matching",
     "frequency_sampler",
     "gradient_matching",
     "intermediate_trajectory_matching",

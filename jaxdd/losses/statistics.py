@@ -52,5 +52,56 @@ def statistics_matching(
     return total
 
 
+def example_statistics_matching(
+    found: Sequence[Statistics],
+    running: Sequence[Statistics],
+    places: Sequence[int],
+    images: jax.Array | None = None,
+    *,
+    least: float = 1e-6,
+) -> jax.Array:
+    """`sum_l mean_i (|mean_il - running mean_l|² + |std_il - running std_l|²)`, of each example i by itself, squared.
+
+    ZeroQ's (Cai et al. 2020, arXiv:2001.00281, eq. 3), as its code has it: `std = sqrt(variance + least)`, of an
+    example with the unbiased variance over places; and the same of the images, beside mean 0 and deviation 1.
+
+        logits, norms = network.norms(theta, images, stats, by_example=True)
+        loss = example_statistics_matching(norms.batch, norms.running, norms.places, images)
+
+    Args:
+      found: mean and biased variance of each example, `(n, c)`, the inputs of each normalisation in order.
+      running: what the network remembers, `(c,)`.
+      places: of each normalisation, of how many places an example's moments are; 1 has no variance.
+      images: `(n, h, w, c)`, if their own moments count, too.
+      least: added to variances, positive: so no gradient is infinite.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      JaxddError: for no statistics, or others than `running` and `places` have.
+    """
+    shapes = [jnp.shape(mean)[1:] for mean, _ in found], [jnp.shape(mean) for mean, _ in running]
+    if not shapes[0] or shapes[0] != shapes[1] or len(places) != len(shapes[0]):
+        raise JaxddError(
+            f"statistics by example must be some, of the channels that are remembered, got {shapes[0]}, {shapes[1]} "
+            f"and {len(places)} numbers of places."
+        )
+
+    def distance(of: Statistics, count: int, mean: jax.Array, deviation: jax.Array) -> jax.Array:
+        spread = jnp.sqrt(of[1] * (count / max(1, count - 1)) + least)
+        apart = jnp.square(of[0] - mean[None]) + jnp.square(spread - deviation[None])
+        return apart.sum(1).mean()
+
+    total = jnp.zeros(())
+    for of_examples, (mean, variance), count in zip(found, running, places, strict=True):
+        total += distance(of_examples, count, mean, jnp.sqrt(variance + least))
+    if images is not None:
+        moments = images.mean((1, 2)), images.var((1, 2))
+        zeros = jnp.zeros(images.shape[3])
+        total += distance(moments, images.shape[1] * images.shape[2], zeros, zeros + 1)
+    return total
+
+
 def _norm(vector: jax.Array) -> jax.Array:
     return safe_sqrt(jnp.sum(jnp.square(vector)))

@@ -76,12 +76,12 @@ def from_linen(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
             raise unknown("mode of a network's norms", mode, ("eval", "batch"))
         if by_example and mask is not None:
             raise JaxddError("moments of every example by itself have no use for a mask.")
-        applied = []  # paths of modules; the moments are sown, since from inside of `nn.remat` they cannot be carried
+        applied = []  # paths of modules and places; moments are sown, which from inside of `nn.remat` are not carried
 
         def record(function, args, kwargs, context):
             if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
                 x = args[0] if args else kwargs["x"]
-                applied.append(context.module.path)
+                applied.append((context.module.path, x.size // (len(x) * x.shape[context.module.axis])))
                 context.module.sow(_MOMENTS, "of_input", _moments(x, context.module.axis, mask, by_example))
             return function(*args, **kwargs)
 
@@ -121,10 +121,10 @@ def _moments(x: Array, axis: int, mask: Array | None, by_example: bool) -> Momen
     return Moments(mean.squeeze(over), variance)
 
 
-def _in_order(applied: list[tuple[str, ...]], found: PyTree, stats: PyTree) -> Norms:
+def _in_order(applied: list[tuple[tuple[str, ...], int]], found: PyTree, stats: PyTree) -> Norms:
     """A path that was traced more often than its module was applied counts as often as that was."""
-    batch, running, names, seen = [], [], [], collections.Counter()
-    for path in applied:
+    batch, running, names, places, seen = [], [], [], [], collections.Counter()
+    for path, of_image in applied:
         sown = functools.reduce(lambda tree, name: tree[name], path, found)["of_input"]
         if seen[path] == len(sown):
             continue
@@ -132,8 +132,9 @@ def _in_order(applied: list[tuple[str, ...]], found: PyTree, stats: PyTree) -> N
         batch.append(sown[seen[path]])
         running.append(Moments(own["mean"], own["var"]))
         names.append("/".join(("batch_stats", *path)))
+        places.append(of_image)
         seen[path] += 1
-    return Norms(tuple(batch), tuple(running), tuple(names))
+    return Norms(tuple(batch), tuple(running), tuple(names), tuple(places))
 
 
 def from_nnx(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Network:

@@ -15,6 +15,7 @@ from jaxdd.workflows.distill import distill
 from jaxdd.workflows.evaluate import distilled_file, evaluate
 from jaxdd.workflows.outcome import BEST, FILE, RESULTS, Outcome
 from jaxdd.workflows.push import Pushed, push
+from jaxdd.workflows.quantize import quantize_network
 from jaxdd.workflows.queries import ask
 from jaxdd.workflows.select import complete as select_config
 from jaxdd.workflows.select import select
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "plan",
     "push",
+    "quantize_network",
     "select",
     "select_config",
     "sweep",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from jaxdd import losses
 from jaxdd.errors import JaxddError
 from jaxdd.losses import statistics_matching
 
@@ -35,3 +36,30 @@ def test_others_than_the_network_remembers_are_refused(rng):
         statistics_matching(statistics(rng, 3), statistics(rng, 3, 5))
     with pytest.raises(JaxddError, match="must be some"):
         statistics_matching([], [])
+
+
+def test_examples_by_themselves_are_numpys(rng):
+    maps = [rng.normal(size=(3, 4, 5, c)) * 2 + 1 for c in (2, 3)]
+    running = [(rng.normal(size=c), rng.uniform(0.5, 2, size=c)) for c in (2, 3)]
+    images = rng.normal(size=(3, 4, 5, 2))
+    expected = 0.0
+    for x, mean, deviation in [
+        *[(x, mean, np.sqrt(variance + 1e-6)) for x, (mean, variance) in zip(maps, running, strict=True)],
+        (images, 0.0, 1.0),
+    ]:
+        apart = (x.mean((1, 2)) - mean) ** 2 + (np.sqrt(x.var((1, 2), ddof=1) + 1e-6) - deviation) ** 2
+        expected += apart.sum() / 3
+    found = [(x.mean((1, 2)), x.var((1, 2))) for x in maps]
+    value = losses.example_statistics_matching(found, running, (20, 20), jnp.asarray(images))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    flat = jax.grad(lambda x: losses.example_statistics_matching([(x.mean((1, 2)), x.var((1, 2)))], running[:1], (1,)))
+    assert np.isfinite(flat(jnp.zeros((2, 1, 1, 2)))).all()  # of constant examples
+    with pytest.raises(JaxddError, match="statistics by example must be some"):
+        losses.example_statistics_matching(found, running, (20,))
+
+
+def test_variances_may_weigh_more(rng):
+    (found, running) = ([(rng.normal(size=4), rng.uniform(size=4))] for _ in range(2))
+    apart = [np.linalg.norm(a - b) for a, b in zip(found[0], running[0], strict=True)]
+    value = losses.statistics_matching(found, running, first_weight=2.0, variance_weight=11.0)
+    np.testing.assert_allclose(value, 2 * (apart[0] + 11 * apart[1]), rtol=1e-5)
