@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import jax.numpy as jnp
+
 from jaxdd import models, training
 from jaxdd.methods._registry import method
 from jaxdd.methods.decoupled import _recovery as family
@@ -33,7 +35,7 @@ def lpld(config: LPLD) -> Recipe:
 
         def minimised(assets: Mapping[str, PyTree], views: Array, state: family.Recovered) -> tuple[Array, Metrics]:
             label = state.block.labels[0]
-            own = [Moments(mean[label], variance[label]) for mean, variance in assets[BY_CLASS]]
+            own = [Moments(jnp.asarray(m)[label], jnp.asarray(v)[label]) for m, v in assets[BY_CLASS]]
             return family.inversion(config, network, assets[TEACHER], views, state.block, running=own)
 
         return minimised
