@@ -14,9 +14,9 @@ _SMOKE = {"ipc": 1, "model": "convnet(width=8, depth=2, norm='batch')", "teacher
 _DATA = {
     "cifar10": {"name": "cifar10", "transform": "published", "validation": 0.0},
     "cifar100": {"name": "cifar100", "transform": "published", "validation": 0.0},
-    "tiny_imagenet": {"name": "tiny_imagenet", "validation": 0.0},
-    "tiny_imagenet32": {"name": "tiny_imagenet32", "validation": 0.0},
-    "imagenet": {"name": "imagenet", "validation": 0.0},
+    "tiny_imagenet": {"name": "tiny_imagenet", "transform": "published", "validation": 0.0},
+    "tiny_imagenet32": {"name": "tiny_imagenet32", "transform": "published", "validation": 0.0},
+    "imagenet": {"name": "imagenet", "transform": "published", "validation": 0.0},
 }
 _TINY_TEACHER = {"teacher_epochs": 50, "teacher_learning_rate": 0.2}
 _STEPS = "decay_steps"

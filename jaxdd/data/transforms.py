@@ -26,6 +26,7 @@ Images = TypeVar("Images", np.ndarray, jax.Array)
 # them, DSA, DM, CAFE, IDC, DataDAM, NCFM and linear bases. They are not all those of the data: on CIFAR-10 the latter
 # are near .247, .243 and .262.
 _MNIST = ((0.1307,), (0.3081,))
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PUBLISHED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "mnist": _MNIST,
     "mnist_5k": _MNIST,
@@ -34,7 +35,9 @@ PUBLISHED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "svhn_cropped": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "tiny_imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "tiny_imagenet": _IMAGENET,
+    "tiny_imagenet32": _IMAGENET,
+    "imagenet": _IMAGENET,
 }
 
 _BLOCK_BYTES = 64 * 2**20

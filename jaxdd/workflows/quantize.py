@@ -20,7 +20,7 @@ from jaxdd.errors import JaxddError
 from jaxdd.synthetic import DistilledDataset
 from jaxdd.types import Array, Network, NetworkState, RealData
 
-IMAGENET = Standardize(np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32))
+IMAGENET = Standardize.published("imagenet", 3)
 NORMALISATIONS = ("imagenet", "data")
 BITS = ((8, 8), (4, 8), (4, 4))
 _AT_ONCE = 500

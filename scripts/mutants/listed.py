@@ -115,8 +115,8 @@ LISTED = {
     ),
     "real_batch_in_evaluation_mode": Patch(
         "methods/unrolled/_bilevel.py",
-        'logits, _ = network.apply(theta, block.images, start.stats, mode="batch")',
-        'logits, _ = network.apply(theta, block.images, start.stats, mode="eval")',
+        'logits, _ = network.apply(theta, images, start.stats, mode="batch")',
+        'logits, _ = network.apply(theta, images, start.stats, mode="eval")',
         "the bilevel family measures real batches in evaluation mode",
     ),
 }

@@ -16,10 +16,24 @@ from jaxdd.errors import JaxddError
 from jaxdd.methods._hyper import at_least, between, elements, field, one_of
 from jaxdd.methods.decoupled._recovery import Block
 from jaxdd.methods.decoupled._taught import TEACHER, Taught
-from jaxdd.types import Array, Batch, Key, Labels, Method, Metrics, NetworkState, PyTree, RealData, Recipe, Spec, Stage
+from jaxdd.types import (
+    Array,
+    Batch,
+    Execution,
+    Key,
+    Labels,
+    Method,
+    Metrics,
+    NetworkState,
+    PyTree,
+    RealData,
+    Recipe,
+    Spec,
+    Stage,
+)
 
 PATCHES = "patches"
-_AT_ONCE = 100  # crops that a teacher sees
+LEAN = Execution(block=100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +93,7 @@ def patches(config: Patched, candidates: Callable[[Spec], Candidates] = lambda s
         network = models.build(config.model, spec.image_shape, spec.num_classes)
         choose = candidates(spec)
         pool = min(config.pool, *spec.counts)
+        at_once = min(spec.execution.block or pool, pool)
         height, width, channels = spec.image_shape
         if height % config.grid or width % config.grid:
             raise JaxddError(f"images of {height}x{width} pixels are no mosaics of {config.grid} by {config.grid}.")
@@ -114,7 +129,7 @@ def patches(config: Patched, candidates: Callable[[Spec], Candidates] = lambda s
                 views = crop.apply(images, drawn)
                 if config.grid > 1:
                     views = jax.image.resize(views, (len(images), *small, channels), "bilinear")
-                doubts = jax.lax.map(lambda pair: doubt(*pair), (views, labels), batch_size=min(_AT_ONCE, len(labels)))
+                doubts = jax.lax.map(lambda pair: doubt(*pair), (views, labels), batch_size=at_once)
                 return views, doubts, drawn
 
             views, doubts, drawn = jax.lax.map(of_draw, jax.random.split(key, config.crops))
@@ -129,7 +144,7 @@ def patches(config: Patched, candidates: Callable[[Spec], Candidates] = lambda s
 
         return Method(init, sample, update, lambda state: state)
 
-    return Recipe(bind)
+    return Recipe(bind, lean=LEAN, most=lambda spec: Execution(block=min(config.pool, *spec.counts)))
 
 
 def _window(confidence: str, candidates: int, count: int) -> slice:
