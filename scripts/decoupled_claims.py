@@ -78,7 +78,9 @@ def teachers(real: Real, seed: int) -> list[NetworkState]:
     """The committee, from the stages that the arms share."""
     config = config_of("cv_dd", seed, None)
     hyper = dict(config["method"])
-    provided = engine.provide(real.method(hyper.pop("name"), hyper), real.stored, seed=seed, config=config)
+    provided = engine.provide(
+        real.method(hyper.pop("name"), hyper), real.stored, seed=seed, config={"data": workflows.told(config["data"])}
+    )
     return [provided.assets[name] for name in ("teacher", "teacher_1", "teacher_2")]
 
 

@@ -128,7 +128,7 @@ def astray(distilled: Distilled, real: Real, config: dict[str, Any]) -> dict[str
     the expert has gone. The mean of all experts."""
     hyper = dict(config["method"])
     method = real.method(hyper.pop("name"), hyper)
-    provided = engine.provide(method, real.stored, seed=config["seed"], config=config)
+    provided = engine.provide(method, real.stored, seed=config["seed"], config={"data": workflows.told(config["data"])})
     network = models.build(MODEL, real.test.images.shape[1:], real.test.labels.num_classes)
     augment, images = augmentation.named("dsa"), distilled.images
     labels = jax.nn.one_hot(distilled.labels, real.test.labels.num_classes)
