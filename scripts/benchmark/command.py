@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 from beside_pytorch.convolutions import convolutions
+from beside_pytorch.decoupled import decoupled
 from beside_pytorch.inner_loops import inner_loops
 from beside_pytorch.matching import matching
 from beside_pytorch.peer import has_torch
@@ -29,6 +30,7 @@ SUITES: dict[str, tuple[Callable[..., Suite], int]] = {
     "all": (every_method, 8),
     "choices": (choices, 4),
     "conv": (convolutions, 20),
+    "decoupled": (decoupled, 3),
     "features": (features, 5),
     "inner": (inner_loops, 10),
     "kernels": (kernels, 20),
@@ -61,7 +63,7 @@ def main(about: str | None) -> int:
         report = json.loads(arguments.read.read_text())
     else:
         suite, repeats = SUITES[arguments.suite]
-        if suite in (convolutions, inner_loops, matching, selection, trajectories) and not has_torch():
+        if suite in (convolutions, decoupled, inner_loops, matching, selection, trajectories) and not has_torch():
             print('No peers: PyTorch is not installed (pip install "jaxdd[bench]").', file=sys.stderr)
         options = {"smoke": True} if arguments.smoke else {}
         report = {

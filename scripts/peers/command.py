@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from peers.convolutions import conv_dw, conv_dw_in_scan, conv_dx, conv_fwd, conv_fwd_bf16, conv_grouped, in_each_layout
+from peers.decoupled import recover, student
 from peers.gradients import grand
 from peers.inner_loops import meta_gradient, rat_bptt
 from peers.matching import by_classes, dc, dm, test_pass, train
@@ -30,6 +31,8 @@ TASKS = {
     "meta_gradient": meta_gradient,
     "mtt": mtt,
     "rat_bptt": rat_bptt,
+    "recover": recover,
+    "student": student,
     "tesla": tesla,
     "test_pass": test_pass,
     "train": train,

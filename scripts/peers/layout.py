@@ -22,7 +22,8 @@ def from_jaxdd(arrays: Arrays) -> Theta:
         if name.startswith("conv") and name.endswith("kernel"):
             value = value.permute(3, 2, 0, 1)
         elif name == "head/kernel":
-            width = len(arrays[f"theta/conv_{DEPTH - 1}/bias"])
+            last = arrays.get(f"theta/conv_{DEPTH - 1}/bias")  # of a ConvNet; others have seen the mean of a map
+            width = len(value) if last is None else len(last)
             side = round((len(value) // width) ** 0.5)
             value = value.reshape(side, side, width, -1).permute(3, 2, 0, 1).flatten(1)
         theta[name] = value.contiguous()
