@@ -246,7 +246,11 @@ def _fit(
         if protocol.cutmix:
             images, labels = augmentation.cutmix(key_mix, images, labels, probability=protocol.cutmix)
         elif protocol.mixup:
-            images, labels = augmentation.mixup(key_mix, images, labels, beta=protocol.mixup)
+            # A teacher's labels of images are mixed as its logits are, which at a high temperature is another thing.
+            logits = protocol.loss == "distillation" and codec is None
+            given = _logarithms(labels) if logits else labels
+            images, mixture = augmentation.mixup(key_mix, images, given, beta=protocol.mixup)
+            labels = jax.nn.softmax(mixture) if logits else mixture
         if codec is not None:
             found = in_parts(lambda part: labels_of(of_views, *part), (images, Draws(rows)))
             labels, teacher = (labels, _logarithms(found)) if protocol.loss == "taught" else (found, None)

@@ -56,7 +56,8 @@ class Protocol:
         probabilities; "taught" from labels and from a teacher beside them, see `losses.taught`.
       augmentation: of every batch, with parameters for each image, see `data.augmentation.named`; "none" by default.
       cutmix: probability that a batch is mixed by `data.cutmix`, after the augmentation.
-      mixup: of the Beta distribution by which a batch is mixed by `augmentation.mixup` instead; 0 for none.
+      mixup: of the Beta distribution by which a batch is mixed by `augmentation.mixup` instead; 0 for none. With the
+        loss "distillation" one label an image is mixed by its logits (Zhang et al. 2025, arXiv:2408.06927).
       temperature: of the losses "distillation" and "taught".
       squared: multiply "distillation" by the square of the temperature, so that its gradient does not fall with it.
       sub_batches: equal parts of a batch that go through the network one after the other, each normalised by itself,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdd import data, models
+from jaxdd.data import augmentation
 from jaxdd.data.augmentation import named
 from jaxdd.errors import JaxddError
 from jaxdd.evaluation import evaluate
@@ -202,3 +203,28 @@ def test_parts_need_a_whole_batch(rng, key):
     images = rng.normal(size=(1, 3, 4, 4, 1)).astype(np.float32)
     with pytest.raises(JaxddError, match="batches in 2 parts, and this set has 3 examples"):
         fit(models.build("mlp(width=2)", (4, 4, 1), 3), images, np.zeros((1, 3), int), protocol, [0.1], key[None])
+
+
+def test_a_teachers_labels_of_images_are_mixed_as_logits(rng, key):
+    """One step of gradient descent on three images that Mixup has mixed, by hand."""
+    network = models.build("mlp(width=3, depth=1)", (2, 2, 1), 3)
+    images = rng.normal(size=(1, 3, 2, 2, 1)).astype(np.float32)
+    labels = np.asarray(jax.nn.softmax(3 * rng.normal(size=(1, 3, 3)))).astype(np.float32)
+    protocol = Protocol(
+        "mixed", "", (0.5,), steps=1, optimizer="sgd", schedule="constant", loss="distillation", temperature=9.0,
+        mixup=0.8,
+    )  # fmt: skip
+    done = fit(network, images, labels, protocol, [0.5], key[None], label_convention="probability")
+    key_init, _, key_apply = jax.random.split(key, 3)
+    theta, stats = network.init(key_init)
+    _, key_change = jax.random.split(jax.random.fold_in(key_apply, 0))
+    mixed, logits = augmentation.mixup(jax.random.split(key_change)[1], images[0], np.log(labels[0]), beta=0.8)
+
+    def loss(theta):
+        ours, _ = network.apply(theta, mixed, stats)
+        ours, theirs = jax.nn.log_softmax(ours / 9), jax.nn.log_softmax(logits / 9)
+        return (jnp.exp(theirs) * (theirs - ours)).sum(1).mean()
+
+    slope = jax.grad(loss)(theta)
+    for found, first, along in zip(*map(jax.tree.leaves, (done.theta, theta, slope)), strict=True):
+        np.testing.assert_allclose(found[0], first - 0.5 * along, atol=1e-6)
