@@ -40,6 +40,7 @@ def test_updates_by_hand_of_two_images_of_a_class(digits):
         np.testing.assert_allclose(metrics["loss"], softmax(performance, 5) @ np.array(each), rtol=2e-4)
 
 
+@pytest.mark.endurance
 def test_labels_are_the_weighted_vote_of_all(digits):
     recipe = methods.cv_dd(**OPTIONS, labels="image")
     teachers = [taught(recipe, digits).assets[name] for name in ("teacher", "teacher_1", "teacher_2")]

@@ -48,6 +48,7 @@ def test_two_updates_by_hand(digits, teacher):
         np.testing.assert_allclose(ours, plain, atol=2e-5)  # once, before the first update
 
 
+@pytest.mark.endurance
 def test_a_random_direction_is_as_far(digits, teacher):
     def way(**options):
         (update,) = updates(methods.dwa(**OPTIONS | options), digits, count=1)

@@ -38,6 +38,7 @@ def test_four_updates_by_hand(digits):
         assert (np.abs(np.asarray(update.after.images) - expected) > 1e-3).mean() < 2e-3
 
 
+@pytest.mark.endurance
 def test_teachers_take_turns(digits):
     recipe = methods.fadrm(**OPTIONS, others=(OTHER,), by_batch=False)
     assets, found = taught(recipe, digits).assets, updates(recipe, digits, count=2)

@@ -29,6 +29,7 @@ def test_two_updates_by_hand(digits):
     assert found[0].before.params["compensator"].shape[0] == 1 and not found[0].before.params["compensator"].any()
 
 
+@pytest.mark.endurance
 def test_the_set_is_real_images_and_their_compensated_ones(digits):
     done = run(methods.infer(**OPTIONS), digits, steps=2).distilled
     count = 2  # 3 / (1 + 2 / 4)

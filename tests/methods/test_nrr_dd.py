@@ -38,6 +38,7 @@ def test_two_updates_by_hand(digits):
     assert np.abs(images - np.asarray(crops)).max() > 1e-3
 
 
+@pytest.mark.endurance
 def test_candidates_are_critical_and_the_teacher_is_unsure_of_them(digits):
     unsure, sure = (
         taught(recipe, digits).assets["patches"].images

@@ -41,6 +41,7 @@ def test_two_updates_by_hand(digits):
         assert update.after.seen.tolist() == [number <= step for number in range(4)]
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("confidence", "places"), [("medium", slice(9, 11)), ("low", slice(18, 20))])
 def test_less_sure_ones(digits, confidence, places):
     config = RDED(**OPTIONS, confidence=confidence)
