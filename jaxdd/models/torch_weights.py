@@ -16,8 +16,13 @@ from jaxdd.models.registry import build
 from jaxdd.types import Network, NetworkState, leaves_by_path
 
 _KINDS = {nn.Conv: "convolution", nn.Dense: "linear layer", nn.BatchNorm: "normalisation"}
-_OF_NORM = {"weight": "params/scale", "bias": "params/bias", "running_mean": "batch_stats/mean"}
-_OF_NORM["running_var"] = "batch_stats/var"
+_LAYER = {"weight": "params/kernel", "bias": "params/bias"}
+_NORM = {
+    "weight": "params/scale",
+    "bias": "params/bias",
+    "running_mean": "batch_stats/mean",
+    "running_var": "batch_stats/var",
+}
 _UNUSED = "num_batches_tracked"
 
 
@@ -59,8 +64,8 @@ def from_torch(
     found: dict[str, np.ndarray] = {}
     for own, theirs in _pairs(arrays, wanted, names or {}):
         for field, value in _fields(arrays, theirs):
-            name = f"{_OF_NORM[field]}" if wanted[own] == _KINDS[nn.BatchNorm] else _of_layer(field)
-            part, _, leaf = name.partition("/")
+            fields = _NORM if wanted[own] == _KINDS[nn.BatchNorm] else _LAYER
+            part, _, leaf = fields.get(field, f"params/{field}").partition("/")
             place = f"{part}/{own}/{leaf}"
             value = _turned(value) if leaf == "kernel" else value
             if place not in shapes or shapes[place].shape != value.shape:
@@ -124,10 +129,6 @@ def _fields(arrays: Mapping[str, Any], module: str) -> Iterator[tuple[str, np.nd
         of, _, field = name.rpartition(".")
         if of == module and field != _UNUSED:
             yield field, np.asarray(value)
-
-
-def _of_layer(field: str) -> str:
-    return {"weight": "params/kernel", "bias": "params/bias"}.get(field, f"params/{field}")
 
 
 def _turned(value: np.ndarray) -> np.ndarray:

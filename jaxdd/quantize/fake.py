@@ -152,7 +152,7 @@ def quantized(
                 raise unknown("layer to quantise", name, names)
         for name in names:
             _bits_of(bits, name)
-    if isinstance(activation_bits, int):
+    if activation_bits is not None and not isinstance(activation_bits, Mapping):
         inside = [layer.name for layer in layers if not layer.sees_images and not layer.last]
         activation_bits = dict.fromkeys(inside, activation_bits)
     rounds, known = dict(activation_bits or {}), ranges or {}

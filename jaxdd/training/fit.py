@@ -100,6 +100,7 @@ def fit(
     if convention not in LABEL_CONVENTIONS:
         raise unknown("label convention", convention, LABEL_CONVENTIONS)
     _check_loss(protocol, convention)
+    _check_parts(protocol, np.shape(images)[1])
     if np.shape(labels)[:2] != np.shape(images)[:2] or np.ndim(labels) != (2 if convention == "hard" else 3):
         expected = "(sets, images)" if convention == "hard" else "(sets, images, classes)"
         raise JaxddError(
@@ -155,6 +156,7 @@ def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) 
         check_as_distilled(network, distilled)
     else:
         _check_loss(protocol, distilled.label_convention)
+        _check_parts(protocol, len(distilled.images))
         images, of_views = (1, *np.shape(distilled.images)), _of_views(distilled.labelling)
         _check_taught(protocol, images, None, distilled.label_convention, of_views=of_views)
 
@@ -162,6 +164,14 @@ def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) 
 def _of_views(labelling: Labelling) -> bool:
     """Whether there is one label a view, and not one an image."""
     return labelling.codec is not None and label_codec(labelling.codec).per_view
+
+
+def _check_parts(protocol: Protocol, num_examples: int) -> None:
+    if min(protocol.batch_size, num_examples) % protocol.sub_batches:
+        raise JaxddError(
+            f"protocol {protocol.name!r} takes batches in {protocol.sub_batches} parts, and this set has "
+            f"{num_examples} examples, fewer than a batch."
+        )
 
 
 def _check_loss(protocol: Protocol, label_convention: str) -> None:
@@ -220,11 +230,6 @@ def _fit(
     num_examples = images.shape[1]
     num_steps = protocol.num_steps(num_examples)
     batch_size = min(protocol.batch_size, num_examples)
-    if batch_size % protocol.sub_batches:
-        raise JaxddError(
-            f"protocol {protocol.name!r} takes batches in {protocol.sub_batches} parts, and this set has "
-            f"{num_examples} examples, fewer than a batch."
-        )
     batches = num_examples // batch_size
     by_convention = protocol.loss == "auto" and convention in ("centred", "features")
     squared = protocol.loss in ("squared_error", "mean_squared_error") or by_convention
@@ -252,30 +257,26 @@ def _fit(
             images, mixture = augmentation.mixup(key_mix, images, given, beta=protocol.mixup)
             labels = jax.nn.softmax(mixture) if logits else mixture
         if codec is not None:
-            found = in_parts(lambda part: labels_of(of_views, *part), (images, Draws(rows)))
+            found = jnp.concatenate([labels_of(of_views, *part) for part in in_parts((images, Draws(rows)))])
             labels, teacher = (labels, _logarithms(found)) if protocol.loss == "taught" else (found, None)
         return images, labels, teacher
 
-    def in_parts(function, batch):
-        """Of the parts of a batch that see each other, one after the other."""
-        if protocol.sub_batches == 1:
-            return function(batch)
-        parts = jax.tree.map(lambda leaf: leaf.reshape(protocol.sub_batches, -1, *leaf.shape[1:]), batch)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(function, parts))
+    def in_parts(batch):
+        """What sees each other of a batch, part after part."""
+        size = batch_size // protocol.sub_batches
+        starts = range(0, batch_size, size)
+        return [jax.tree.map(lambda leaf, first=first: leaf[first : first + size], batch) for first in starts]
 
     def objective(batch, key):
         if protocol.sub_batches == 1:
             return of_part(batch, key)
-        parts = jax.tree.map(lambda leaf: leaf.reshape(protocol.sub_batches, -1, *leaf.shape[1:]), batch)
 
         def loss(theta, stats):
-            def step(stats, part):
-                number, batch = part
-                value, (stats, _) = of_part(batch, jax.random.fold_in(key, number))(theta, stats)
-                return stats, value
-
-            stats, values = lax.scan(step, stats, (jnp.arange(protocol.sub_batches), parts))
-            return values.mean(), (stats, ())
+            values = []
+            for number, part in enumerate(in_parts(batch)):
+                value, (stats, _) = of_part(part, jax.random.fold_in(key, number))(theta, stats)
+                values.append(value)
+            return jnp.stack(values).mean(), (stats, ())
 
         return loss
 

@@ -133,11 +133,6 @@ class Protocol:
                 f"protocol {self.name!r} needs a finite mixup of at least 0, none beside CutMix, and a positive "
                 f"temperature, got {self.mixup}, {self.cutmix} and {self.temperature}."
             )
-        if not 1 <= self.stretch < math.inf or self.batch_size % whole(self.sub_batches, "sub_batches"):
-            raise JaxddError(
-                f"protocol {self.name!r} needs a stretch of at least 1, and parts that divide a batch of "
-                f"{self.batch_size}, got {self.stretch} and {self.sub_batches}."
-            )
         if not 0 <= self.teacher_share <= 1:
             raise JaxddError(f"protocol {self.name!r} needs a teacher's share within 0..1, got {self.teacher_share}.")
         if not 0 <= self.weight_average < 1:
@@ -146,8 +141,13 @@ class Protocol:
                 f"got {self.weight_average}."
             )
         augmentation.named(self.augmentation)
-        for what, value in (("batch size", self.batch_size), ("selection networks", self.selection_networks)):
-            whole(value, f"the {what} of protocol {self.name!r}")
+        for what in ("batch_size", "sub_batches", "selection_networks"):
+            whole(getattr(self, what), f"the {what.replace('_', ' ')} of protocol {self.name!r}")
+        if not 1 <= self.stretch < math.inf or self.batch_size % self.sub_batches:
+            raise JaxddError(
+                f"protocol {self.name!r} needs a stretch of at least 1, and parts that divide a batch of "
+                f"{self.batch_size}, got {self.stretch} and {self.sub_batches}."
+            )
 
     def without_validation(self) -> Protocol:
         """The protocol where no data are held out: with one learning rate, whatever is measured.

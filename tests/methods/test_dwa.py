@@ -34,9 +34,10 @@ def test_two_updates_by_hand(digits, teacher):
             theta = jax.tree.map(lambda leaf, along, norm=norm: leaf + 0.15 * along / norm, theta, slope)
         return theta
 
-    def loss(images, state, key, step):
+    def loss(images, state, key):
         fixed = jax.lax.stop_gradient(images)
-        theta = ascended(state.given["theta"], fixed, key) if step == 0 else state.given["theta"]
+        theta = state.given["theta"]
+        theta = jax.lax.cond(state.step == 0, lambda theta: ascended(theta, fixed, key), lambda theta: theta, theta)
         moved = NetworkState(jax.lax.stop_gradient(theta), teacher.stats)
         return plain_inversion(moved, rolled(images, key), labels, variance=11.0)
 

@@ -22,7 +22,7 @@ def test_two_updates_by_hand(digits):
     teacher = taught(recipe, digits).assets["teacher"]
     real = jnp.asarray(firsts(digits, 1)[:, 0])
 
-    def loss(compensator, state, key, step):
+    def loss(compensator, state, key):
         return plain_inversion(teacher, rolled(real + compensator, key), jnp.arange(4))
 
     found = assert_updates(recipe, digits, loss, learned="compensator", project=lambda change: change)

@@ -18,7 +18,7 @@ def test_two_updates_by_hand(digits):
         np.testing.assert_allclose(found.mean[0], mean, atol=1e-4)
         np.testing.assert_allclose(found.variance[0], variance, rtol=1e-3, atol=1e-4)
 
-    def loss(images, state, key, step):
+    def loss(images, state, key):
         kept = [(jnp.asarray(each.mean)[0], jnp.asarray(each.variance)[0]) for each in by_class]
         return plain_inversion(teacher, rolled(images, key), jnp.zeros(2, int), kept=kept)
 

@@ -21,7 +21,7 @@ def test_two_updates_by_hand(digits):
     mask = np.maximum(0.5 - maps / maps.max((1, 2), keepdims=True), 0)[..., None]
     assert 0.05 < (mask > 0).mean() < 1
 
-    def loss(change, state, key, step):
+    def loss(change, state, key):
         return plain_inversion(teacher, rolled(crops + mask * change, key), jnp.arange(4))
 
     lowest, highest = np.min(digits.images), np.max(digits.images)

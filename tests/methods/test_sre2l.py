@@ -32,7 +32,7 @@ def two_runs(digits):
 
 
 def test_two_updates_by_hand(digits, teacher):
-    def loss(images, state, key, step):
+    def loss(images, state, key):
         return plain_inversion(teacher, rolled(images, key), jnp.arange(4))
 
     found = assert_updates(methods.sre2l(**TINY), digits, loss, count=3)

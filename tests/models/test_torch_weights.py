@@ -67,6 +67,7 @@ def test_names_pair_what_comes_in_another_order(arrays, state):
         ({"layer2.0.bn1.running_var": None}, "there is nothing for 1 .* batch_stats/norm_1_0_0/var"),
         ({"extra.weight": np.zeros((1, 1, 1, 1))}, "the network has 7 convolutions and the arrays are of 8"),
         ({"linear.weight": np.zeros((5, 8))}, r"linear.weight becomes \(8, 5\), but the network's head is .* \(8, 4\)"),
+        ({"bn1.slope": np.zeros(2)}, "bn1.slope becomes .* of no such field"),
         ({"linear.slope": np.zeros(4)}, "linear.slope becomes .* of no such field"),
     ],
 )

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdd import models, workflows
+from jaxdd import data, models, workflows
 from jaxdd.cli import main
 from jaxdd.errors import JaxddError
+from jaxdd.synthetic import DistilledDataset
+from jaxdd.types import Content, Distilled, Labelling
 
 MODEL = "resnet8(width=2)"
 
@@ -81,3 +83,14 @@ def test_images_of_another_shape_are_named(weights, tmp_path):
     (tmp_path / "text.npz").write_text("no arrays")
     with pytest.raises(JaxddError, match="npz of arrays by name"):
         workflows.quantize_network(tmp_path / "text.npz", model=MODEL, name="mnist_5k")
+
+
+def test_a_distilled_set_calibrates_by_its_pixels(tmp_path):
+    dataset = data.load("mnist_5k", validation=0.0)
+    pixels = np.asarray(dataset.train.pixels()[:3])
+    doubled = data.Standardize(np.zeros(1, np.float32), np.full(1, 0.5, np.float32))  # not what the network sees
+    made = Distilled(Content(doubled.apply(pixels)), Labelling(np.arange(3)))
+    DistilledDataset.create(made, doubled, {}).write(tmp_path / "set.safetensors")
+    found = workflows.quantize._calibration(tmp_path / "set.safetensors", dataset, "data", (28, 28, 1))
+    own = data.fit_transform("standardize", dataset.train.pixels())
+    np.testing.assert_allclose(found, own.apply(pixels), atol=1e-4)

@@ -57,7 +57,12 @@ class Patched(Taught):
 
     def check(self):
         super().check()
-        augmentation.resized_crop(self.crop_area)
+        crop_of(self)
+
+
+def crop_of(config: Patched) -> augmentation.Augmentation:
+    """How crops are drawn: squares, made as large as the image."""
+    return augmentation.resized_crop(config.crop_area, (1.0, 1.0), flip=False)
 
 
 class Mosaics(NamedTuple):
@@ -86,7 +91,7 @@ def patches(config: Patched, candidates: Callable[[Spec], Candidates] = lambda s
     Its product, and so its asset where it is a stage, are `Mosaics`; of mosaics of n images and f by f crops, crop j is
     in image j % n, the surest first.
     """
-    crop = augmentation.resized_crop(config.crop_area, (1.0, 1.0), flip=False)
+    crop = crop_of(config)
     count = config.ipc * config.grid**2
 
     def bind(spec: Spec) -> Method:

@@ -17,9 +17,11 @@ from jaxdd.methods._hyper import at_least, between, elements, field, positive
 from jaxdd.methods.decoupled._taught import Taught, labelled, teacher_name, teachers
 from jaxdd.synthetic import pixel_range
 from jaxdd.types import (
+    UNNAMED,
     Array,
     Batch,
     Distilled,
+    Execution,
     Indices,
     Key,
     Labels,
@@ -198,6 +200,7 @@ def recovering(
     product: Callable[[Recovered], PyTree] = lambda state: state.images,
     stages: Callable[[Spec], tuple[Stage, ...]] | None = None,
     join: Callable[[Spec, PyTree, Mapping[str, PyTree]], Distilled] | None = None,
+    one_by_one: bool = False,
 ) -> Recipe:
     """Images by Adam (0.5, 0.9) on what trained networks make of them, block after block, each with moments of its own.
 
@@ -211,6 +214,9 @@ def recovering(
       product: what a block leaves.
       stages: the runs before; by default the teachers.
       join: `join(spec, products by block, assets)`, the set; by default the blocks' images, labelled by the teachers.
+      one_by_one: whether a device goes through its blocks one after the other, unless somebody says otherwise: what
+        depends on a block or a step, whose teacher it is, is computed for all that it could be where they are side by
+        side.
     """
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.decay_steps)
 
@@ -258,7 +264,8 @@ def recovering(
 
         return Parts(laid.count, joined)
 
-    return Recipe(bind, stages=stages or (lambda spec: teachers(config, spec)), parts=parts)
+    asked = Execution(side_by_side=1) if one_by_one else UNNAMED
+    return Recipe(bind, stages=stages or (lambda spec: teachers(config, spec)), parts=parts, asked=asked)
 
 
 def inversion(

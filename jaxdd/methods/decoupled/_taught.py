@@ -98,10 +98,8 @@ def labelled(config: Taught, spec: Spec, images: Array, assets: Mapping[str, PyT
     classes, names = spec.num_classes, [teacher_name(number) for number in range(len(config.teachers()))]
     if config.labels == "hard":
         labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), len(images) // classes)
-        labelling, of_labels = (
-            Labelling(labels),
-            label_bits("hard", jax.ShapeDtypeStruct((len(images), classes), labels.dtype)),
-        )
+        one_hot = jax.ShapeDtypeStruct((len(images), classes), labels.dtype)
+        labelling, of_labels = Labelling(labels), label_bits("hard", one_hot)
     else:
         labelling, of_labels = labelled_by(
             config.teachers(),

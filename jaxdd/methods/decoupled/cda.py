@@ -15,7 +15,7 @@ from jaxdd.types import Array, Recipe
 
 @dataclasses.dataclass(frozen=True)
 class CDA(SRe2L):
-    """Hyper-parameters of CDA; by default the authors' for Tiny ImageNet.
+    """Hyper-parameters of CDA; by default the authors' curriculum, all else as of SRe2L.
 
     Attributes:
       crop: shares of the area of crops at the end of the curriculum.

@@ -84,4 +84,5 @@ def cv_dd(config: CVDD) -> Recipe:
             config, spec, ballots, lambda state: state.block.index[0] % len(ballots)
         ),
         stages=lambda spec: (*teachers(config, spec), patches_stage(config, spec)),
+        one_by_one=len(config.teachers()) > 1,
     )

@@ -92,4 +92,5 @@ def dwa(config: DWA) -> Recipe:
         start=start,
         before=before if config.adjustment_steps else None,
         objective=objective,
+        one_by_one=True,
     )

@@ -19,7 +19,8 @@ BY_CLASS = "class_statistics"
 
 @dataclasses.dataclass(frozen=True)
 class LPLD(family.Recovery):
-    """Hyper-parameters of LPLD's images; by default the authors' for ImageNet on the images of CIFAR."""
+    """Hyper-parameters of LPLD's images; by default those of SRe2L, which the authors take for ImageNet, with 4,000
+    steps."""
 
 
 @method(LPLD)
@@ -27,7 +28,8 @@ def lpld(config: LPLD) -> Recipe:
     """LPLD: all images of a class are recovered together, by what the teacher sees of that class alone.
 
     So they have to differ from each other, and fewer labels do (which are thrown away at random, and not here). The
-    statistics of a class are exact, where the authors' are moving averages over the batches that have some of it.
+    statistics of a class are exact, where the authors' are moving averages over the batches that have some of it; and
+    images are rolled by 0 to `jitter` pixels as SRe2L's, where theirs go as far to either side.
     """
 
     def objective(spec: Spec) -> family.Objective:

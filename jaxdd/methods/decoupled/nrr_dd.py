@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd import models
-from jaxdd.data import augmentation
-from jaxdd.methods._hyper import at_least, between, elements, field, more_than, require
+from jaxdd.methods._hyper import between, field, more_than, require
 from jaxdd.methods._registry import method
 from jaxdd.methods.decoupled import _recovery as family
-from jaxdd.methods.decoupled._patches import Candidates, Patched, of_block, patches_stage
+from jaxdd.methods.decoupled._patches import Candidates, Patched, crop_of, of_block, patches_stage
 from jaxdd.methods.decoupled._taught import TEACHER, teachers
 from jaxdd.selection import scores
 from jaxdd.types import Array, Key, NetworkState, PyTree, RealData, Recipe, Spec
@@ -35,8 +34,6 @@ class NRRDD(family.Across, Patched):
     critical_share: float = field(0.5, more_than(0))
     refined_below: float = field(0.5, between(0, 1))
     everywhere: bool = False
-    crop: tuple[float, float] | None = field(None, elements(between(0, 1)))
-    decay_steps: int = field(1000, at_least(1))
 
     def check(self):
         super().check()
@@ -54,7 +51,7 @@ def nrr_dd(config: NRRDD) -> Recipe:
 
     def candidates(spec: Spec) -> Candidates:
         network = models.build(config.model, spec.image_shape, spec.num_classes)
-        crop = augmentation.resized_crop(config.crop_area, (1.0, 1.0), flip=False)
+        crop = crop_of(config)
 
         def choose(
             teacher: NetworkState, images: Array, labels: Array, doubts: Array, draws: PyTree
