@@ -32,7 +32,7 @@ def assert_update(recipe, digits, part, pair, performance):
     real = taught(recipe, digits)
     method, teachers = bound(recipe, real), [real.assets[name] for name in pair]
     state = engine.first_state(method, real, jax.random.key(1), part)
-    np.testing.assert_array_equal(state.images, np.asarray(real.assets["patches"].images)[:, part])
+    np.testing.assert_array_equal(state.images, np.asarray(real.assets["patches"])[:, part])
     key = jax.random.key(2)
     _, metrics = jax.jit(method.update)(key, state, Batch({}, {}, real.assets))
     views = rolled(state.images, key)

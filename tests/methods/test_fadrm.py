@@ -17,7 +17,7 @@ OPTIONS = {**TINY, "segments": 2, "share": 0.75, "crop": None, "pool": 20, "crop
 def test_four_updates_by_hand(digits):
     recipe = methods.fadrm(**OPTIONS)
     real = taught(recipe, digits)
-    teacher, crops = real.assets["teacher"], np.asarray(real.assets["patches"].images)[:, 0]
+    teacher, crops = real.assets["teacher"], np.asarray(real.assets["patches"])[:, 0]
     found = updates(recipe, digits, count=4)
     np.testing.assert_array_equal(found[0].before.images, crops)
     lowest, highest = np.min(digits.images, (0, 1, 2)), np.max(digits.images, (0, 1, 2))

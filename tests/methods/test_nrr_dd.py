@@ -15,7 +15,7 @@ OPTIONS = {**TINY, "pool": 20, "crops": 2}
 def test_two_updates_by_hand(digits):
     recipe = methods.nrr_dd(**OPTIONS)
     real = taught(recipe, digits)
-    teacher, crops = real.assets["teacher"], jnp.asarray(real.assets["patches"].images)[:, 0]
+    teacher, crops = real.assets["teacher"], jnp.asarray(real.assets["patches"])[:, 0]
     network = models.build(TINY["model"], crops.shape[1:], 4)
     maps = np.asarray(scores.grad_cam(network, teacher.theta, teacher.stats, crops, jnp.arange(4)))
     mask = np.maximum(0.5 - maps / maps.max((1, 2), keepdims=True), 0)[..., None]
@@ -41,7 +41,7 @@ def test_two_updates_by_hand(digits):
 @pytest.mark.endurance
 def test_candidates_are_critical_and_the_teacher_is_unsure_of_them(digits):
     unsure, sure = (
-        taught(recipe, digits).assets["patches"].images
+        taught(recipe, digits).assets["patches"]
         for recipe in (methods.nrr_dd(**OPTIONS), methods.fadrm(**OPTIONS, confidence="high", segments=1))
     )
     teacher = taught(methods.nrr_dd(**OPTIONS), digits).assets["teacher"]

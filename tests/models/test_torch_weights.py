@@ -87,8 +87,7 @@ def test_published_weights_are_as_accurate_as_published(name, accuracy):
         pytest.skip(f"{path.name} is not there")
     network, test = models.build(name, (32, 32, 3), 10), data.load("cifar10").test
     state = models.from_torch(dict(np.load(path)), name, (32, 32, 3), 10)
-    mean, std = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
-    of = jax.jit(lambda images: network.apply(state.theta, (images / 255 - mean) / std, state.stats)[0].argmax(1))
-    images = np.asarray(test.images, np.float32).reshape(20, -1, 32, 32, 3)
+    of = jax.jit(lambda images: network.apply(state.theta, images, state.stats)[0].argmax(1))
+    images = data.Standardize.published("imagenet", 3).apply(test.pixels()).reshape(20, -1, 32, 32, 3)
     found = np.concatenate([of(jnp.asarray(some)) for some in images])
     assert (found == np.asarray(test.labels)).mean() == pytest.approx(accuracy, abs=1e-4)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdd import losses, models
-from jaxdd._jax import Tracer
 from jaxdd.data import augmentation
 from jaxdd.errors import JaxddError
 from jaxdd.methods._hyper import at_least, between, elements, field, one_of
@@ -65,15 +64,6 @@ def crop_of(config: Patched) -> augmentation.Augmentation:
     return augmentation.resized_crop(config.crop_area, (1.0, 1.0), flip=False)
 
 
-class Mosaics(NamedTuple):
-    """Of all classes, as far as they have been visited."""
-
-    images: Array
-    """`(classes, ipc, h, w, c)`."""
-    seen: Array
-    """bool `(classes,)`."""
-
-
 Candidates = Callable[[NetworkState, Array, Array, Array, PyTree], tuple[Array, Array]]
 """`candidates(teacher, images, labels, doubts, draws) -> (crop, place)`: which crop of each image is a candidate, and
 its place among them, `(n,)` each, from images `(n, h, w, c)`, the cross-entropies of their crops `(k, n)`, and the
@@ -88,8 +78,9 @@ def surest(teacher: NetworkState, images: Array, labels: Array, doubts: Array, d
 def patches(config: Patched, candidates: Callable[[Spec], Candidates] = lambda spec: surest) -> Recipe:
     """Crops of real images, a class an update: as many updates as there are classes visit all of them.
 
-    Its product, and so its asset where it is a stage, are `Mosaics`; of mosaics of n images and f by f crops, crop j is
-    in image j % n, the surest first.
+    Its product, and so its asset where it is a stage, are images `(classes, ipc, h, w, c)`; of mosaics of n images and
+    f by f crops, crop j is in image j % n, the surest first. A class that has not been visited has its first real
+    images.
     """
     crop = crop_of(config)
     count = config.ipc * config.grid**2
@@ -109,9 +100,9 @@ def patches(config: Patched, candidates: Callable[[Spec], Candidates] = lambda s
             )
         small = height // config.grid, width // config.grid
 
-        def init(key: Key, data: RealData) -> Mosaics:
-            classes = spec.num_classes
-            return Mosaics(jnp.zeros((classes, config.ipc, *spec.image_shape)), jnp.zeros(classes, bool))
+        def init(key: Key, data: RealData) -> Array:
+            starts = jnp.asarray(data.labels.starts)[:, None]
+            return data.images[data.labels.order[starts + jnp.arange(config.ipc)[None]]]
 
         def sample(key: Key, labels: Labels, step: Array) -> dict[str, Any]:
             label = step % labels.num_classes
@@ -120,7 +111,7 @@ def patches(config: Patched, candidates: Callable[[Spec], Candidates] = lambda s
             members = jnp.argsort(jnp.where(places < jnp.asarray(labels.counts)[label], order, 2))[:pool]
             return {"examples": labels.order[jnp.asarray(labels.starts)[label] + members]}
 
-        def update(key: Key, state: Mosaics, batch: Batch, *, axis_name: str | None = None) -> tuple[Mosaics, Metrics]:
+        def update(key: Key, state: Array, batch: Batch, *, axis_name: str | None = None) -> tuple[Array, Metrics]:
             teacher, images, labels = batch.assets[TEACHER], batch.images, batch.labels
 
             def doubt(crop: Array, label: Array) -> Array:
@@ -143,9 +134,10 @@ def patches(config: Patched, candidates: Callable[[Spec], Candidates] = lambda s
             chosen = views[which[taken], taken]
             mosaics = chosen.reshape(config.grid, config.grid, config.ipc, *small, channels)
             mosaics = mosaics.transpose(2, 0, 3, 1, 4, 5).reshape(config.ipc, height, width, channels)
-            label = labels[0]
-            state = Mosaics(state.images.at[label].set(mosaics), state.seen.at[label].set(True))
-            return state, {"loss": doubts[which[taken], taken].mean(), "all_crops": doubts.mean()}
+            return state.at[labels[0]].set(mosaics), {
+                "loss": doubts[which[taken], taken].mean(),
+                "all_crops": doubts.mean(),
+            }
 
         return Method(init, sample, update, lambda state: state)
 
@@ -174,18 +166,4 @@ def patches_stage(
 
 def of_block(data: RealData, block: Block) -> Array:
     """Where a block begins: its mosaics."""
-    return jnp.asarray(data.assets[PATCHES].images)[block.labels, block.index]
-
-
-def all_seen(found: Mosaics) -> Array:
-    """Images `(classes * ipc, h, w, c)`, class after class.
-
-    Raises:
-      JaxddError: if there are classes that have not been visited.
-    """
-    if not isinstance(found.seen, Tracer) and not found.seen.all():
-        raise JaxddError(
-            f"{int((~found.seen).sum())} of {len(found.seen)} classes have no images yet: an update is one of a class, "
-            "so run.steps must be at least the number of classes."
-        )
-    return found.images.reshape(-1, *found.images.shape[2:])
+    return jnp.asarray(data.assets[PATCHES])[block.labels, block.index]

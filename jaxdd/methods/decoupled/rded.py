@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Mapping
 
 from jaxdd.methods._registry import method
-from jaxdd.methods.decoupled._patches import Mosaics, Patched, all_seen, patches
+from jaxdd.methods.decoupled._patches import Patched, patches
 from jaxdd.methods.decoupled._taught import labelled, teachers
-from jaxdd.types import Distilled, Parts, PyTree, Recipe, Spec
+from jaxdd.types import Array, Distilled, Parts, PyTree, Recipe, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +21,15 @@ class RDED(Patched):
 def rded(config: RDED) -> Recipe:
     """RDED: crops of real images that a teacher is surest of, in mosaics of several where images are large.
 
-    An update chooses those of one class, so `run.steps` is the number of classes: of `crops` crops of each of `pool`
-    images the one of the smallest cross-entropy, and of these the smallest again. Crops have no whole pixels, see
-    `augmentation.resized_crop`, and are made smaller by averages for mosaics, where the authors' resize once.
+    An update chooses those of one class, so `run.steps` is the number of classes, and one that it does not reach has
+    its first real images. Of `crops` crops of each of `pool` images it is the one of the smallest cross-entropy, and of
+    these those of the smallest again. Crops have no whole pixels, see `augmentation.resized_crop`, and are made smaller
+    by averages for mosaics, where the authors' resize once.
     """
 
     def parts(spec: Spec) -> Parts:
-        def join(products: Mosaics, assets: Mapping[str, PyTree]) -> Distilled:
-            return labelled(config, spec, all_seen(Mosaics(products.images[0], products.seen[0])), assets)
+        def join(products: Array, assets: Mapping[str, PyTree]) -> Distilled:
+            return labelled(config, spec, products.reshape(-1, *spec.image_shape), assets)
 
         return Parts(1, join)
 
