@@ -110,7 +110,7 @@ def method(name: str, label: str, seconds: float, *, smoke: bool = False, **opti
 
 def _images_of_a_part(build: Method | Recipe, real: RealData) -> int:
     """Of a method that draws no real examples: what is recovered together."""
-    return jax.eval_shape(lambda key: engine.first_state(build, real, key).images, jax.random.key(0)).shape[0]
+    return jax.eval_shape(lambda key: engine.first_state(build, real, key).block.labels, jax.random.key(0)).shape[0]
 
 
 def shipped(name: str, *, smoke: bool = False) -> tuple[str, dict[str, Any]]:
