@@ -27,10 +27,13 @@ from toys import MNIST, few
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-gc.set_threshold(50_000, 20, 50)  # tracing makes many small objects, of which few are garbage
+jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads where operations come from
+gc.collect()
+gc.freeze()
+gc.set_threshold(400_000, 50, 1000)  # tracing makes many small objects, of which few are garbage
 _CACHE = os.environ.get("JAXDD_TESTS_CACHE") or str(pathlib.Path(tempfile.gettempdir()) / "jaxdd-tests-xla")
 jax.config.update("jax_compilation_cache_dir", _CACHE)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)  # writing a smaller one costs as much
 
 
 def _resident_bytes() -> float:

@@ -261,3 +261,12 @@ def blocks(total: int = 10, size: int = 4, traced: list | None = None) -> Recipe
     method = Method(init, balanced_sampler(6), update, product=lambda state: state)
     known = ("blocks", total, size) if traced is None else None
     return Recipe(lambda spec: method, identity=known, parts=lambda spec: Parts(-(-total // size), join))
+
+
+def committee() -> Recipe:
+    """Three blocks of images that are recovered from two teachers, of three classes of 4 by 4 pixels."""
+    small = "convnet(width=2, depth=1, norm='batch')", "convnet(width=3, depth=1, norm='batch')"
+    return methods.fadrm(
+        ipc=3, model=small[0], others=small[1:], decay_steps=30, segments=3, jitter=1, pool=12, labels="image",
+        teacher_epochs=2, teacher_batch=12, teacher_augmentation="none",
+    )  # fmt: skip

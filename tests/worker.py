@@ -1,7 +1,7 @@
 """One process of a run of several: `worker.py COUNT INDEX PORT WORKDIR STEPS RESULT METHOD [READS]`. Started by tests.
 
-METHOD is "class_means" or "blocks", of `toys`. With READS the last process cannot read its data any more after so many
-times.
+METHOD is "class_means", "blocks" or "committee", of `toys`. With READS the last process cannot read its data any more
+after so many times.
 """
 
 import pathlib
@@ -9,7 +9,7 @@ import sys
 import time
 
 import numpy as np
-from toys import blocks, class_means, run
+from toys import blocks, class_means, committee, run
 
 from jaxdd import engine
 from jaxdd.engine import feed
@@ -38,7 +38,7 @@ def main() -> int:
 
     data = RealData.of(HostArray(images.shape, images.dtype, rows, "0" * 64), Labels.index(labels))
     done = run(
-        class_means() if whole else blocks(),
+        {"class_means": class_means, "blocks": blocks, "committee": committee}[method](),
         data,
         steps=int(steps),
         workdir=workdir,

@@ -88,7 +88,7 @@ def random_real(
         target = balanced_choice(key_targets, data.labels, targets)
         goal = centred_one_hot(rows_of(data.labels.values, target), classes)
         labels = _solved(images, rows_of(data.images, target), goal, predictor.ridge, kernel=kernel)
-    elif learned and teacher is not None:
+    elif learned and teacher is not None and like.label_convention != "hard":
         labels = teacher(images) - (1 / classes if like.label_convention == "centred" else 0)
     else:
         labels = _in_convention(hard, like, classes)
@@ -154,7 +154,8 @@ def _treated_as(like: Distilled, images: Array, labels: Array, counts: tuple[int
     vectors = jax.ShapeDtypeStruct((len(images), classes), np.float32)
     of_labels = label_bits(like.label_regime, vectors)
     if like.labelling.codec is not None:  # the same teacher's
-        of_labels = label_codec(like.labelling.codec).num_bits(like.labelling.stored, classes)
+        beside = label_bits("hard", vectors) if like.label_convention == "hard" else 0
+        of_labels = beside + label_codec(like.labelling.codec).num_bits(like.labelling.stored, classes)
     schedule = like.schedule
     return Distilled(
         Content(images),

@@ -88,8 +88,8 @@ def measurable(
         obstacle = STREAMED if streamed and distilled.labelling.codec is None else few
         baselines.append(Baseline("random real, a teacher's labels", "learned", obstacle))
     teacher = None
-    if network is not None and protocols.get(protocol).loss == "distillation":
-        teacher = f"protocol {protocols.get(protocol).name!r} trains on a teacher's probabilities"
+    if network is not None and protocols.get(protocol).loss in ("distillation", *protocols.TAUGHT):
+        teacher = f"protocol {protocols.get(protocol).name!r} learns from a teacher"
     baselines.append(Baseline("random real, hard labels", "hard", few or teacher))
     if rules is None:
         rules = ("herding",) if distilled.label_regime == "hard" and network is not None else ()

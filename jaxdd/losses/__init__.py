@@ -3,7 +3,7 @@
 from jaxdd.losses._numerics import l2_normalize
 from jaxdd.losses.attention import attention_map, attention_matching
 from jaxdd.losses.characteristic import FrequencySampler, characteristic_function_matching, frequency_sampler
-from jaxdd.losses.distillation import distillation, taught
+from jaxdd.losses.distillation import distillation, logit_regression, smoothed_cosine, taught
 from jaxdd.losses.distribution import cafe_discrimination, maximum_mean_discrepancy, mean_feature_matching
 from jaxdd.losses.gradient import convolutions, gradient_matching, matrices
 from jaxdd.losses.invariance import barlow_twins
@@ -15,7 +15,12 @@ from jaxdd.losses.label import (
     mean_squared_error,
     squared_error,
 )
-from jaxdd.losses.statistics import example_statistics_matching, statistics_matching
+from jaxdd.losses.statistics import (
+    example_statistics_matching,
+    moving_statistics,
+    statistics_matching,
+    statistics_of_labels,
+)
 from jaxdd.losses.trajectory import (
     intermediate_trajectory_matching,
     largest_differences,
@@ -42,14 +47,18 @@ __all__ = [
     "intermediate_trajectory_matching",
     "l2_normalize",
     "largest_differences",
+    "logit_regression",
     "margin_loss",
     "matrices",
     "maximum_mean_discrepancy",
     "mean_feature_matching",
     "mean_squared_error",
+    "moving_statistics",
     "nearest_step",
+    "smoothed_cosine",
     "squared_error",
     "statistics_matching",
+    "statistics_of_labels",
     "taught",
     "trajectory_matching",
     "trajectory_matching_by_layer",

@@ -105,16 +105,27 @@ def _protocol(dataset: DistilledDataset, name: str | None) -> tuple[Protocol, li
         notes.append(f"the protocol augments every batch ({protocol.augmentation}), which is not written here")
     if protocol.cutmix or protocol.mixup:
         notes.append(f"the protocol mixes images by {'CutMix' if protocol.cutmix else 'Mixup'}, which is left out")
-    if dataset.header.get("label_codec"):
+    if _needs_a_teacher(protocol, dataset):
+        notes.append("the teacher that jaxdd trains with beside class numbers is left out, this learns from these alone")
+    elif dataset.header.get("label_codec"):
         notes.append("jaxdd trains with a label for every view, this with the one of each image")
+    if protocol.sub_batches > 1:
+        notes.append(f"jaxdd normalises {protocol.sub_batches} parts of a batch by themselves, this the whole")
     return protocol, notes
+
+
+def _needs_a_teacher(protocol: Protocol, dataset: DistilledDataset) -> bool:
+    """Whether networks learn from one beside class numbers: in a file's labels there is none."""
+    return protocol.loss in protocols.TAUGHT or (protocol.loss == "distillation" and dataset.labels.ndim == 1)
 
 
 def _of_protocol(protocol: Protocol, dataset: DistilledDataset) -> dict[str, Any]:
     count, hard = len(dataset.images), dataset.labels.ndim == 1
     convention = "hard" if hard else dataset.header.get("label_convention", "raw")
     loss = protocol.loss
-    if loss == "auto":
+    if _needs_a_teacher(protocol, dataset):
+        loss = "cross_entropy"
+    elif loss == "auto":
         loss = "squared_error" if convention in ("centred", "features") else "cross_entropy"
     goal = ""
     if loss in ("squared_error", "mean_squared_error") and not protocol.as_distilled:
@@ -134,12 +145,13 @@ def _of_protocol(protocol: Protocol, dataset: DistilledDataset) -> dict[str, Any
         "weight_decay": protocol.weight_decay,
         "schedule": "" if protocol.schedule == "constant" and not protocol.warmup else protocol.schedule,
         "warmup": protocol.warmup,
-        "decay_steps": max(1, steps - protocol.warmup),
+        "decay_steps": round(protocol.stretch * max(1, steps - protocol.warmup)),
         "final": protocol.final,
         "factor": protocol.factor,
         "milestones": [] if protocol.as_distilled else list(protocol.milestone_steps(count)),
         "average": protocol.weight_average,
         "temperature": protocol.temperature,
+        "times": protocol.temperature**2 if protocol.squared else 1.0,
         "loss": loss,
         "loss_name": _LOSSES[loss],
         "goal": goal,

@@ -79,8 +79,9 @@ def fit(
       keys: `(k,)`.
       label_convention: of the labels, see `types.Labelling`; "hard" or "probability" by default, as their shape says.
       labelling: of the sets, where it has labels of views: then networks are trained with these instead, or by a
-        protocol with the loss "taught" with these beside the labels, which must be class numbers: a set whose labels
-        are its teacher's has no others. A codec with one label an image plays no part: `labels` are those.
+        protocol that learns from labels and a teacher with these beside the labels, which must be class numbers: a
+        set whose labels are its teacher's has no others. Class numbers beside a teacher are what all other losses but
+        "distillation" learn from. A codec with one label an image plays no part: `labels` are those.
       teacher_logits: `(s, m, classes)`, what a teacher makes of each image, for such a protocol where there are no
         labels of views. They are of the images as they are, whatever the protocol's augmentation does.
       sets: int `(k,)`, the set of each network; the first for all by default.
@@ -99,7 +100,8 @@ def fit(
     convention = label_convention or ("hard" if np.ndim(labels) == 2 else "probability")
     if convention not in LABEL_CONVENTIONS:
         raise unknown("label convention", convention, LABEL_CONVENTIONS)
-    _check_loss(protocol, convention)
+    views = labelling if labelling is not None and _of_views(labelling) else None
+    _check_loss(protocol, convention, of_views=views is not None)
     _check_parts(protocol, np.shape(images)[1])
     if np.shape(labels)[:2] != np.shape(images)[:2] or np.ndim(labels) != (2 if convention == "hard" else 3):
         expected = "(sets, images)" if convention == "hard" else "(sets, images, classes)"
@@ -107,7 +109,6 @@ def fit(
             f"labels of the convention {convention!r} must be {expected} for images (sets, images, h, w, c), got "
             f"{np.shape(labels)} for {np.shape(images)}."
         )
-    views = labelling if labelling is not None and _of_views(labelling) else None
     _check_taught(protocol, np.shape(images), teacher_logits, convention, of_views=views is not None)
     indices = np.zeros(len(keys), np.int32) if sets is None else np.asarray(sets, np.int32)
     rates = np.asarray(learning_rates, np.float32)
@@ -155,9 +156,9 @@ def check_trainable(network: Network, distilled: Distilled, protocol: Protocol) 
     if protocol.as_distilled:
         check_as_distilled(network, distilled)
     else:
-        _check_loss(protocol, distilled.label_convention)
-        _check_parts(protocol, len(distilled.images))
         images, of_views = (1, *np.shape(distilled.images)), _of_views(distilled.labelling)
+        _check_loss(protocol, distilled.label_convention, of_views=of_views)
+        _check_parts(protocol, len(distilled.images))
         _check_taught(protocol, images, None, distilled.label_convention, of_views=of_views)
 
 
@@ -174,11 +175,11 @@ def _check_parts(protocol: Protocol, num_examples: int) -> None:
         )
 
 
-def _check_loss(protocol: Protocol, label_convention: str) -> None:
-    if protocol.loss in ("cross_entropy", "taught") and label_convention in ("centred", "features"):
+def _check_loss(protocol: Protocol, label_convention: str, *, of_views: bool) -> None:
+    if protocol.loss in ("cross_entropy", *protocols.TAUGHT) and label_convention in ("centred", "features"):
         what = "centred labels" if label_convention == "centred" else "features"
         raise JaxddError(f"protocol {protocol.name!r} trains with cross-entropy, which cannot use {what}.")
-    if protocol.loss == "distillation" and label_convention != "probability":
+    if protocol.loss == "distillation" and label_convention != "probability" and not of_views:
         raise JaxddError(
             f"protocol {protocol.name!r} trains on a teacher's probabilities, and these labels are {label_convention}."
         )
@@ -188,9 +189,12 @@ def _check_taught(
     protocol: Protocol, images: tuple[int, ...], logits: ArrayLike | None, convention: str, *, of_views: bool
 ) -> None:
     """Check that there is a teacher where, and only where, a protocol learns from one beside labels."""
-    if protocol.loss != "taught":
+    if protocol.loss not in protocols.TAUGHT:
         if logits is not None:
-            raise JaxddError(f"protocol {protocol.name!r} has no use for teacher_logits: its loss is not 'taught'.")
+            raise JaxddError(
+                f"protocol {protocol.name!r} has no use for teacher_logits: its loss is {protocol.loss!r}, and none of "
+                f"{', '.join(protocols.TAUGHT)}."
+            )
         return
     if (logits is not None) == of_views:
         needs = "either teacher_logits or labels of views, and not both" if of_views else "teacher_logits"
@@ -236,6 +240,7 @@ def _fit(
     augment = None if protocol.augmentation == "none" else augmentation.named(protocol.augmentation)
     decay = protocol.weight_average
     mixed = protocol.cutmix or protocol.mixup
+    beside = codec is not None and convention == "hard"  # class numbers that the teacher is another thing than
     of_views = Labelling(labels, convention, codec=codec, stored=stored)
     if mixed and convention == "hard":
         theta, stats = jax.eval_shape(network.init, keys[0])
@@ -256,9 +261,13 @@ def _fit(
             given = _logarithms(labels) if logits else labels
             images, mixture = augmentation.mixup(key_mix, images, given, beta=protocol.mixup)
             labels = jax.nn.softmax(mixture) if logits else mixture
-        if codec is not None:
+        if codec is not None and (not beside or protocol.loss in ("distillation", *protocols.TAUGHT)):
             found = jnp.concatenate([labels_of(of_views, *part) for part in in_parts((images, Draws(rows)))])
-            labels, teacher = (labels, _logarithms(found)) if protocol.loss == "taught" else (found, None)
+            if protocol.loss in protocols.TAUGHT:
+                logarithms = _logarithms(found)
+                teacher = logarithms - logarithms.mean(-1, keepdims=True)
+            else:
+                labels = found
         return images, labels, teacher
 
     def in_parts(batch):
@@ -296,6 +305,10 @@ def _fit(
             elif protocol.loss == "taught":
                 share, temperature = protocol.teacher_share, protocol.temperature
                 per_example = losses.taught(logits, labels, teacher, share=share, temperature=temperature)
+            elif protocol.loss in protocols.TAUGHT:
+                per_example = getattr(losses, protocol.loss)(
+                    logits, labels, teacher, label_weight=protocol.label_weight
+                )
             else:
                 per_example = losses.cross_entropy(logits, labels)
             return per_example.mean(), (stats, ())

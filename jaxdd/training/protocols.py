@@ -20,7 +20,9 @@ from jaxdd.errors import JaxddError, unknown
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "multistep")
-LOSSES = ("auto", "squared_error", "mean_squared_error", "cross_entropy", "distillation", "taught")
+TAUGHT = ("taught", "logit_regression", "smoothed_cosine")
+"""Losses that learn from labels and from a teacher beside them."""
+LOSSES = ("auto", "squared_error", "mean_squared_error", "cross_entropy", "distillation", *TAUGHT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,9 @@ class Protocol:
       loss: "squared_error", "cross_entropy", or "auto": what the set's label convention is meant for, squared error
         for "centred" and "features", cross-entropy for all others. "mean_squared_error" is the squared error divided by
         half the number of outputs, as PyTorch has it. "distillation" learns from labels that are a teacher's
-        probabilities; "taught" from labels and from a teacher beside them, see `losses.taught`.
+        probabilities; "taught", "logit_regression" and "smoothed_cosine" from labels and from a teacher beside them,
+        see those of `jaxdd.losses`. A teacher's labels of views are probabilities: its logits are their logarithms,
+        around their mean.
       augmentation: of every batch, with parameters for each image, see `data.augmentation.named`; "none" by default.
       cutmix: probability that a batch is mixed by `data.cutmix`, after the augmentation.
       mixup: of the Beta distribution by which a batch is mixed by `augmentation.mixup` instead; 0 for none. With the
@@ -63,6 +67,7 @@ class Protocol:
       sub_batches: equal parts of a batch that go through the network one after the other, each normalised by itself,
         for one step on their mean; 1 for whole batches.
       teacher_share: of the loss "taught": 0 for labels alone, 1 for the teacher alone.
+      label_weight: of the losses "logit_regression" and "smoothed_cosine": of what labels add to the teacher.
       weight_average: decay of an exponential moving average of the weights after each step, which is scored in place of
         the last ones: of T steps, `sum_t d^(T-t) theta_t / sum_t d^(T-t)`, so the initialisation is not in it. What is
         not trained by gradients, BatchNorm's statistics, stays that of the last step. 0 for the last weights.
@@ -94,6 +99,7 @@ class Protocol:
     squared: bool = False
     sub_batches: int = 1
     teacher_share: float = 0.5
+    label_weight: float = 0.1
     weight_average: float = 0.0
     selection_networks: int = 2
 
@@ -135,6 +141,10 @@ class Protocol:
             )
         if not 0 <= self.teacher_share <= 1:
             raise JaxddError(f"protocol {self.name!r} needs a teacher's share within 0..1, got {self.teacher_share}.")
+        if not 0 <= self.label_weight < math.inf:
+            raise JaxddError(
+                f"protocol {self.name!r} needs a finite weight of labels of at least 0, got {self.label_weight}."
+            )
         if not 0 <= self.weight_average < 1:
             raise JaxddError(
                 f"protocol {self.name!r} needs a decay of its weights' average of at least 0 and under 1, "
@@ -279,6 +289,33 @@ _MIRRORING = (
         temperature=20.0,
         squared=True,
         augmentation="resized-crop",
+    ),
+    Protocol(
+        "edc",
+        "AdamW at 1e-3, x0.5 at 80, 90 and 95 % of 1000 epochs, crops, CutMix, logits, average (Shao et al. 2024)",
+        learning_rates=(1e-3,),
+        epochs=1000,
+        batch_size=50,
+        weight_decay=0.01,
+        schedule="multistep",
+        milestones=(0.8, 0.9, 0.95),
+        factor=0.5,
+        loss="logit_regression",
+        label_weight=0.025,
+        augmentation="resized-crop",
+        cutmix=1.0,
+        weight_average=0.99,
+    ),
+    Protocol(
+        "gift",
+        "AdamW at 1e-3, half a cosine, 300 epochs, flips, the cosine with a teacher and labels (Shang et al. 2025)",
+        learning_rates=(1e-3,),
+        epochs=300,
+        batch_size=50,
+        weight_decay=0.01,
+        stretch=2.0,
+        loss="smoothed_cosine",
+        augmentation="flip",
     ),
     Protocol(
         "hard",

@@ -16,12 +16,16 @@ from jaxdd.data.augmentation import (
     FREPO,
     Draw,
     chain,
+    cutmix_draw,
     frepo,
+    mixed,
     mixup,
+    mixup_draw,
     named,
     operations,
     resized_crop,
     roll,
+    shuffle_patches,
 )
 from jaxdd.errors import JaxddError
 
@@ -432,6 +436,23 @@ def test_a_roll_is_numpys_and_a_shared_one_rolls_all_alike(rng):
         roll(-1)
 
 
+def test_shuffled_patches_are_each_somewhere_once(rng):
+    images = rng.normal(size=(COUNT, 6, 9, 2)).astype(np.float32)
+    one = shuffle_patches(3)
+    draws = np.asarray(jax.jit(lambda key: one.draw(key, COUNT))(jax.random.key(0)))
+    assert len(np.unique(draws, axis=0)) == COUNT  # every image in an order of its own
+    found, shared = compiled(one)(images, draws), compiled(one)(images, draws[:1])
+    for k, image in enumerate(images):
+        patches = [image[2 * (p // 3) : 2 * (p // 3) + 2, 3 * (p % 3) : 3 * (p % 3) + 3] for p in range(9)]
+        for order, result in ((draws[k], found[k]), (draws[0], shared[k])):
+            rows = [np.concatenate([patches[p] for p in order[3 * r : 3 * r + 3]], 1) for r in range(3)]
+            np.testing.assert_array_equal(result, np.concatenate(rows))
+    with pytest.raises(JaxddError, match="images of 6x9 pixels are not 2 by 2 patches"):
+        shuffle_patches(2).apply(images, draws)
+    with pytest.raises(JaxddError, match="a draw for 2 images cannot be applied to 4"):
+        one.apply(images, draws[:2])
+
+
 def test_a_resized_crop_is_a_box_of_the_image(rng):
     one = resized_crop((0.08, 1.0), flip=False)
     draw = jax.jit(lambda key: one.draw(key, MANY))(jax.random.key(1))
@@ -484,3 +505,17 @@ def test_mixup_is_a_mean_of_two_images_and_of_their_labels(rng):
     shares = weights[:500].max(1).min(1)
     assert ((shares > 0) & (shares <= 1)).all() and (shares < 0.99).mean() > 0.8
     assert np.ptp(shares) > 0.4  # at 0.8 most shares are far from a half
+
+
+def test_a_mixture_is_replayed_from_its_draw(rng):
+    """From the key as much as from what is stored of it; one draw mixes any images of its shape."""
+    images, labels = rng.normal(size=(COUNT, 5, 4, 2)).astype(np.float32), np.eye(COUNT, dtype=np.float32)
+    for whole, draw in (cutmix, cutmix_draw), (mixup, mixup_draw):
+        key = jax.random.key(3)
+        stored = jax.device_get(jax.jit(lambda key, draw=draw: draw(key, images.shape, probability=1.0))(key))
+        ours, theirs = (
+            jax.jit(mixed)(images, labels, stored),
+            jax.jit(functools.partial(whole, probability=1.0))(key, images, labels),
+        )
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        assert 0 < stored.share < 1 and np.mean(stored.own) == pytest.approx(stored.share, abs=1e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdd.errors import JaxddError
-from jaxdd.losses import cross_entropy, distillation, taught
+from jaxdd.losses import cross_entropy, distillation, logit_regression, smoothed_cosine, taught
 
 compiled = jax.jit(distillation)
 
@@ -75,3 +75,34 @@ def test_a_hot_teacher_is_squared_error_of_centred_logits(rng):
         hot = jax.jit(lambda ours, theirs: taught(ours, np.zeros(7, int), theirs, share=1.0, temperature=1e4))
         found = hot(ours, theirs)
     np.testing.assert_allclose(found, (centred**2).sum(1) / 10, rtol=1e-3)
+
+
+def test_logits_are_regressed_on_and_a_little_of_the_labels_learned(rng):
+    ours, theirs = logits(rng)
+    labels = np.arange(7) % 5
+    expected = ((ours - theirs) ** 2).mean(1) - 0.2 * np.log(softmax(ours)[np.arange(7), labels])
+    found, slope = jax.jit(
+        lambda a, b: (
+            logit_regression(a, labels, b, label_weight=0.2),
+            jax.grad(lambda b: logit_regression(a, labels, b).sum())(b),
+        )
+    )(ours, theirs)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert not np.asarray(slope).any()
+
+
+def test_the_cosine_is_with_the_teachers_direction_and_smooth_labels(rng):
+    """A transcription of the formula; what changes the length of a student's or a teacher's logits changes nothing."""
+    ours, theirs = logits(rng)
+    labels = np.arange(7) % 5
+    smooth = np.where(np.eye(5)[labels] == 1, 0.9, 0.1 / 4)
+    goal = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
+    goal = goal + 0.3 * smooth / np.linalg.norm(smooth, axis=1, keepdims=True)
+    cosines = (ours * goal).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(goal, axis=1)
+    of = jax.jit(lambda a, y, b: smoothed_cosine(a, y, b, label_weight=0.3))
+    np.testing.assert_allclose(of(ours, labels, theirs), 1 - cosines, atol=1e-6)
+    np.testing.assert_allclose(of(ours, np.eye(5, dtype="f")[labels], theirs), 1 - cosines, atol=1e-6)
+    np.testing.assert_allclose(of(3 * ours, labels, 0.1 * theirs), 1 - cosines, atol=1e-6)
+    np.testing.assert_array_equal(of(0 * ours, labels, theirs), 1)
+    with pytest.raises(JaxddError, match="must have equal shapes"):
+        smoothed_cosine(ours, labels[:3], theirs)

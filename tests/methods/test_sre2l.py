@@ -13,8 +13,10 @@ from toys import run
 
 from jaxdd import methods, models
 from jaxdd.errors import JaxddError
+from jaxdd.evaluation.baselines import own_teacher, random_real
 from jaxdd.methods import SRe2L
 from jaxdd.methods.decoupled._recovery import inversion
+from jaxdd.methods.decoupled._taught import labelled
 from jaxdd.types import Spec
 
 
@@ -67,6 +69,17 @@ def test_labels_are_the_teachers_one_an_image_or_one_a_view(teacher, two_runs):
     numbers = sum(leaf.size for leaf in jax.tree.leaves(teacher))
     assert views.cost.labels == 32 * numbers and single.cost.labels == 32 * 8 * 4
     assert views.cost.images == 32 * views.images.size
+
+
+def test_class_numbers_with_the_teacher_beside_them(digits, teacher, two_runs):
+    images = two_runs[0].distilled.images
+    done = labelled(SRe2L(**TINY, labels="both"), Spec.of(digits), images, {"teacher": teacher})
+    assert done.label_convention == "hard" and done.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    views = two_runs[0].distilled
+    assert done.labelling.codec == views.labelling.codec and done.cost.labels == views.cost.labels + 2 * 8
+    np.testing.assert_array_equal(own_teacher(done)(images), own_teacher(views)(images))
+    real = random_real(jax.random.key(0), digits, 2, like=done, teacher=own_teacher(done))
+    assert real.labels.tolist() == done.labels.tolist() and real.cost == done.cost
 
 
 def test_bad_options():

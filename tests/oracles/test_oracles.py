@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.endurance
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 NAMES = ["dc", "dm", "datadam_exponent_1", "datadam_exponent_4", "cafe", "idc_mse", "idc_l1", "ncfm"]
 

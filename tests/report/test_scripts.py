@@ -117,7 +117,20 @@ def test_squared_error_takes_labels_around_zero(of):
         np.testing.assert_allclose(goal, goals["centred"], atol=1e-6)
 
 
-@pytest.mark.parametrize("protocol", ["quick", "dc", "idc-digits", "frepo", "rat", "sre2l"])
+@pytest.mark.parametrize("protocol", protocols.available())
+def test_every_protocol_has_a_program(protocol, of):
+    """Without a teacher beside class numbers, which no file's labels hold."""
+    for convention in ("hard", "probability"):
+        program = training_scripts(of(convention), [{**ROW, "protocol": protocol}])["train_torch.py"]
+        compile(program, "train_torch.py", "exec")
+        known = protocols.get(protocol)
+        alone = known.loss in protocols.TAUGHT or (known.loss == "distillation" and convention == "hard")
+        assert ("is left out, this learns from these alone" in program) == alone
+        assert ("parts of a batch by themselves" in program) == (known.sub_batches > 1)
+        assert (f"return {known.temperature**2!r} * loss" in program) == (known.squared and not alone)
+
+
+@pytest.mark.parametrize("protocol", ["quick", "dc", "idc-digits", "frepo", "rat", "sre2l", "rded"])
 def test_rates_are_those_of_the_protocol(protocol, of):
     from jaxdd.training import schedule_of
 

@@ -30,7 +30,14 @@ TWINS = {
 }
 
 
-@pytest.mark.parametrize("name", ["dc", "dsa", "idc", "ncfm", "frepo", "rcig", "rat"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dc",
+        "frepo",
+        *(pytest.param(name, marks=pytest.mark.endurance) for name in ("dsa", "idc", "ncfm", "rcig", "rat")),
+    ],
+)
 def test_the_papers_protocols_train(name, digits, key):
     """At a twentieth of their length or less, and a rate of at least 3e-3 to learn something in it."""
     images, labels = np.asarray(digits.images), np.asarray(digits.labels.values)

@@ -86,9 +86,11 @@ def test_it_is_what_is_scored_by_its_features_too(digits):
     assert min(*score.accuracies, *score.kernel_accuracies) > 0.6
 
 
-def test_frepo_has_it_and_no_other():
+def test_frepo_and_edc_have_it_and_no_other():
     averages = {name: protocols.get(name).weight_average for name in protocols.available()}
-    assert {name: average for name, average in averages.items() if average} == {"frepo": 0.995, "frepo-digits": 0.995}
+    assert {name: average for name, average in averages.items() if average} == {
+        "frepo": 0.995, "frepo-digits": 0.995, "edc": 0.99, "edc-digits": 0.99,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])

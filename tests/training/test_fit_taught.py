@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd import models
+from jaxdd import losses, models
 from jaxdd.errors import JaxddError
 from jaxdd.synthetic import labelled_by
 from jaxdd.training import Protocol, check_trainable, fit
@@ -72,6 +72,39 @@ def test_labels_of_views_teach_beside_labels(real, key):
         check_trainable(LINEAR, own, TAUGHT)
     with pytest.raises(JaxddError, match="these labels are probability"):
         fit(LINEAR, images, labelling.values[None], TAUGHT, [0.3], key[None], labelling=labelling)
+
+
+@pytest.mark.parametrize("loss", ["logit_regression", "smoothed_cosine"])
+def test_other_losses_learn_from_a_stored_teachers_logits_around_their_mean(real, key, loss):
+    """So what its labels of views have lost, which is added to all logits of an example, makes no difference."""
+    images, labels, logits = (leaf[:1] for leaf in real)
+    model = "mlp(width=2, depth=1)"
+    state = NetworkState(*jax.jit(models.build(model, (4, 4, 1), 3).init)(key))
+    labelling, _ = labelled_by(model, state, jnp.asarray(images[0]), 3, views=True)
+    logits = models.build(model, (4, 4, 1), 3).apply(state.theta, images[0], state.stats)[0]
+    protocol = dataclasses.replace(TAUGHT, loss=loss, steps=1, batch_size=5, momentum=0.0, label_weight=0.4)
+    given = (images, labels, protocol, [0.3], key[None])
+    of_views = fit(LINEAR, *given, labelling=labelling).theta[0]
+
+    def objective(theta):
+        centred = logits - logits.mean(1, keepdims=True)
+        return getattr(losses, loss)(LINEAR.apply(theta, images[0], ())[0], labels[0], centred, label_weight=0.4).mean()
+
+    first = LINEAR.init(jax.random.split(key, 3)[0])[0]
+    np.testing.assert_allclose(of_views, first - 0.3 * jax.jit(jax.grad(objective))(first), atol=1e-5)
+
+
+def test_class_numbers_beside_a_teacher_are_what_other_losses_learn_from(real, key):
+    """And "distillation" learns from the teacher: as from a set whose labels are its own."""
+    images, labels, _ = (leaf[:1] for leaf in real)
+    model = "mlp(width=2, depth=1)"
+    state = NetworkState(*jax.jit(models.build(model, (4, 4, 1), 3).init)(key))
+    theirs, _ = labelled_by(model, state, jnp.asarray(images[0]), 3, views=True)
+    for loss, alone in ("cross_entropy", (labels, None)), ("distillation", (theirs.values[None], theirs)):
+        protocol = dataclasses.replace(TAUGHT, loss=loss, batch_size=5, mixup=0.8)
+        both = fit(LINEAR, images, labels, protocol, [0.3], key[None], labelling=theirs)
+        one = fit(LINEAR, images, alone[0], protocol, [0.3], key[None], labelling=alone[1])
+        np.testing.assert_allclose(both.theta, one.theta, atol=1e-6)
 
 
 def test_a_codec_with_one_label_an_image_is_no_teacher(real, key):

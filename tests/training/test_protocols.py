@@ -133,6 +133,7 @@ def test_digits_are_not_mirrored():
         ({"final": 1.5}, "final share"),
         ({"cutmix": -0.1}, "probability of CutMix"),
         ({"teacher_share": 1.1}, "teacher's share within 0..1"),
+        ({"label_weight": -0.1}, "finite weight of labels of at least 0"),
         ({"augmentation": "dsb"}, "unknown augmentation 'dsb'; did you mean 'dsa'"),
         ({"augmentation": "flip_crp"}, "unknown operation of augmentation 'crp'"),
     ],

@@ -8,10 +8,10 @@ the mean pixel there.
 
 from jaxdd.data.augmentation.contract import Augmentation, chain
 from jaxdd.data.augmentation.curricula import CURRICULA, crop_curriculum
-from jaxdd.data.augmentation.mixing import cutmix, mixup
+from jaxdd.data.augmentation.mixing import Mixture, cutmix, cutmix_draw, mixed, mixup, mixup_draw
 from jaxdd.data.augmentation.names import named
 from jaxdd.data.augmentation.operations import DSA, DSA_DIGITS, FREPO, Draw, frepo, resized_crop, siamese
-from jaxdd.data.augmentation.rolling import roll
+from jaxdd.data.augmentation.rearranging import roll, shuffle_patches
 
 __all__ = [
     "CURRICULA",
@@ -20,13 +20,18 @@ __all__ = [
     "FREPO",
     "Augmentation",
     "Draw",
+    "Mixture",
     "chain",
     "crop_curriculum",
     "cutmix",
+    "cutmix_draw",
     "frepo",
+    "mixed",
     "mixup",
+    "mixup_draw",
     "named",
     "resized_crop",
     "roll",
+    "shuffle_patches",
     "siamese",
 ]

@@ -27,14 +27,15 @@ class Taught(HyperParameters):
       ipc: images per class.
       model: the teacher, a network with batch normalisation, see `models.build`.
       labels: "view", the teachers' of every view of an image that a network is trained on; "image", theirs of the
-        image; or "hard", its class.
+        image; "hard", its class; or "both", its class with the teachers beside it, for protocols that learn from both,
+        such as "edc".
       teacher_epochs, teacher_batch, teacher_learning_rate, teacher_weight_decay, teacher_augmentation: of its training
         in a stage before, by gradient descent with momentum 0.9, along half a cosine.
     """
 
     ipc: int = field(10, ALIKE)
     model: str | Network = "resnet18"
-    labels: str = field("view", one_of(("view", "image", "hard")))
+    labels: str = field("view", one_of(("view", "image", "hard", "both")))
     teacher_epochs: int = field(200, at_least(1))
     teacher_batch: int = field(128, at_least(1))
     teacher_learning_rate: float = field(0.1, positive)
@@ -96,18 +97,22 @@ def teachers(config: Taught, spec: Spec) -> tuple[Stage, ...]:
 def labelled(config: Taught, spec: Spec, images: Array, assets: Mapping[str, PyTree]) -> Distilled:
     """The set of images `(m, h, w, c)`, as many of each class, class after class, labelled as the config says."""
     classes, names = spec.num_classes, [teacher_name(number) for number in range(len(config.teachers()))]
-    if config.labels == "hard":
-        labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), len(images) // classes)
-        one_hot = jax.ShapeDtypeStruct((len(images), classes), labels.dtype)
-        labelling, of_labels = Labelling(labels), label_bits("hard", one_hot)
-    else:
-        labelling, of_labels = labelled_by(
+    numbers = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), len(images) // classes)
+    one_hot = jax.ShapeDtypeStruct((len(images), classes), numbers.dtype)
+    labelling, of_labels = Labelling(numbers), label_bits("hard", one_hot)
+    if config.labels != "hard":
+        theirs, of_theirs = labelled_by(
             config.teachers(),
             [assets[name] for name in names],
             images,
             classes,
-            views=config.labels == "view",
+            views=config.labels != "image",
             **config.votes(),
         )
+        if config.labels == "both":
+            labelling = dataclasses.replace(theirs, values=numbers, convention="hard")
+            of_labels += of_theirs
+        else:
+            labelling, of_labels = theirs, of_theirs
     bits = Cost.of({"images": 32 * images.size, "labels": of_labels})
     return Distilled(Content(images, {"images": images}), labelling, cost=bits)
