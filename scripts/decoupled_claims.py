@@ -3,13 +3,15 @@
 
     python scripts/decoupled_claims.py --folder FOLDER --json FILE [--arms random sre2l cda ..] [--seeds 0 1 2]
     python scripts/decoupled_claims.py --folder FOLDER --json FILE --arms random sre2l rded cv_dd --labels hard image
+    python scripts/decoupled_claims.py --read FILE [FILE ..]
 
 Every arm is a method of its preset `cpu`, ten images a class, 500 steps, with what ARMS says; its teachers are stages
 that all arms share. The images are labelled anew, all by the same teachers: `--labels` says how, "view" by default, and
 `--committee` by which: the ConvNet alone, or the committee of CV-DD. One fresh network a seed is trained on them
 (`--student`, by default the ConvNet), by the protocol "sre2l", or "hard" for class numbers; the accuracy is of its last
-step on all test images. `alike` is the mean cosine of the ConvNet's features between two images of a class. FILE is
-gone on with.
+step on all test images. `alike` is the mean cosine of the ConvNet's features between two images of a class, `seconds`
+those of the updates, without teachers and compilation. FILE is gone on with; `--read` makes a table of some, with the
+mean difference from random real images of the same seeds.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import argparse
 import functools
 import json
 import pathlib
-import time
 from typing import Any
 
 import jax
@@ -96,10 +97,9 @@ def images_of(arm: str, real: Real, seed: int, options: argparse.Namespace) -> t
         return jax.random.normal(jax.random.key(seed), shape), numbers, 0.0
     config = config_of(arm, seed, options.steps)
     workdir = options.folder / f"{arm}_{seed}_{options.steps}"
-    began = time.monotonic()
     fresh = not (workdir / "distilled.safetensors").exists()
-    workflows.distill(config, workdir, evaluate="none", resume=True)
-    seconds = time.monotonic() - began if fresh else float("nan")
+    result = workflows.distill(config, workdir, evaluate="none", resume=True).result
+    seconds = result["seconds"] if fresh and not result["resumed_from"] else float("nan")
     images = DistilledDataset.read(workdir / "distilled.safetensors").distilled().images
     return images, jnp.repeat(jnp.arange(classes, dtype=jnp.int32), len(images) // classes), seconds
 
@@ -125,6 +125,28 @@ def alike(images, numbers, teacher: NetworkState, classes: int) -> float:
     return float(np.mean(means))
 
 
+def table(files: list[pathlib.Path]) -> str:
+    """Mean and standard deviation over seeds, in percent."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for file in files:
+        for row, of in json.loads(file.read_text()).items():
+            found.setdefault(row, {}).update(of)
+    lines = ["| images | labels | student | seeds | accuracy | beside random | alike | seconds |", "|---" * 8 + "|"]
+    for row, of in found.items():
+        arm, how, by, student = row.split("/")
+        accuracies = np.array([each["accuracy"] for each in of.values()])
+        spread = f" ± {100 * accuracies.std(ddof=1):.1f}" if len(of) > 1 else ""
+        random = found.get("/".join(("random", how, by, student)), {})
+        apart = [of[seed]["accuracy"] - random[seed]["accuracy"] for seed in of if seed in random]
+        beside = f"{100 * np.mean(apart):+.1f}" if apart else ""
+        seconds = np.array([each["seconds"] for each in of.values()])
+        took = f"{np.nanmean(seconds):.1f}" if np.isfinite(seconds).any() else ""
+        likeness = np.mean([each["alike"] for each in of.values()])
+        cells = arm, f"{how}, {by}", student, len(of), f"{100 * accuracies.mean():.1f}{spread}", beside
+        lines.append(f"| {' | '.join(map(str, cells))} | {likeness:.2f} | {took} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", default=[*CHOSEN, "sre2l"], choices=[*ARMS, *CHOSEN])
@@ -133,9 +155,15 @@ def main() -> None:
     parser.add_argument("--committee", action="store_true")
     parser.add_argument("--student", default=MODEL)
     parser.add_argument("--steps", type=int, help="of a block, in place of the preset's 500")
-    parser.add_argument("--folder", type=pathlib.Path, required=True, help="of the runs")
-    parser.add_argument("--json", type=pathlib.Path, required=True)
+    parser.add_argument("--folder", type=pathlib.Path, help="of the runs")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--read", type=pathlib.Path, nargs="+", metavar="FILE")
     options = parser.parse_args()
+    if options.read:
+        print(table(options.read))
+        return
+    if options.folder is None or options.json is None:
+        parser.error("give --folder and --json, or --read")
     found = json.loads(options.json.read_text()) if options.json.exists() else {}
     real_of = functools.cache(lambda: Real.of_config(config_of("sre2l", 0, None)["data"]))
     members_of = functools.cache(lambda seed: teachers(real_of(), seed))

@@ -106,7 +106,9 @@ def _protocol(dataset: DistilledDataset, name: str | None) -> tuple[Protocol, li
     if protocol.cutmix or protocol.mixup:
         notes.append(f"the protocol mixes images by {'CutMix' if protocol.cutmix else 'Mixup'}, which is left out")
     if _needs_a_teacher(protocol, dataset):
-        notes.append("the teacher that jaxdd trains with beside class numbers is left out, this learns from these alone")
+        notes.append(
+            "the teacher that jaxdd trains with beside class numbers is left out, this learns from these alone"
+        )
     elif dataset.header.get("label_codec"):
         notes.append("jaxdd trains with a label for every view, this with the one of each image")
     if protocol.sub_batches > 1:
