@@ -25,7 +25,13 @@ def real():
     return RealData.of(jax.device_put(np.float32(images)), Labels.index(np.arange(64 * CLASSES) % CLASSES))
 
 
-@pytest.mark.parametrize("name", methods.available())
+SAME_BODY = set("ast att datm ftd mct pad tesla cda fadrm lpld dsa bptt linba datadam".split())
+
+
+@pytest.mark.parametrize(
+    "name",  # those that share their draws with another one wait for the long run
+    [pytest.param(name, marks=[pytest.mark.endurance] if name in SAME_BODY else []) for name in methods.available()],
+)
 def test_methods(real, name):
     options = dict(configs.read(name, "smoke")["method"])
     if "model" in options and name != "datadam":  # it needs two layers; of others the depth plays no part

@@ -48,6 +48,7 @@ def test_a_distilled_dose_ruins_one_class_of_networks_it_has_not_seen(setting):
             assert 3 * compared.success.mean() < found.success.mean()
 
 
+@pytest.mark.endurance
 def test_mislabelled_real_images_are_real_and_lie_about_one_class(setting):
     real, _, network, seen, _ = setting
     method = bound(audit.poisoning(network, seen, attacked=3, target=8, ipc=2), real)

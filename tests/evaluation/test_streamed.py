@@ -40,6 +40,7 @@ def test_blocks_and_every_other_example_are_those_in_memory(both, monkeypatch):
                 np.testing.assert_array_equal(other_labels, labels)
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("regime", ["hard", "learned"])
 def test_a_comparison_on_streamed_data_is_that_in_memory_without_what_needs_all_images(both, regime):
     network = models.build("mlp(width=16, depth=1)", (14, 14, 1), 10)

@@ -114,6 +114,7 @@ def trips(chunk):
     return [int(count) for count in re.findall(r"known_trip_count\W+n\W+(\d+)", chunk.as_text())]
 
 
+@pytest.mark.endurance
 def test_work_of_each_device_falls_with_their_number(data):
     batched = trained_networks(None, 4)
     assert flops(compiled(batched, data, 1)) > 3.5 * flops(compiled(batched, data, 4))

@@ -79,6 +79,7 @@ def test_examples_some_at_a_time_give_the_same(gradient):
     chex.assert_trees_all_equal(function(params, theta0, 3), expected)
 
 
+@pytest.mark.endurance
 def test_examples_some_at_a_time_before_the_window_too():
     params, theta0, *_ = problem()
     seen = set()

@@ -29,7 +29,12 @@ def test_there_are_such():
     assert {"kip", "dm", "dc", "dsa", "idc", "ncfm", "cafe", "datadam", "mtt", "dd", "rat_bptt", "bptt"} < set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+QUICK = {"kip", "dm", "idc", "mtt", "dd", "rat_bptt", "krr_st", "frepo"}  # one of each body; the rest wait
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.endurance) for name in NAMES]
+)
 def test_a_run_without_updates_gives_its_set_back(name, digits):
     begun, key = untouched(name, digits, init="real"), jax.random.key(1)
     dataset = DistilledDataset.create(begun(jax.random.key(0)), THERE, {"data": {"num_classes": 4}})

@@ -97,6 +97,7 @@ def test_any_parameterisation_is_learned_through_its_rendering(digits):
     assert_updates(done, through_frequencies, {"coefficients": 5.0, "learning_rates": 1e-3})
 
 
+@pytest.mark.endurance
 def test_fields_begin_as_a_stage_has_fitted_them_and_are_learned_by_adam(digits):
     text = "neural_fields(width=4, fit=3)"
     recipe = methods.mtt(**{**OPTIONS, "ipc": 1, "parameterisation": text, "optimizer": "adam"})

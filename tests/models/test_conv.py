@@ -279,7 +279,7 @@ def expected_of_batches(operands):
 
 
 @pytest.mark.parametrize("impl", WITH_GROUPS)
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("groups", [2, pytest.param(1, marks=pytest.mark.endurance)])
 def test_a_batch_of_images_of_kernels_and_of_both(operands, expected_of_batches, groups, impl):
     ours = functools.partial(all_batches, groups=groups, convolve=functools.partial(conv2d, impl=impl))
     assert_same(compiled(ours, *of_groups(operands, groups)), expected_of_batches(groups), 2e-5)

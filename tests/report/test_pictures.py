@@ -56,7 +56,7 @@ def test_at_most_twenty_of_a_class_are_shown(make):
     assert {len(group.indices) for group in groups} == {SHOWN_PER_CLASS}
 
 
-@pytest.mark.parametrize("ipc", [1, 5])
+@pytest.mark.parametrize("ipc", [5, pytest.param(1, marks=pytest.mark.endurance)])
 def test_names_stand_above_their_images_in_ink(make, provenance, ipc):
     """Of a single image as of a grid of many, and the wider where a name is."""
     names = [f"class {'number ' * (k == 3)}{k}" for k in range(10)]

@@ -181,6 +181,7 @@ def test_batch_size_is_the_machines_but_for_training(made):
     assert made("scale_constant", source, "jaxdd/evaluation/toy.py") == {"x = f(batch_size=128)"}
 
 
+@pytest.mark.endurance
 def test_a_draw_repeats_itself_and_goes_on(parts, everything):
     drawn = parts("draw").drawn
     hundred = drawn(everything, 100, seed=5)

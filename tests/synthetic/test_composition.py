@@ -51,7 +51,13 @@ COMPOSITIONS = [
 ]
 
 
-@pytest.mark.parametrize("names", COMPOSITIONS, ids="-".join)
+@pytest.mark.parametrize(
+    "names",  # all of one, and every third of more
+    [
+        pytest.param(names, marks=[pytest.mark.endurance] if len(names) > 2 and number % 3 else [], id="-".join(names))
+        for number, names in enumerate(COMPOSITIONS)
+    ],
+)
 def test_composition(real, key, names):
     base, *wrappers = names
     synthetic = BASES[base]

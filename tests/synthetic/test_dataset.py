@@ -49,6 +49,7 @@ def test_round_trip(dataset, tmp_path):
     assert back.distilled().label_convention == "centred"
 
 
+@pytest.mark.endurance
 def test_equal_sets_give_equal_bytes_in_any_process(dataset, tmp_path):
     assert dataset.to_bytes() == dataset.to_bytes()
     dataset.write(tmp_path / "a.safetensors")

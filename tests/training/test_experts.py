@@ -37,6 +37,7 @@ def whole(digits):
 EXPERT, EPOCH = np.array([[0, 0], [1, 1]]), np.array([[0, 3], [1, 3]])
 
 
+@pytest.mark.endurance
 def test_rows_of_some_epochs_are_those_of_all(whole, digits):
     """And numbers of rows say which ones they are."""
     some = dataclasses.replace(WHERE, kept=(0, 1, 3))

@@ -117,6 +117,7 @@ def cache(tmp_path, monkeypatch):
 HOW = How(0, "default", jax.devices()[:1], 1e9, progress=False)
 
 
+@pytest.mark.endurance
 def test_row_i_of_the_table_is_what_the_encoder_sees_in_example_i_however_labels_lie(digits, cache):
     """And nothing of it is another one's, where the last block has fewer examples than others."""
     left, _ = provided(after(), digits, {}, HOW)

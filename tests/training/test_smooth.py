@@ -13,7 +13,10 @@ MODEL = "convnet(width=3, depth=1)"
 NETWORK = models.build(MODEL, (14, 14, 1), 4)
 
 
-@pytest.mark.parametrize(("penalty", "target", "epochs"), [(2.0, 1.0, 2), (2.0, 0.0, 0), (0.0, 0.0, 0)])
+@pytest.mark.parametrize(
+    ("penalty", "target", "epochs"),
+    [(2.0, 1.0, 2), *(pytest.param(*case, marks=pytest.mark.endurance) for case in ((2.0, 0.0, 0), (0.0, 0.0, 0)))],
+)
 def test_the_loss_is_clipped_cross_entropy_and_a_penalty_on_slopes(penalty, target, epochs, digits):
     options = {"batch_size": 240, "penalty": penalty, "target": target, "clipped_epochs": epochs}
     recipe = training.smooth(MODEL, optax.sgd(0.1), **options)

@@ -63,7 +63,9 @@ LOOKS = [("uniform", "pixels"), ("herding", "features"), ("craig", "gradients"),
 LOOKS += [("hardest", by) for by in selectors.SCORES] + [("ccs", "aum")]
 
 
-@pytest.mark.parametrize(("rule", "by"), LOOKS)
+@pytest.mark.parametrize(
+    ("rule", "by"), [*LOOKS[:4], *(pytest.param(*look, marks=pytest.mark.endurance) for look in LOOKS[4:])]
+)
 def test_every_rule_by_every_look_gives_rows_of_every_class(rule, by, real, watched, key):
     section = complete(asked(rule=rule, by=by))["select"]
     chooser = selectors.selector(section, *watched, real.validation.examples)
