@@ -75,14 +75,14 @@ def config_of(arm: str, seed: int, steps: int | None) -> dict[str, Any]:
     return config | {"seed": seed}
 
 
-def teachers(real: Real, seed: int) -> list[NetworkState]:
-    """The committee, from the stages that the arms share."""
-    config = config_of("cv_dd", seed, None)
+def teachers(real: Real, seed: int, *, committee: bool) -> list[NetworkState]:
+    """The ConvNet alone, or the committee, from the stages that the arms share."""
+    config = config_of("cv_dd" if committee else "sre2l", seed, None)
     hyper = dict(config["method"])
     provided = engine.provide(
         real.method(hyper.pop("name"), hyper), real.stored, seed=seed, config={"data": workflows.told(config["data"])}
     )
-    return [provided.assets[name] for name in ("teacher", "teacher_1", "teacher_2")]
+    return [provided.assets[name] for name in ("teacher", "teacher_1", "teacher_2")[: 3 if committee else 1]]
 
 
 def images_of(arm: str, real: Real, seed: int, options: argparse.Namespace) -> tuple[Any, Any, float]:
@@ -166,7 +166,7 @@ def main() -> None:
         parser.error("give --folder and --json, or --read")
     found = json.loads(options.json.read_text()) if options.json.exists() else {}
     real_of = functools.cache(lambda: Real.of_config(config_of("sre2l", 0, None)["data"]))
-    members_of = functools.cache(lambda seed: teachers(real_of(), seed))
+    members_of = functools.cache(lambda seed: teachers(real_of(), seed, committee=options.committee))
     for seed in options.seeds:
         for arm in options.arms:
             images = None

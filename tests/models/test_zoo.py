@@ -26,6 +26,8 @@ def count(theta):
         ("alexcifarnet", (32, 32, 3), 10, {}, 1_756_426),
         ("resnet18", (32, 32, 3), 10, {"norm": "none"}, 11_173_962 - 9600),
         ("resnet10", (28, 28, 1), 10, {"norm": "instance"}, 4_903_242 - 2 * 9 * 64),
+        ("resnet18(stem='large')", (64, 64, 3), 1000, {"norm": "none"}, 11_689_512 - 9600),
+        ("resnet50(stem='large')", (64, 64, 3), 1000, {"norm": "none"}, 25_557_032 - 53_120),
         ("vgg11", (32, 32, 3), 10, {"norm": "none"}, 9_231_114 - 2 * 2752),
         ("mlp", (28, 28, 1), 10, {}, 784 * 128 + 128 + 128 * 128 + 128 + 1290),
     ],
@@ -72,12 +74,13 @@ def some_parameters(network, rng):
     return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(network.init, jax.random.key(0)))
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
-def test_a_residual_network_is_its_definition(norm, rng):
+@pytest.mark.parametrize(("norm", "stem"), [("batch", "small"), ("group", "small"), ("batch", "large")])
+def test_a_residual_network_is_its_definition(norm, stem, rng):
     """In float64 by loops; strides, ways around, and the order in which its maps come."""
-    network = models.build("resnet10", (9, 8, 3), 5, width=4, norm=norm)
+    shape = (9, 8, 3) if stem == "small" else (37, 34, 3)
+    network = models.build("resnet10", shape, 5, width=4, norm=norm, stem=stem)
     theta, stats = some_parameters(network, rng)
-    images = rng.normal(size=(3, 9, 8, 3)).astype(np.float32)
+    images = rng.normal(size=(3, *shape)).astype(np.float32)
 
     def normed(x, name, stride=1):
         kernel = np.asarray(theta[f"conv_{name}"]["kernel"], np.float64)
@@ -92,7 +95,11 @@ def test_a_residual_network_is_its_definition(norm, rng):
         scale, bias = (np.asarray(theta[f"norm_{name}"][leaf]) for leaf in ("scale", "bias"))
         return z.reshape(y.shape) * scale + bias
 
-    maps = [np.maximum(normed(np.asarray(images, np.float64), "stem"), 0)]
+    maps = [np.maximum(normed(np.asarray(images, np.float64), "stem", 1 if stem == "small" else 2), 0)]
+    if stem == "large":
+        inside = np.pad(maps[0], ((0, 0), (1, 1), (1, 1), (0, 0)))  # none is negative
+        windows = np.lib.stride_tricks.sliding_window_view(inside, (3, 3), (1, 2))
+        maps = [windows.max((-2, -1))[:, ::2, ::2]]
     for stage in range(4):
         x, stride = maps[-1], 2 if stage else 1
         maps.append(np.maximum(normed(x, f"{stage}_0_0", stride), 0))
@@ -238,6 +245,7 @@ def test_equal_builds_share_compiled_programs():
         ("lenet(initializer=[1])", (8, 8, 1), 3, {}, "initializer of model 'lenet' must be a string, got [1]"),
         ("convnet(norm='group', width=6)", (8, 8, 1), 3, {}, "a width that 4 divides, got 6"),
         ("resnet18(norm='bach')", (8, 8, 1), 3, {}, "did you mean 'batch'?"),
+        ("resnet18(stem='larg')", (8, 8, 1), 3, {}, "unknown stem 'larg'; did you mean 'large'?"),
         ("mlp(widht=3)", (8, 8, 1), 3, {}, "unknown option of model 'mlp' 'widht'; did you mean 'width'?"),
         ("mlp(3)", (8, 8, 1), 3, {}, "must be written name(option=value, ..): options must be written name=value"),
         ("mlp(width=", (8, 8, 1), 3, {}, "must be written name(option=value, ..)"),

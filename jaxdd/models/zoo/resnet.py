@@ -1,4 +1,4 @@
-"""Residual networks for small images."""
+"""Residual networks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxdd.models.zoo.layers import Normalised, conv, dense, normalise
+from jaxdd.errors import unknown
+from jaxdd.models.zoo.layers import Normalised, conv, dense, max_pool, normalise
 from jaxdd.types import Array
+
+STEMS = ("small", "large")
 
 
 class ResNet(Normalised):
-    """Blocks of He et al. (2016) with the stem for small images: a 3x3 convolution, no max pooling.
+    """Blocks of He et al. (2016), by default with the stem for small images: a 3x3 convolution, no max pooling.
 
     Stages of `width * 2**k` channels, each but the first halving its map with a strided convolution (and a strided 1x1
     convolution with normalisation on the way around), global average pooling, a linear head. Convolutions have no
@@ -29,6 +32,8 @@ class ResNet(Normalised):
       norm: "batch", "instance", "group" (GroupNorm of 4 groups) or "none", see `normalise`.
       initializer: "torch", or "he", "xavier", "lecun".
       conv: implementation of the convolutions, see `conv2d`.
+      stem: "small", or "large" for ImageNet's: a 7x7 convolution and max pooling, of two pixels' stride each, so that
+        ResNet-18 and 50 are torchvision's.
     """
 
     blocks: ClassVar[tuple[int, ...]]
@@ -41,17 +46,23 @@ class ResNet(Normalised):
     norm: str = "batch"
     initializer: str = "torch"
     conv: str = "auto"
+    stem: str = "small"
 
     @nn.compact
     def layers(self, images: Array, train: bool = False) -> tuple[Array, ...]:
-        """To the map of each ReLU, the stem's and those of the blocks, the features, the logits."""
+        """To the map of each ReLU, the stem's (as it is pooled) and those of the blocks, the features, the logits."""
+        if self.stem not in STEMS:
+            raise unknown("stem", self.stem, STEMS)
 
         def normed(features: int, size: int, name: str, x: Array, stride: int = 1) -> Array:
             pad = size // 2
             x = conv(features, size, pad, f"conv_{name}", x, self.conv, self.initializer, stride=stride, bias=False)
             return normalise(self.norm, x, train, f"norm_{name}")
 
-        maps = [nn.relu(normed(self.width, 3, "stem", images))]
+        if self.stem == "large":
+            maps = [max_pool(nn.relu(normed(self.width, 7, "stem", images, 2)), 3, 2, 1)]
+        else:
+            maps = [nn.relu(normed(self.width, 3, "stem", images))]
         for stage, blocks in enumerate(self.blocks):
             channels = self.width * 2**stage
             for block in range(blocks):
@@ -78,19 +89,19 @@ class ResNet(Normalised):
 
 
 class ResNet10(ResNet):
-    """ResNet-10 for small images: one basic block a stage, 4,903,242 parameters for ten classes."""
+    """ResNet-10: one basic block a stage, 4,903,242 parameters for ten classes."""
 
     blocks: ClassVar[tuple[int, ...]] = (1, 1, 1, 1)
 
 
 class ResNet18(ResNet):
-    """ResNet-18 for small images: two basic blocks a stage, 11,173,962 parameters for ten classes."""
+    """ResNet-18: two basic blocks a stage, 11,173,962 parameters for ten classes."""
 
     blocks: ClassVar[tuple[int, ...]] = (2, 2, 2, 2)
 
 
 class ResNet50(ResNet):
-    """ResNet-50 for small images: bottlenecks, 23,520,842 parameters for ten classes."""
+    """ResNet-50: bottlenecks, 23,520,842 parameters for ten classes."""
 
     blocks: ClassVar[tuple[int, ...]] = (3, 4, 6, 3)
     bottleneck: ClassVar[bool] = True
