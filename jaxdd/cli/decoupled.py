@@ -19,6 +19,13 @@ _DATA = {
     "imagenet": {"name": "imagenet", "transform": "published", "validation": 0.0},
 }
 _TINY_TEACHER = {"teacher_epochs": 50, "teacher_learning_rate": 0.2}
+_IMAGENET_TEACHER = {
+    "model": "resnet18(form='large')",
+    "teacher_epochs": 90,
+    "teacher_batch": 256,
+    "teacher_weight_decay": 1e-4,
+    "teacher_augmentation": "resized-crop",
+}
 _STEPS = "decay_steps"
 
 
@@ -61,7 +68,7 @@ def presets(
         ),
     }
     for data, numbers in ipc.items():
-        of_teacher = _TINY_TEACHER if data == "tiny_imagenet" else {}
+        of_teacher = {"tiny_imagenet": _TINY_TEACHER, "imagenet": _IMAGENET_TEACHER}.get(data, {})
         for number in numbers:
             fields = {
                 "ipc": number,
@@ -69,6 +76,14 @@ def presets(
                 **({_STEPS: 1000} if steps is None else {}),
                 **published.get(data, {}),
             }
+            if data == "imagenet" and "others" in fields:
+                fields["others"] = tuple(_large(name) for name in fields["others"])
             found[f"{data}_{number}"] = one(_DATA[data], fields, data)
     updates = (steps or {}).get("smoke", 6)
     return {**found, "smoke": smoke(updates, **{**_SMOKE, **small, **tiny})}
+
+
+def _large(model: str) -> str:
+    """The form for large images."""
+    name, _, options = model.rstrip(")").partition("(")
+    return f"{name}({options}{', ' if options else ''}form='large')"

@@ -149,6 +149,17 @@ class InstanceNorm(nn.Module):
         return centred * (jax.lax.rsqrt(variance + 1e-5) * scale) + bias
 
 
+FORMS = ("small", "large")
+"""Of networks: for images of 32 pixels or so, and ImageNet's, which begin with larger strides."""
+
+
+def is_large(form: str) -> bool:
+    """Raises JaxddError for another form than these two."""
+    if form not in FORMS:
+        raise unknown("form", form, FORMS)
+    return form == "large"
+
+
 def max_pool(x: Array, size: int, stride: int, pad: int) -> Array:
     """Maximum of shifted slices: differentiable to any order, in both modes, and fast inside loops.
 

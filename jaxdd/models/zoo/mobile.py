@@ -1,4 +1,4 @@
-"""Networks of convolutions by channel, for small images: their strides are those that 32 pixels leave room for."""
+"""Networks of convolutions by channel, by default for small images, with the strides that 32 pixels leave room for."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxdd.models.conv import conv2d
-from jaxdd.models.zoo.layers import Normalised, conv, dense, initializers, normalise
+from jaxdd.models.zoo.layers import Normalised, conv, dense, initializers, is_large, max_pool, normalise
 from jaxdd.types import Array
 
 
 class _Mobile(Normalised):
     initializer: str = "torch"
     conv: str = "auto"
+    form: str = "small"
 
     def normed(self, features: int, size: int, name: str, x: Array, train: bool, stride: int = 1) -> Array:
         """A convolution of all channels without biases, and its normalisation."""
@@ -50,6 +51,7 @@ class MobileNetV2(_Mobile):
       last: channels of the last convolution.
       initializer: "torch", or "he", "xavier", "lecun".
       conv: implementation of the convolutions, see `conv2d`.
+      form: "small", or "large" for ImageNet's, whose stem and second stage halve, torchvision's.
     """
 
     stages: ClassVar[tuple[tuple[int, int, int, int], ...]] = (
@@ -69,9 +71,11 @@ class MobileNetV2(_Mobile):
     @nn.compact
     def layers(self, images: Array, train: bool = False) -> tuple[Array, ...]:
         """To the map of each ReLU6, the features, the logits."""
-        x = nn.relu6(self.normed(self.width, 3, "stem", images, train))
+        large = is_large(self.form)
+        x = nn.relu6(self.normed(self.width, 3, "stem", images, train, 2 if large else 1))
         maps = [x]
         for stage, (wider, channels, blocks, stride) in enumerate(self.stages):
+            stride = 2 if large and stage == 1 else stride
             for block in range(blocks):
                 name, before = f"{stage}_{block}", x
                 if wider > 1:
@@ -97,6 +101,7 @@ class ShuffleNetV2(_Mobile):
       stem, last: channels of the first and of the last convolution.
       initializer: "torch", or "he", "xavier", "lecun".
       conv: implementation of the convolutions, see `conv2d`.
+      form: "small", or "large" for ImageNet's, whose stem halves and is pooled, torchvision's.
     """
 
     stages: ClassVar[tuple[int, ...]] = (4, 8, 4)
@@ -109,7 +114,9 @@ class ShuffleNetV2(_Mobile):
     @nn.compact
     def layers(self, images: Array, train: bool = False) -> tuple[Array, ...]:
         """To the map of each ReLU, the features, the logits."""
-        x = nn.relu(self.normed(self.stem, 3, "stem", images, train))
+        large = is_large(self.form)
+        x = nn.relu(self.normed(self.stem, 3, "stem", images, train, 2 if large else 1))
+        x = max_pool(x, 3, 2, 1) if large else x
         maps = [x]
 
         def rectified(x: Array) -> Array:

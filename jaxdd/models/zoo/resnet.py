@@ -7,11 +7,8 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxdd.errors import unknown
-from jaxdd.models.zoo.layers import Normalised, conv, dense, max_pool, normalise
+from jaxdd.models.zoo.layers import Normalised, conv, dense, is_large, max_pool, normalise
 from jaxdd.types import Array
-
-STEMS = ("small", "large")
 
 
 class ResNet(Normalised):
@@ -32,8 +29,8 @@ class ResNet(Normalised):
       norm: "batch", "instance", "group" (GroupNorm of 4 groups) or "none", see `normalise`.
       initializer: "torch", or "he", "xavier", "lecun".
       conv: implementation of the convolutions, see `conv2d`.
-      stem: "small", or "large" for ImageNet's: a 7x7 convolution and max pooling, of two pixels' stride each, so that
-        ResNet-18 and 50 are torchvision's.
+      form: "small", or "large" for ImageNet's stem: a 7x7 convolution and max pooling, of two pixels' stride each, so
+        that ResNet-18 and 50 are torchvision's.
     """
 
     blocks: ClassVar[tuple[int, ...]]
@@ -46,20 +43,18 @@ class ResNet(Normalised):
     norm: str = "batch"
     initializer: str = "torch"
     conv: str = "auto"
-    stem: str = "small"
+    form: str = "small"
 
     @nn.compact
     def layers(self, images: Array, train: bool = False) -> tuple[Array, ...]:
         """To the map of each ReLU, the stem's (as it is pooled) and those of the blocks, the features, the logits."""
-        if self.stem not in STEMS:
-            raise unknown("stem", self.stem, STEMS)
 
         def normed(features: int, size: int, name: str, x: Array, stride: int = 1) -> Array:
             pad = size // 2
             x = conv(features, size, pad, f"conv_{name}", x, self.conv, self.initializer, stride=stride, bias=False)
             return normalise(self.norm, x, train, f"norm_{name}")
 
-        if self.stem == "large":
+        if is_large(self.form):
             maps = [max_pool(nn.relu(normed(self.width, 7, "stem", images, 2)), 3, 2, 1)]
         else:
             maps = [nn.relu(normed(self.width, 3, "stem", images))]
