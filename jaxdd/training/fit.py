@@ -197,8 +197,8 @@ def _check_taught(
             )
         return
     if (logits is not None) == of_views:
-        needs = "either teacher_logits or labels of views, and not both" if of_views else "teacher_logits"
-        raise JaxddError(f"protocol {protocol.name!r} learns from a teacher beside labels and needs {needs}.")
+        needs = "labels of views (labels=both of a method), or teacher_logits" + (", and not both" if of_views else "")
+        raise JaxddError(f"protocol {protocol.name!r} learns from a teacher beside class numbers and needs {needs}.")
     if of_views and convention != "hard":
         raise JaxddError(
             f"protocol {protocol.name!r} learns from class numbers beside a teacher's labels of views, and these "

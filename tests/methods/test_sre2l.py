@@ -94,6 +94,13 @@ def test_bad_options():
     assert dataclasses.replace(SRe2L(), crop=(0.08, 1.0)).crop == (0.08, 1.0)
 
 
+def test_a_teacher_without_statistics_is_refused_before_it_is_trained(digits):
+    spec = Spec.of(digits)
+    for model in "mlp", models.build("mlp", spec.image_shape, spec.num_classes):
+        with pytest.raises(JaxddError, match="what a teacher's batch normalisation remembers"):
+            methods.sre2l(**{**TINY, "model": model}).stages(spec)
+
+
 def test_published_settings():
     settings = {"learning_rate": 0.25, "statistics_weight": 0.01, "first_weight": 10.0, "jitter": 4, "crop": None}
     teacher = {"teacher_epochs": 200, "teacher_batch": 128, "teacher_learning_rate": 0.1, "teacher_weight_decay": 5e-4}

@@ -110,7 +110,7 @@ def test_class_numbers_beside_a_teacher_are_what_other_losses_learn_from(real, k
 def test_a_codec_with_one_label_an_image_is_no_teacher(real, key):
     images, labels, _ = (leaf[:1] for leaf in real)
     labelling = Labelling(labels[0], codec="hard", stored={"values": labels[0]})
-    with pytest.raises(JaxddError, match="needs teacher_logits"):
+    with pytest.raises(JaxddError, match="or teacher_logits"):
         fit(LINEAR, images, labels, TAUGHT, [0.3], key[None], labelling=labelling)
     mixing = dataclasses.replace(TAUGHT, loss="cross_entropy", mixup=0.8)
     with_codec, without = (
@@ -122,7 +122,7 @@ def test_a_codec_with_one_label_an_image_is_no_teacher(real, key):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"teacher_logits": None}, "'taught' learns from a teacher beside labels and needs teacher_logits"),
+        ({"teacher_logits": None}, "'taught' learns from a teacher beside class numbers and needs labels of views"),
         ({"loss": "cross_entropy"}, "'taught' has no use for teacher_logits"),
         ({"teacher_logits": np.zeros((1, 4, 3))}, r"teacher_logits must be \(sets, images, classes\) for images"),
         ({"mixup": 0.8}, "'taught' mixes images, of which stored logits know nothing"),
@@ -139,7 +139,7 @@ def test_a_teacher_that_does_not_fit_is_refused(real, key, change, sentence):
 
 
 def test_a_set_without_labels_of_views_cannot_be_measured_by_such_a_protocol(real):
-    with pytest.raises(JaxddError, match="needs teacher_logits"):
+    with pytest.raises(JaxddError, match="or teacher_logits"):
         check_trainable(LINEAR, Distilled(real[0][0], real[1][0]), TAUGHT)
 
 

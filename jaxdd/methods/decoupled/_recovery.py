@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxdd import losses, models
+from jaxdd._jax import key_of
 from jaxdd.data import augmentation
+from jaxdd.errors import JaxddError
 from jaxdd.methods._hyper import at_least, between, elements, field, positive
 from jaxdd.methods.decoupled._taught import Taught, labelled, teacher_name, teachers
 from jaxdd.synthetic import pixel_range
@@ -264,8 +266,32 @@ def recovering(
 
         return Parts(laid.count, joined)
 
+    def checked(spec: Spec) -> tuple[Stage, ...]:
+        for model in config.teachers():
+            _remember(model, spec.image_shape, spec.num_classes)
+        return teachers(config, spec) if stages is None else stages(spec)
+
     asked = Execution(side_by_side=1) if one_by_one else UNNAMED
-    return Recipe(bind, stages=stages or (lambda spec: teachers(config, spec)), parts=parts, asked=asked)
+    return Recipe(bind, stages=checked, parts=parts, asked=asked)
+
+
+@functools.cache
+def _remember(model: str | Network, image_shape: tuple[int, ...], classes: int) -> None:
+    """Check that a teacher has statistics to be matched, before it is trained.
+
+    Raises:
+      JaxddError: if it has none.
+    """
+    network = models.build(model, image_shape, classes)
+    theta, stats = jax.eval_shape(network.init, key_of(0))
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    try:
+        jax.eval_shape(lambda *inputs: network.norms(*inputs)[1].batch, theta, image, stats)
+    except JaxddError as error:
+        name = repr(model) if isinstance(model, str) else "of one's own"
+        raise JaxddError(
+            f"images are recovered from what a teacher's batch normalisation remembers; {name}: {error}"
+        ) from error
 
 
 def inversion(
