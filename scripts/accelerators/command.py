@@ -1,0 +1,77 @@
+"""The command line of `accelerators.py`: a process for each platform, since each needs an environment of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from accelerators.targets import PLATFORMS, environment
+
+SMOKE = ("dm", "kip", "sre2l")
+
+
+def main(description: str | None) -> int:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help=f"the smallest examples of {', '.join(SMOKE)}")
+    parser.add_argument("--platforms", nargs="+", choices=PLATFORMS, default=PLATFORMS)
+    parser.add_argument("--methods", nargs="+", metavar="METHOD[:PRESET]")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="put their table in this file")
+    parser.add_argument("--inside", type=pathlib.Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside is not None:
+        from accelerators.rows import rows
+
+        for row in rows(options.platforms[0], options.methods, smoke=options.smoke):
+            with options.inside.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        return 0
+    found: list[dict[str, Any]] = []
+    for platform in options.platforms:
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "rows.jsonl"
+            command = [sys.executable, sys.argv[0], "--platforms", platform, "--inside", str(file)]
+            command += ["--smoke"] if options.smoke else []
+            names = options.methods or (SMOKE if options.smoke else ())
+            command += ["--methods", *names] if names else []
+            status = subprocess.run(command, env={**os.environ, **environment(platform)}, check=False).returncode
+            found += [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+            if options.json is not None:
+                options.json.write_text(json.dumps({"rows": found}, indent=1) + "\n")
+            if status:
+                return status
+    if options.markdown is not None:
+        between(options.markdown, table(found))
+    return 0 if all(row["compiles"] for row in found) else 1
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| method | platform | launches | convolutions | products | GB | carried out |", "|---" * 7 + "|"]
+    for row in rows:
+        if not row["compiles"]:
+            lines.append(f"| `{row['name']}` | {row['platform']} | {row['error']} | | | | |")
+            continue
+        unknown = f", {row['unknown_loops']} loops once" if row["unknown_loops"] else ""
+        types = ("; ".join(f"{name} × {count:,}" for name, count in row[of].items()) for of in _TYPES)
+        how = ", ".join(f"{name} {value}" for name, value in row["execution"].items() if value not in (None, "default"))
+        gigabytes = f"{row['peak_bytes'] / 1e9:.2g}"
+        cells = f"`{row['name']}`", row["platform"], f"{row['launches']:,}{unknown}", *types, gigabytes, how
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+_TYPES = ("convolution_types", "product_types")
+_BEGIN, _END = "<!-- accelerators -->", "<!-- end -->"
+
+
+def between(file: pathlib.Path, text: str) -> None:
+    """Put a table between the file's marks."""
+    before, _, rest = file.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    file.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")

@@ -1,0 +1,74 @@
+"""Programs of methods for a device that is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from accelerators.program import facts
+from accelerators.targets import MEMORY, compiling_for, device
+from jaxdd import engine, methods
+from jaxdd.cli import config as configs
+from jaxdd.engine.execution import Job, of_program, settled
+from jaxdd.engine.stages import foretold
+from jaxdd.types import UNNAMED, Labels, RealData, Spec, parts_of
+
+DATA = {
+    "cifar10": (50_000, (32, 32, 3), 10),
+    "cifar100": (50_000, (32, 32, 3), 100),
+    "fashion_mnist": (60_000, (28, 28, 1), 10),
+    "mnist": (60_000, (28, 28, 1), 10),
+    "mnist_5k": (5_000, (28, 28, 1), 10),
+    "tiny_imagenet": (100_000, (64, 64, 3), 200),
+}
+
+
+def rows(platform: str, names: Sequence[str] | None, *, smoke: bool) -> Iterator[dict[str, Any]]:
+    """Of each method; one that does not compile has its error."""
+    target = device(platform)
+    for name in names or methods.available():
+        name, _, preset = name.partition(":")
+        module = configs.module_of(configs.shipped()[name])
+        own = str(getattr(module, "PUBLISHED_PRESET", next(iter(module.PRESETS))))
+        published = preset or ("smoke" if smoke else own)
+        began = time.perf_counter()
+        row: dict[str, Any] = {"name": name, "preset": published, "platform": platform, "compiles": True}
+        try:
+            row |= of_method(name, published, platform, target)
+        except Exception as error:
+            row |= {"compiles": False, "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"[:300]}
+        row["seconds"] = round(time.perf_counter() - began, 1)
+        print(
+            {key: row.get(key) for key in ("name", "platform", "compiles", "launches", "error", "seconds")}, flush=True
+        )
+        yield row
+
+
+def of_method(name: str, preset: str, platform: str, target: Any) -> dict[str, Any]:
+    """What its update is compiled to."""
+    config = configs.read(name, preset)
+    hyper = dict(config["method"])
+    count, shape, classes = DATA[config["data"]["name"]]
+    labels = Labels.index(np.arange(count) % classes, classes)
+    real = RealData.of(np.zeros((count, *shape), np.uint8), labels)
+    recipe = engine.decoding(methods.build(hyper.pop("name"), **hyper), decode)
+    data = foretold(recipe, real)
+    job = Job(recipe, data, parts_of(recipe, Spec.of(data)), 2**20, 0, [target])
+    with compiling_for(platform):
+        execution = settled(job, UNNAMED, accelerated=True, limit=MEMORY[platform])
+        program = job.compile(execution)
+    return {
+        **facts(program.chunk.as_text() or ""),
+        "peak_bytes": of_program(program),
+        "execution": dataclasses.asdict(execution),
+    }
+
+
+def decode(images: jax.Array) -> jax.Array:
+    """Standardised pixels of stored bytes."""
+    return (images.astype(np.float32) / 255 - 0.5) / 0.25
