@@ -21,6 +21,7 @@ def main(description: str | None) -> int:
     parser.add_argument("--smoke", action="store_true", help=f"the smallest examples of {', '.join(SMOKE)}")
     parser.add_argument("--platforms", nargs="+", choices=PLATFORMS, default=PLATFORMS)
     parser.add_argument("--methods", nargs="+", metavar="METHOD[:PRESET]")
+    parser.add_argument("--precision", default="default", help="of networks, as of execution.precision")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="put their table in this file")
     parser.add_argument("--inside", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -28,7 +29,7 @@ def main(description: str | None) -> int:
     if options.inside is not None:
         from accelerators.rows import rows
 
-        for row in rows(options.platforms[0], options.methods, smoke=options.smoke):
+        for row in rows(options.platforms[0], options.methods, smoke=options.smoke, precision=options.precision):
             with options.inside.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         return 0
@@ -37,6 +38,7 @@ def main(description: str | None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / "rows.jsonl"
             command = [sys.executable, sys.argv[0], "--platforms", platform, "--inside", str(file)]
+            command += ["--precision", options.precision]
             command += ["--smoke"] if options.smoke else []
             names = options.methods or (SMOKE if options.smoke else ())
             command += ["--methods", *names] if names else []

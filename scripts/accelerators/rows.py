@@ -16,7 +16,7 @@ from jaxdd import engine, methods
 from jaxdd.cli import config as configs
 from jaxdd.engine.execution import Job, of_program, settled
 from jaxdd.engine.stages import foretold
-from jaxdd.types import UNNAMED, Labels, RealData, Spec, parts_of
+from jaxdd.types import Execution, Labels, RealData, Spec, parts_of
 
 DATA = {
     "cifar10": (50_000, (32, 32, 3), 10),
@@ -28,7 +28,9 @@ DATA = {
 }
 
 
-def rows(platform: str, names: Sequence[str] | None, *, smoke: bool) -> Iterator[dict[str, Any]]:
+def rows(
+    platform: str, names: Sequence[str] | None, *, smoke: bool = False, precision: str = "default"
+) -> Iterator[dict[str, Any]]:
     """Of each method; one that does not compile has its error."""
     target = device(platform)
     for name in names or methods.available():
@@ -39,7 +41,7 @@ def rows(platform: str, names: Sequence[str] | None, *, smoke: bool) -> Iterator
         began = time.perf_counter()
         row: dict[str, Any] = {"name": name, "preset": published, "platform": platform, "compiles": True}
         try:
-            row |= of_method(name, published, platform, target)
+            row |= of_method(name, published, platform, target, precision)
         except Exception as error:
             row |= {"compiles": False, "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"[:300]}
         row["seconds"] = round(time.perf_counter() - began, 1)
@@ -49,7 +51,7 @@ def rows(platform: str, names: Sequence[str] | None, *, smoke: bool) -> Iterator
         yield row
 
 
-def of_method(name: str, preset: str, platform: str, target: Any) -> dict[str, Any]:
+def of_method(name: str, preset: str, platform: str, target: Any, precision: str) -> dict[str, Any]:
     """What its update is compiled to."""
     config = configs.read(name, preset)
     hyper = dict(config["method"])
@@ -60,7 +62,7 @@ def of_method(name: str, preset: str, platform: str, target: Any) -> dict[str, A
     data = foretold(recipe, real)
     job = Job(recipe, data, parts_of(recipe, Spec.of(data)), 2**20, 0, [target])
     with compiling_for(platform):
-        execution = settled(job, UNNAMED, accelerated=True, limit=MEMORY[platform])
+        execution = settled(job, Execution(precision=precision), accelerated=True, limit=MEMORY[platform])
         program = job.compile(execution)
     return {
         **facts(program.chunk.as_text() or ""),

@@ -17,7 +17,8 @@ from jaxdd import inner
 from jaxdd.errors import JaxddError
 from jaxdd.inner.networks import share_networks
 from jaxdd.models import conv2d
-from jaxdd.models.conv import onednn
+from jaxdd.models.conv import implementations, onednn
+from jaxdd.models.conv.geometry import Geometry
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="the forms chosen for CPUs")
@@ -554,22 +555,41 @@ def test_bfloat16_keeps_to_second_derivatives_and_networks(operands, impl):
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_on_gpus_bfloat16_is_no_lower_bound(operands, monkeypatch, kernel):
-    """What they compile for it, here on a CPU: operands in bfloat16, sums in float32, also where networks are many."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+def test_what_a_convolution_is_shows_when_it_is_compiled(operands, kernel):
+    """One trace for a CPU, a GPU and a TPU: at the precision "bfloat16" operands and results on a GPU are in it."""
     x, w = operands
-    w = jnp.stack([w, 2 * w])[:, :kernel, :kernel]
-    g = jnp.cos(jax.jit(jax.vmap(native, (None, 0)))(x, w))
+    w = w[:kernel, :kernel]
+    g = jnp.cos(native(x, w))
+    traced = jax.jit(functools.partial(value_and_gradients, functools.partial(conv2d, precision="bfloat16"))).trace
+    for platform, expected in ("cpu", {"f32"}), ("cuda", {"bf16"}), ("tpu", {"f32"}):
+        text = traced(x, w, g).lower(lowering_platforms=(platform,)).as_text()
+        products = re.findall(r"stablehlo\.convolution.*-> tensor<.*>", text)
+        assert len(products) == 3 or platform == "cpu"
+        assert {kind for each in products for kind in re.findall(r"tensor<[^>]*x(\w+)>", each)} <= expected
+    text = jax.jit(conv2d).trace(x, w).lower(lowering_platforms=("cuda",)).as_text()
+    assert "bf16" not in text and text.count("stablehlo.convolution") == 1
+    with pytest.raises(JaxddError, match='"onednn" is for CPUs, and this is compiled for a GPU'):
+        onednn.operation("conv")(x, w, None, "gpu")
 
-    def each(convolve, x, w, g):
-        return jax.vmap(functools.partial(value_and_gradients, convolve), (None, 0, 0))(x, w, g)
 
-    lowered = jax.jit(functools.partial(each, functools.partial(conv2d, precision="bfloat16"))).lower(x, w, g)
-    products = re.findall(r"stablehlo\.(?:convolution|dot_general).*-> tensor<.*>", lowered.as_text())
-    assert len(products) == 3
-    for product in products:
-        *of, result = re.findall(r"tensor<[^>]*x(\w+)>", product)
-        assert set(of) == {"bf16"} and result == "f32"
-    rounded = [a.astype(jnp.bfloat16).astype(a.dtype) for a in (x, w, g)]
-    assert_same(lowered.compile()(x, w, g), jax.jit(functools.partial(each, native))(*rounded))
-    assert "jaxdd" not in str(jax.make_jaxpr(lambda x, w: conv2d(x, w))(x, w[0]))
+@pytest.mark.parametrize("networks", [False, True])
+@pytest.mark.parametrize(("groups", "strides"), [(1, (2, 1)), (2, (1, 1))])
+def test_operations_for_a_gpu_are_the_same(operands, groups, strides, networks):
+    """Here on a CPU, and in bfloat16 as near as that is: three roundings to eight bits."""
+    x, w = operands
+    w = w[:, :, : 6 // groups]
+    geometry = Geometry(x.shape[1:3], (3, 3), strides, ((1, 1), (0, 2)), (1, 1), groups, None)
+    g = jnp.cos(compiled(lambda x, w: implementations.IMPLEMENTATIONS["xla"].conv(x, w, geometry, "cpu"), x, w))
+    pairs = {"conv": (x, w), "input_grad": (g, w), "weight_grad": (x, g)}
+
+    def everything(platform, precision):
+        of, found = implementations.IMPLEMENTATIONS["auto"], []
+        for name, pair in pairs.items():
+            pair = tuple(jnp.stack([each, 2 * each]) for each in pair) if networks else pair
+            found.append(getattr(of, name)(*pair, geometry._replace(precision=precision), platform))
+        return found
+
+    ours = {of: compiled(functools.partial(everything, *of)) for of in (("cpu", None), ("gpu", None), ("tpu", None))}
+    assert_same(ours["gpu", None], ours["cpu", None])
+    assert_same(ours["tpu", None], ours["cpu", None])
+    assert_same(compiled(functools.partial(everything, "gpu", "bfloat16")), ours["cpu", None], 1.5e-2)

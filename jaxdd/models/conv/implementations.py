@@ -20,17 +20,50 @@ NHWC = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 8  # images of a weight gradient at a time, so that what they are gathered into stays in cache
 
 
+Operation = Callable[[Array, Array, Geometry, str], Array]
+"""Of two operands, the geometry, and the platform that it is compiled for, "cpu", "gpu" or "tpu"."""
+
+
 class Implementation(NamedTuple):
-    """One way to compute the three operations, each a function of two operands and the geometry."""
+    """One way to compute the three operations."""
 
-    conv: Callable[[Array, Array, Geometry], Array]
-    input_grad: Callable[[Array, Array, Geometry], Array]
-    weight_grad: Callable[[Array, Array, Geometry], Array]
+    conv: Operation
+    input_grad: Operation
+    weight_grad: Operation
 
 
-# XLA's own convolution. XLA:CPU brings a convolution to the one form its fast code takes (channels last, no reversed
-# kernel) only outside of loops, and elsewhere computes derivatives 10 to 75 times slower: so they are written in that
-# form here.
+# XLA's own convolution, where its own derivatives are as fast: off CPUs.
+
+
+def _native_conv(x: Array, w: Array, geometry: Geometry, platform: str) -> Array:
+    return lax.conv_general_dilated(
+        x,
+        w,
+        geometry.strides,
+        geometry.pads,
+        rhs_dilation=geometry.dilation,
+        dimension_numbers=NHWC,
+        feature_group_count=geometry.groups,
+        # The result of operands in bfloat16 is, too: NVIDIA's library has fast code for that alone. Sums are float32.
+        precision=lax.Precision.DEFAULT if x.dtype == jnp.bfloat16 else geometry.precision,
+    )
+
+
+def _native_input_grad(g: Array, w: Array, geometry: Geometry, platform: str) -> Array:
+    shape = geometry.result("input_grad", g, w)
+    images = jax.ShapeDtypeStruct(shape, g.dtype)
+    return jax.linear_transpose(lambda x: _native_conv(x, w, geometry, platform), images)(g)[0]
+
+
+def _native_weight_grad(x: Array, g: Array, geometry: Geometry, platform: str) -> Array:
+    shape = geometry.result("weight_grad", x, g)
+    kernel = jax.ShapeDtypeStruct(shape, g.dtype)
+    return jax.linear_transpose(lambda w: _native_conv(x, w, geometry, platform), kernel)(g)[0]
+
+
+# XLA's own convolution on CPUs. XLA:CPU brings a convolution to the one form its fast code takes (channels last, no
+# reversed kernel) only outside of loops, and elsewhere computes derivatives 10 to 75 times slower: so they are written
+# in that form here.
 
 
 def _canonical(images, kernel, strides, pads, dilation, precision, spread=(1, 1), **groups: Any) -> Array:
@@ -58,13 +91,17 @@ def _padded(images: Array, pads, spread=(1, 1)) -> Array:
     return lax.optimization_barrier(lax.pad(images, images.dtype.type(0), [(0, 0, 0), *spatial, (0, 0, 0)]))
 
 
-def _xla_conv(x: Array, w: Array, geometry: Geometry) -> Array:
+def _xla_conv(x: Array, w: Array, geometry: Geometry, platform: str) -> Array:
+    if platform != "cpu":
+        return _native_conv(x, w, geometry, platform)
     groups = {"feature_group_count": geometry.groups}
     return _canonical(x, w, geometry.strides, geometry.pads, geometry.dilation, geometry.precision, **groups)
 
 
-def _xla_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
+def _xla_input_grad(g: Array, w: Array, geometry: Geometry, platform: str) -> Array:
     """A convolution of the spread maps with the kernel turned round, inputs and outputs exchanged."""
+    if platform != "cpu":
+        return _native_input_grad(g, w, geometry, platform)
     pads = []
     for k, d, s, size, pad, maps in zip(
         geometry.kernel, geometry.dilation, geometry.strides, geometry.image, geometry.pads, g.shape[1:3], strict=True
@@ -78,10 +115,12 @@ def _xla_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
     return _canonical(g, turned, (1, 1), pads, geometry.dilation, geometry.precision, geometry.strides, **groups)
 
 
-def _xla_weight_grad(x: Array, g: Array, geometry: Geometry) -> Array:
+def _xla_weight_grad(x: Array, g: Array, geometry: Geometry, platform: str) -> Array:
     """The sum over blocks of images; the first takes the rest of the division."""
+    if platform != "cpu":
+        return _native_weight_grad(x, g, geometry, platform)
     n = len(x)
-    first = n if n < 2 * _BLOCK or jax.default_backend() != "cpu" else _BLOCK + n % _BLOCK
+    first = n if n < 2 * _BLOCK else _BLOCK + n % _BLOCK
     total = _xla_weight_grad_block(x[:first], g[:first], geometry)
     if first == n:
         return total
@@ -142,11 +181,11 @@ def _dot(a: Array, b: Array, geometry: Geometry) -> Array:
     return jnp.dot(a, b, precision=geometry.precision, preferred_element_type=_sums(a))
 
 
-def _im2col_conv(x: Array, w: Array, geometry: Geometry) -> Array:
+def _im2col_conv(x: Array, w: Array, geometry: Geometry, platform: str) -> Array:
     return _dot(_columns(x, geometry), w.reshape(-1, w.shape[-1]), geometry)
 
 
-def _im2col_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
+def _im2col_input_grad(g: Array, w: Array, geometry: Geometry, platform: str) -> Array:
     """Every kernel position's part of the columns, spread and shifted back to where it came from."""
     columns = _dot(g, w.reshape(-1, w.shape[-1]).T, geometry)
     positions = list(itertools.product(*map(range, geometry.kernel)))
@@ -164,7 +203,7 @@ def _im2col_input_grad(g: Array, w: Array, geometry: Geometry) -> Array:
     return functools.reduce(operator.add, map(back, parts, positions))
 
 
-def _im2col_weight_grad(x: Array, g: Array, geometry: Geometry) -> Array:
+def _im2col_weight_grad(x: Array, g: Array, geometry: Geometry, platform: str) -> Array:
     columns, maps = (operand.reshape(-1, operand.shape[-1]) for operand in (_columns(x, geometry), g))
     weights = _dot(columns.T, maps, geometry)
     return weights.reshape(*geometry.kernel, x.shape[3], g.shape[3])
@@ -180,22 +219,23 @@ def _rounded(operand: Array, dtype: Any) -> Array:
     return lax.reduce_precision(operand, exponent_bits=8, mantissa_bits=7).astype(dtype)
 
 
-def _complete(operation: Callable[[Array, Array, Geometry], Array], type_on_cpu: Any):
+def _complete(operation: Operation, type_on_cpu: Any) -> Operation:
     """The operation with operands as the precision has them, perhaps with an axis of networks in front.
 
     Args:
       type_on_cpu: in which operands that are rounded to bfloat16 are multiplied faster there.
     """
 
-    def compute(a: Array, b: Array, geometry: Geometry) -> Array:
-        cpu, result = jax.default_backend() == "cpu", jnp.result_type(a, b)
-        if geometry.rounds and result == jnp.float32:
+    def compute(a: Array, b: Array, geometry: Geometry, platform: str) -> Array:
+        cpu, result = platform == "cpu", jnp.result_type(a, b)
+        # TPUs round by themselves. For GPUs "bfloat16" is a lower bound, and they compute in TF32.
+        if geometry.rounds and result == jnp.float32 and platform != "tpu":
             a, b = (_rounded(operand, type_on_cpu if cpu else jnp.bfloat16) for operand in (a, b))
         if a.ndim == 4:
-            return operation(a, b, geometry).astype(result)
+            return operation(a, b, geometry, platform).astype(result)
         if cpu:  # one after the other: XLA has only slow code there for what would be a grouped convolution
-            return lax.map(lambda pair: operation(pair[0], pair[1], geometry), (a, b)).astype(result)
-        return jax.vmap(lambda a, b: operation(a, b, geometry))(a, b).astype(result)
+            return lax.map(lambda pair: operation(pair[0], pair[1], geometry, platform), (a, b)).astype(result)
+        return jax.vmap(lambda a, b: operation(a, b, geometry, platform))(a, b).astype(result)
 
     return compute
 
@@ -204,15 +244,17 @@ _XLA = Implementation(*(_complete(f, jnp.float32) for f in (_xla_conv, _xla_inpu
 _IM2COL = Implementation(*(_complete(f, jnp.bfloat16) for f in (_im2col_conv, _im2col_input_grad, _im2col_weight_grad)))
 
 
-def _fastest(operation: str) -> Callable[[Array, Array, Geometry], Array]:
+def _fastest(operation: str) -> Operation:
     """What is fastest on a CPU; elsewhere XLA's own."""
 
-    def compute(a: Array, b: Array, geometry: Geometry) -> Array:
-        cpu = jax.default_backend() == "cpu"
+    def compute(a: Array, b: Array, geometry: Geometry, platform: str) -> Array:
+        cpu = platform == "cpu"
         one_channel = cpu and geometry.channels(operation, a, b) == 1
         # XLA's goes over the zeros between the maps, and takes six to twelve times as long with strides of 2.
         spread = cpu and operation == "input_grad" and max(geometry.strides) > 1
-        if one_channel and operation == "input_grad":
+        if not cpu:
+            best = _XLA
+        elif one_channel and operation == "input_grad":
             best = _IM2COL
         elif onednn.obstacle(a.dtype, geometry) is None:
             best = _ONEDNN
@@ -220,7 +262,7 @@ def _fastest(operation: str) -> Callable[[Array, Array, Geometry], Array]:
             best = _IM2COL
         else:
             best = _XLA
-        return getattr(best, operation)(a, b, geometry)
+        return getattr(best, operation)(a, b, geometry, platform)
 
     return compute
 

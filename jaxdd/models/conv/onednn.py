@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd.errors import JaxddError
 from jaxdd.models.conv.geometry import Geometry
 from jaxdd.types import Array
 
@@ -37,8 +38,6 @@ def target() -> str | None:
 
 def obstacle(dtype: Any, geometry: Geometry) -> str | None:
     """Why oneDNN cannot compute this convolution, or None."""
-    if jax.default_backend() != "cpu":
-        return f"is for CPUs, and JAX uses {jax.default_backend()}"
     if dtype != jnp.float32:
         return f"computes in float32, not in {dtype}"
     if min(itertools.chain.from_iterable(geometry.pads)) < 0:
@@ -57,10 +56,12 @@ def advice() -> str | None:
     return None
 
 
-def operation(name: str) -> Callable[[Array, Array, Geometry], Array]:
+def operation(name: str) -> Callable[[Array, Array, Geometry, str], Array]:
     """One of the three operations; an axis of networks in front of both operands is part of the one call."""
 
-    def compute(a: Array, b: Array, geometry: Geometry) -> Array:
+    def compute(a: Array, b: Array, geometry: Geometry, platform: str) -> Array:
+        if platform != "cpu":
+            raise JaxddError(f'convolution "onednn" is for CPUs, and this is compiled for a {platform.upper()}.')
         shape = geometry.result(name, a, b)
         if a.ndim == 4:
             a, b = a[None], b[None]

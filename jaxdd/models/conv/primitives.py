@@ -14,7 +14,7 @@ from jax import lax
 from jaxdd._jax import Primitive, ad, batching, mlir
 from jaxdd.errors import JaxddError, unknown
 from jaxdd.models.conv import onednn
-from jaxdd.models.conv.geometry import BFLOAT16, Geometry
+from jaxdd.models.conv.geometry import Geometry
 from jaxdd.models.conv.implementations import IMPLEMENTATIONS, NHWC
 from jaxdd.types import Array
 
@@ -30,12 +30,13 @@ def _primitive(operation: str, free_axes: tuple[tuple[int, int], tuple[int, int]
     primitive = Primitive(f"jaxdd_{operation}")
     of = operator.attrgetter(operation)
 
-    def lowered(a, b, *, impl, geometry):
-        return of(IMPLEMENTATIONS[impl])(a, b, geometry)
+    def lowered(a, b, *, impl, geometry, platform):
+        return of(IMPLEMENTATIONS[impl])(a, b, geometry, platform)
 
     def abstract(a, b, *, impl, geometry):
         # By tracing, so that types, meshes and errors are those of XLA's own convolution.
-        return jax.make_jaxpr(functools.partial(of(IMPLEMENTATIONS["xla"]), geometry=geometry))(a, b).out_avals[0]
+        own = functools.partial(of(IMPLEMENTATIONS["xla"]), geometry=geometry, platform="cpu")
+        return jax.make_jaxpr(own)(a, b).out_avals[0]
 
     @functools.cache
     def compiled(**params):
@@ -68,7 +69,10 @@ def _primitive(operation: str, free_axes: tuple[tuple[int, int], tuple[int, int]
 
     primitive.def_impl(lambda a, b, **params: compiled(**params)(a, b))
     primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(lowered, multiple_results=False))
+    # What is best where it runs is chosen when it is lowered: a program may be for other devices than JAX's default.
+    for name, platform in {"cpu": "cpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}.items():
+        rule = mlir.lower_fun(functools.partial(lowered, platform=platform), multiple_results=False)
+        mlir.register_lowering(primitive, rule, platform=name)
     batching.primitive_batchers[primitive] = batch
     return primitive
 
@@ -110,12 +114,13 @@ def conv2d(
     """Convolve images `(n, h, w, c)` with a kernel `(kh, kw, c, o)` into `(n, h', w', o)`.
 
     The rest of the signature is that of `lax.conv_general_dilated`. Dilated inputs, other layouts than NHWC/HWIO and
-    empty results have no form of their own here and go to it; so do, off CPU, "auto" and "xla".
+    empty results have no form of their own here and go to it. Off CPUs "auto" and "xla" are XLA's own convolution, with
+    its own derivatives; which it is shows when a program is compiled, for whatever devices.
 
     Args:
       precision: as JAX has it, but "bfloat16" (also by `jax.default_matmul_precision`) keeps its word on every backend:
         operands, also those of the gradients, are rounded to bfloat16, their products added in float32. On a CPU
-        nothing else differs from float32.
+        nothing else differs from float32; on a GPU the sums are rounded to bfloat16, too.
       impl: on a CPU "onednn" is oneDNN's, which the package jaxdd-onednn brings; "xla" the native convolution, with
         both gradients in the form that is fast inside of loops too; "im2col" shifted slices and one matrix product,
         without groups; "auto" the fastest of these for each operation, oneDNN for nearly all if it is installed.
@@ -143,7 +148,6 @@ def conv2d(
         or rhs.ndim != 4
         or (feature_group_count != 1 and impl == "im2col")
         or any(d != 1 for d in lhs_dilation or ())
-        or (impl in ("auto", "xla") and not _ours(precision))
     ):
         return native()
     layout, ours = (lax.conv_dimension_numbers(lhs.shape, rhs.shape, d) for d in (dimension_numbers, NHWC))
@@ -164,12 +168,6 @@ def conv2d(
 def asked_for(precision: Any) -> Any:
     """The precision of an operation: its own or, where that is None, JAX's default as it is here."""
     return jax.config.jax_default_matmul_precision if precision is None else precision  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _ours(precision: Any) -> bool:
-    """Whether XLA's own convolution with XLA's own derivatives is slow here, or not of this precision."""
-    # For GPUs "bfloat16" is a lower bound, and they compute in TF32; TPUs compute in bfloat16.
-    return jax.default_backend() == "cpu" or (jax.default_backend() == "gpu" and precision in BFLOAT16)
 
 
 def _alike(*operands: Array) -> list[Array]:
