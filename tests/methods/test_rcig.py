@@ -189,3 +189,15 @@ def test_the_set_is_not_mirrored_unless_it_is_told(digits):
 def test_bad_hyper_parameters(options, sentence):
     with pytest.raises(JaxddError, match=sentence):
         methods.build("rcig", **options)
+
+
+def test_what_decides_a_solve_is_float32_whatever_the_policy(digits):
+    """The network of the pool is trained in bfloat16; what is learned has the very bits of float32."""
+    options = {**OPTIONS, "inner_steps": 5, "hessian_steps": 5, "target_precision": "float32"}
+    method = bound(toys.build("rcig", **options), digits)
+    exact = toys.updates(method, digits, 1)[0]
+    with models.matmul_precision("bfloat16"):
+        rounded = toys.updates(method, digits, 1)[0]
+    toys.assert_same(rounded.after.params, exact.after.params)
+    apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), rounded.after.pool, exact.after.pool)
+    assert max(jax.tree.leaves(apart)) > 1e-5

@@ -139,16 +139,21 @@ def rcig(config: RCIG) -> Recipe:
         ):
             origin, linear = inner.linearised_body(network, start, batch.images)
 
+            def on_support(body: inner.Body, images: Array) -> tuple[Array, Array]:
+                """In float32 whatever the policy: what a solve, or its Hessian's products, are made of."""
+                with models.matmul_precision("float32"):
+                    return linear(body, images)
+
             def inner_loss(body: inner.Body, learned) -> Array:
                 images, labels = support(learned[0])
-                features, outputs = linear(body, images)
+                features, outputs = on_support(body, images)
                 rest = labels - outputs
                 return 0.5 * (jnp.vdot(rest, solve(head_kernel(features), rest)) + optax.tree.vdot(body, body))
 
             def outer_loss(body: inner.Body, learned) -> tuple[Array, Array]:
                 params, log_scale = learned
                 images, labels = support(params)
-                features, outputs = linear(body, images)
+                features, outputs = on_support(body, images)
                 with models.matmul_precision(spec.execution.target_precision):
                     # Once more on the way back, which is only to the body: one block's memory.
                     of_block = jax.checkpoint(functools.partial(linear, body))
