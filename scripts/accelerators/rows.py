@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from accelerators.program import facts
@@ -57,7 +58,7 @@ def of_method(name: str, preset: str, platform: str, target: Any, precision: str
     hyper = dict(config["method"])
     count, shape, classes = DATA[config["data"]["name"]]
     labels = Labels.index(np.arange(count) % classes, classes)
-    real = RealData.of(np.zeros((count, *shape), np.uint8), labels)
+    real = RealData.of(jnp.zeros((count, *shape), jnp.uint8), labels)
     recipe = engine.decoding(methods.build(hyper.pop("name"), **hyper), decode)
     data = foretold(recipe, real)
     job = Job(recipe, data, parts_of(recipe, Spec.of(data)), 2**20, 0, [target])
