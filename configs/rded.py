@@ -29,6 +29,7 @@ PRESETS = presets(
     {"imagenet": {"grid": 2}},
     ipc={"cifar10": (1, 10, 50), "cifar100": (1, 10, 50), "tiny_imagenet": (1, 10, 50), "imagenet": (1, 10, 50)},
     protocol="rded",
+    protocols={"imagenet": "rded-mosaics"},
     steps={
         "cpu": 10,
         "smoke": 10,

@@ -22,6 +22,18 @@ Suite = Iterator[tuple[str, Callable[[], Row]]]
 """Names of rows, with what measures them: only those that are wanted are."""
 
 
+SHAPES = {
+    "mnist_5k": (4_500, (28, 28, 1), 10),
+    "mnist": (60_000, (28, 28, 1), 10),
+    "fashion_mnist": (60_000, (28, 28, 1), 10),
+    "cifar10": (50_000, (32, 32, 3), 10),
+    "cifar100": (50_000, (32, 32, 3), 100),
+    "tiny_imagenet": (100_000, (64, 64, 3), 200),
+    "imagenet": (1_281_167, (224, 224, 3), 1000),
+}
+"""Of training data by name: images, the shape of one, classes. For what is compiled and not run."""
+
+
 def timed(function: Callable, *arguments, repeats: int) -> tuple[float, float]:
     """Median wall-clock and CPU seconds of a compiled function."""
     jax.block_until_ready(function(*arguments))

@@ -20,25 +20,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from measuring import SHAPES
 
 from jaxdd import engine, methods, models
 from jaxdd.cli import config as configs
 from jaxdd.types import Execution, HostArray, Labels, Network, RealData, Recipe
 
-DATA = {
-    "cifar10": (50_000, 32, 10),
-    "cifar100": (50_000, 32, 100),
-    "tiny_imagenet": (100_000, 64, 200),
-    "imagenet": (1_281_167, 224, 1000),
-}
 TRAINED, DIFFERENTIATED = 3, 9  # forward passes of a step
 
 
-def forward(model: str | Network, size: int, classes: int) -> tuple[float, int]:
+def forward(model: str | Network, image_shape: tuple[int, ...], classes: int) -> tuple[float, int]:
     """Operations of one image, as compiled, and parameters."""
-    network = models.build(model, (size, size, 3), classes)
+    network = models.build(model, image_shape, classes)
     theta, stats = jax.eval_shape(network.init, jax.random.key(0))
-    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
     pass_of_one = jax.jit(lambda theta, stats, image: network.apply(theta, image, stats)[0])
     lowered = pass_of_one.lower(theta, stats, image)
     return lowered.cost_analysis()["flops"], sum(leaf.size for leaf in jax.tree.leaves(theta))
@@ -53,8 +48,8 @@ def gigabytes(recipe: Recipe, real: RealData, how: Execution) -> float:
 def trajectory(builder: Any, hyper: dict[str, Any], steps: int, data: str) -> tuple[list[float], list[float]]:
     """Gigabytes of the columns, and operations of experts and updates."""
     config = builder.hyper(**hyper)
-    count, size, classes = DATA[data]
-    of_image, parameters = forward(config.model, size, classes)
+    count, shape, classes = SHAPES[data]
+    of_image, parameters = forward(config.model, shape, classes)
     images = config.ipc * classes
     of_update = DIFFERENTIATED * of_image * min(config.batch or images, images) * config.steps
     flat = hasattr(config, "radius") + 1
@@ -62,7 +57,7 @@ def trajectory(builder: Any, hyper: dict[str, Any], steps: int, data: str) -> tu
     of_expert = config.expert_epochs + 1, len(list(config.epochs_used()))
     disk = [config.experts * kept * 4 * parameters / 1e9 / part for kept, part in zip(of_expert, (1, 4), strict=True)]
     few = max(images, 10 * classes)
-    real = RealData.of(jnp.zeros((few, size, size, 3)), Labels.index(np.arange(few) % classes, classes))
+    real = RealData.of(jnp.zeros((few, *shape)), Labels.index(np.arange(few) % classes, classes))
     how = (Execution(block=block, side_by_side=1, remat="step") for block in (None, 25))
     return [*(gigabytes(builder(**hyper), real, each) for each in how), *disk], [experts, of_update * steps]
 
@@ -70,8 +65,8 @@ def trajectory(builder: Any, hyper: dict[str, Any], steps: int, data: str) -> tu
 def decoupled(builder: Any, hyper: dict[str, Any], steps: int, data: str) -> tuple[list[float], list[float]]:
     """Gigabytes of a block, and operations of teachers and updates."""
     config = builder.hyper(**hyper)
-    count, size, classes = DATA[data]
-    of_images = [forward(model, size, classes)[0] for model in config.teachers()]
+    count, shape, classes = SHAPES[data]
+    of_images = [forward(model, shape, classes)[0] for model in config.teachers()]
     teachers = TRAINED * sum(of_images) * count * config.teacher_epochs
     # Several teachers take turns; where some vote, so many see an image at each step.
     of_turn = sum(of_images) / len(of_images) * getattr(config, "voters", 1)
@@ -81,8 +76,7 @@ def decoupled(builder: Any, hyper: dict[str, Any], steps: int, data: str) -> tup
         updates = (updates if hasattr(config, "decay_steps") else 0) + of_images[
             0
         ] * classes * config.pool * config.crops
-    shape = (count, size, size, 3)
-    images = HostArray(shape, np.float32, lambda rows: np.zeros((*rows.shape, *shape[1:]), np.float32), "0" * 64)
+    images = HostArray((count, *shape), np.float32, lambda rows: np.zeros((*rows.shape, *shape), np.float32), "0" * 64)
     real = RealData.of(images, Labels.index(np.arange(count) % classes, classes))
     return [gigabytes(builder(**hyper), real, Execution())], [teachers, updates]
 

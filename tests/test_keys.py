@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from jax.experimental.key_reuse._core import check_key_reuse
 
 from jaxdd import data, engine, inner, methods, models, synthetic, training
@@ -25,28 +26,7 @@ def real():
     return RealData.of(jax.device_put(np.float32(images)), Labels.index(np.arange(64 * CLASSES) % CLASSES))
 
 
-SAME_BODY = [
-    "ast",
-    "att",
-    "datm",
-    "ftd",
-    "mct",
-    "pad",
-    "tesla",
-    "cda",
-    "fadrm",
-    "lpld",
-    "dsa",
-    "bptt",
-    "linba",
-    "datadam",
-]
-
-
-@pytest.mark.parametrize(
-    "name",  # those that share their draws with another one wait for the long run
-    [pytest.param(name, marks=[pytest.mark.endurance] if name in SAME_BODY else []) for name in methods.available()],
-)
+@pytest.mark.parametrize("name", toys.each(methods.available()))
 def test_methods(real, name):
     options = dict(configs.read(name, "smoke")["method"])
     if "model" in options and name != "datadam":  # it needs two layers; of others the depth plays no part

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxdd
 from jaxdd import data, engine, methods
@@ -103,6 +104,22 @@ def updates(
         done.append(Update(key, batch, state, after, metrics))
         state = after
     return done
+
+
+QUICK = {
+    *("kip", "frepo", "rfad"),  # kernels
+    *("dc", "dm"),  # gradients, layers
+    *("mtt", "dd"),  # trajectories, unrolls
+    *("sre2l", "rded"),  # recovered, chosen by a teacher
+    "dq",
+}
+"""Methods of which the quick suite has all: one or two of each body. What the others add waits for the long run."""
+
+
+def each(names: Iterable[str]) -> list[Any]:
+    """Methods as parameters of a test."""
+    waits = [pytest.mark.endurance, pytest.mark.sibling]
+    return [pytest.param(name, marks=[] if name in QUICK else waits) for name in names]
 
 
 class MeanState(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jaxdd import models
 from jaxdd.cli.config import smoke
 
 OTHERS = ("resnet8", "vgg11(width=16)")
@@ -34,6 +35,7 @@ def presets(
     *,
     ipc: Mapping[str, Iterable[int]],
     protocol: str = "sre2l",
+    protocols: Mapping[str, str] | None = None,
     cpu: Mapping[str, Any] | None = None,
     tiny: Mapping[str, Any] | None = None,
     steps: Mapping[str, int] | None = None,
@@ -45,6 +47,7 @@ def presets(
       published: the authors' hyper-parameters by data, where they are not the method's defaults.
       ipc: of these, images per class.
       protocol: networks are trained by it.
+      protocols: by data, where they are trained by another one.
       cpu, tiny: hyper-parameters of the method's own in `cpu`, and in `smoke`.
       steps: updates by data, "cpu", "smoke" and "tiny_imagenet32" too, of a method that learns nothing; of all others
         `decay_steps` says.
@@ -57,7 +60,7 @@ def presets(
             "method": dict(method),
             "data": dict(data),
             "run": {"steps": updates},
-            "evaluation": {"protocol": protocol, "networks": networks},
+            "evaluation": {"protocol": (protocols or {}).get(name, protocol), "networks": networks},
         }
 
     few, small = ({_STEPS: count} if steps is None else {} for count in (500, 6))
@@ -77,13 +80,7 @@ def presets(
                 **published.get(data, {}),
             }
             if data == "imagenet" and "others" in fields:
-                fields["others"] = tuple(_large(name) for name in fields["others"])
+                fields["others"] = tuple(models.with_options(name, form="large") for name in fields["others"])
             found[f"{data}_{number}"] = one(_DATA[data], fields, data)
     updates = (steps or {}).get("smoke", 6)
     return {**found, "smoke": smoke(updates, **{**_SMOKE, **small, **tiny})}
-
-
-def _large(model: str) -> str:
-    """The form for large images."""
-    name, _, options = model.rstrip(")").partition("(")
-    return f"{name}({options}{', ' if options else ''}form='large')"

@@ -4,7 +4,7 @@ from jaxdd.models.adapters import from_functions, from_linen, from_nnx
 from jaxdd.models.conv import conv2d
 from jaxdd.models.dense import dot_general
 from jaxdd.models.precision import PRECISIONS, matmul_precision
-from jaxdd.models.registry import available, build, identity, options_of
+from jaxdd.models.registry import available, build, identity, options_of, with_options
 from jaxdd.models.statistics import frozen_statistics
 from jaxdd.models.torch_weights import from_torch
 from jaxdd.models.zoo import (
@@ -52,4 +52,5 @@ __all__ = [
     "identity",
     "matmul_precision",
     "options_of",
+    "with_options",
 ]

@@ -126,6 +126,18 @@ def options_of(model: str) -> tuple[str, dict[str, Any]]:
     return name, {**{option: field.default for option, field in _fields(name).items()}, **_checked(name, given)}
 
 
+def with_options(model: str, **options: Any) -> str:
+    """A network's name with options set, in place of those that it has.
+
+        with_options("resnet18(width=32)", form="large")  # "resnet18(width=32, form='large')"
+
+    Raises:
+      JaxddError: if it is not written as one.
+    """
+    name, given = parse(model, "model")
+    return f"{name}({', '.join(f'{option}={value!r}' for option, value in {**given, **options}.items())})"
+
+
 def _fields(name: str) -> dict[str, Any]:
     """The options of a network of the zoo."""
     return {field.name: field for field in dataclasses.fields(_ZOO[name]) if field.name not in _LINEN_FIELDS}

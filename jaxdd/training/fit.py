@@ -240,7 +240,7 @@ def _fit(
     augment = None if protocol.augmentation == "none" else augmentation.named(protocol.augmentation)
     decay = protocol.weight_average
     mixed = protocol.cutmix or protocol.mixup
-    beside = codec is not None and convention == "hard"  # class numbers that the teacher is another thing than
+    beside = codec is not None and convention == "hard"  # the labels are class numbers, and a teacher stands beside
     of_views = Labelling(labels, convention, codec=codec, stored=stored)
     if mixed and convention == "hard":
         theta, stats = jax.eval_shape(network.init, keys[0])
@@ -261,7 +261,8 @@ def _fit(
             given = _logarithms(labels) if logits else labels
             images, mixture = augmentation.mixup(key_mix, images, given, beta=protocol.mixup)
             labels = jax.nn.softmax(mixture) if logits else mixture
-        if codec is not None and (not beside or protocol.loss in ("distillation", *protocols.TAUGHT)):
+        asked = protocol.loss in ("distillation", *protocols.TAUGHT)
+        if codec is not None and (asked or not beside):
             found = jnp.concatenate([labels_of(of_views, *part) for part in in_parts((images, Draws(rows)))])
             if protocol.loss in protocols.TAUGHT:
                 logarithms = _logarithms(found)

@@ -5,7 +5,10 @@ the best epoch (RaT-BPTT: of lengths from 300 to 3000, here 1000) on test data; 
 an epoch, so sets between one and two batches take one step an epoch, not two; NCFM's and IDC's sets are trained on as
 they are rendered; RCIG's are not doubled by their mirror images. FRePo's networks are scored by the moving average of
 their weights that its authors' code keeps while it evaluates a run (decay 0.995); in the code as it was released that
-evaluation and the final script score the last weights, as RCIG's does. RFAD's protocol is not here: it stops early and
+evaluation and the final script score the last weights, as RCIG's does. EDC's is without RandAugment, in batches of 50
+where the authors' for one image a class are of 10, of one teacher's or a committee's logits around their means, and its
+moving average is begun with the first step's weights, not with the initial ones. GIFT's loss stands on RDED's schedule
+without CutMix; its authors put it on each method's own. RFAD's protocol is not here: it stops early and
 takes its learning rate and the scale of its labels from a table by data set.
 """
 
@@ -261,6 +264,19 @@ _MIRRORING = (
         loss="distillation",
         temperature=20.0,
         augmentation="flip",
+        cutmix=1.0,
+    ),
+    Protocol(
+        "rded-mosaics",
+        "AdamW at 1e-3, half a cosine, 300 epochs, parts shuffled, crops, CutMix, a teacher's labels (Sun et al. 2024)",
+        learning_rates=(1e-3,),
+        epochs=300,
+        batch_size=50,
+        weight_decay=0.01,
+        stretch=2.0,
+        loss="distillation",
+        temperature=20.0,
+        augmentation="shuffle-crop",
         cutmix=1.0,
     ),
     Protocol(

@@ -11,9 +11,12 @@ import sys
 import tempfile
 from typing import Any
 
+from benchmark.tables import put
+
 from accelerators.targets import PLATFORMS, environment
 
 SMOKE = ("dm", "kip", "sre2l")
+_TYPES = ("convolution_types", "product_types")
 
 
 def main(description: str | None) -> int:
@@ -49,7 +52,7 @@ def main(description: str | None) -> int:
             if status:
                 return status
     if options.markdown is not None:
-        between(options.markdown, table(found))
+        put(table(found), "accelerators", options.markdown)
     return 0 if all(row["compiles"] for row in found) else 1
 
 
@@ -66,14 +69,3 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = f"`{row['name']}`", row["platform"], f"{row['launches']:,}{unknown}", *types, gigabytes, how
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-_TYPES = ("convolution_types", "product_types")
-_BEGIN, _END = "<!-- accelerators -->", "<!-- end -->"
-
-
-def between(file: pathlib.Path, text: str) -> None:
-    """Put a table between the file's marks."""
-    before, _, rest = file.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    file.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from measuring import SHAPES
 
 from accelerators.program import facts
 from accelerators.targets import MEMORY, compiling_for, device
@@ -18,15 +19,6 @@ from jaxdd.cli import config as configs
 from jaxdd.engine.execution import Job, of_program, settled
 from jaxdd.engine.stages import foretold
 from jaxdd.types import Execution, Labels, RealData, Spec, parts_of
-
-DATA = {
-    "cifar10": (50_000, (32, 32, 3), 10),
-    "cifar100": (50_000, (32, 32, 3), 100),
-    "fashion_mnist": (60_000, (28, 28, 1), 10),
-    "mnist": (60_000, (28, 28, 1), 10),
-    "mnist_5k": (5_000, (28, 28, 1), 10),
-    "tiny_imagenet": (100_000, (64, 64, 3), 200),
-}
 
 
 def rows(
@@ -56,7 +48,7 @@ def of_method(name: str, preset: str, platform: str, target: Any, precision: str
     """What its update is compiled to."""
     config = configs.read(name, preset)
     hyper = dict(config["method"])
-    count, shape, classes = DATA[config["data"]["name"]]
+    count, shape, classes = SHAPES[config["data"]["name"]]
     labels = Labels.index(np.arange(count) % classes, classes)
     real = RealData.of(jnp.zeros((count, *shape), jnp.uint8), labels)
     recipe = engine.decoding(methods.build(hyper.pop("name"), **hyper), decode)

@@ -11,7 +11,7 @@ import jax
 from measuring import Row, Suite, matmul_rates, stored_images
 
 from benchmark.flops import of_each_step
-from jaxdd import engine, methods
+from jaxdd import engine, methods, models
 from jaxdd.cli import config as configs
 from jaxdd.errors import JaxddError
 from jaxdd.types import AT_ONCE, Execution, Method, RealData, Recipe
@@ -67,7 +67,7 @@ def method(name: str, label: str, seconds: float, *, smoke: bool = False, **opti
     kind = hyper.pop("name")
     conv = options.pop("conv", None)
     if conv is not None:
-        options["model"] = with_convolution(hyper["model"], conv)
+        options["model"] = models.with_options(hyper["model"], conv=conv)
     hyper |= options
     data_name, real, decode = stored_images()
     build = methods.build(kind, **hyper)
@@ -122,12 +122,6 @@ def shipped(name: str, *, smoke: bool = False) -> tuple[str, dict[str, Any]]:
     published = getattr(config, "PUBLISHED_PRESET", None) if jax.default_backend() != "cpu" else None
     preset = "smoke" if smoke else published or next(iter(config.PRESETS))
     return preset, configs.read(name, preset)["method"]
-
-
-def with_convolution(model: str, conv: str) -> str:
-    """The name of a model, with the implementation of its convolutions."""
-    name, _, options = model.rstrip(")").partition("(")
-    return f"{name}({options}{', ' if options else ''}conv={conv!r})"
 
 
 def device_peak() -> int:

@@ -43,15 +43,20 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def write_markdown(report: dict[str, Any], file: pathlib.Path) -> None:
-    """Put the table of a suite where the file has its marks, `<!-- SUITE -->` and `<!-- end of SUITE -->`.
+    """Put the table of a suite where the file has its marks."""
+    put(markdown(report), report["suite"], file)
+
+
+def put(table: str, name: str, file: pathlib.Path) -> None:
+    """Put a table where a file has its marks, `<!-- NAME -->` and `<!-- end of NAME -->`.
 
     Raises:
       JaxddError: if it has none.
     """
-    start, end = f"<!-- {report['suite']} -->\n", f"\n<!-- end of {report['suite']} -->"
+    start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     text = file.read_text()
     before, found, rest = text.partition(start)
     _, ended, after = rest.partition(end)
     if not (found and ended):
         raise JaxddError(f"{file} has no place for this table: {start.strip()} and {end.strip()}, each on a line.")
-    file.write_text(f"{before}{start}{markdown(report)}{end}{after}")
+    file.write_text(f"{before}{start}{table}{end}{after}")

@@ -24,8 +24,12 @@ from mutants.source import Mutant, Unappliable
 # Of the tree, what tests need.
 _COPIED = ("jaxdd", "tests", "configs", "scripts", "docs", "notebooks", "pyproject.toml", "README.md")
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "results", "images")
-# One process, no files beside the tests, and an end at the first failure.
-_PYTEST = ("-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=line")
+# One process, no files beside the tests, and an end at the first failure; with what the quick suite leaves to the long
+# one since another method of the same body shows it.
+_PYTEST = (
+    *("-m", "pytest", "-m", "sibling or not endurance", "-x", "-q", "-n", "0"),
+    *("-p", "no:cacheprovider", "--no-header", "--tb=line"),
+)
 _PASSED, _FAILED = 0, 1
 
 TESTS, COLLECTION, CRASH, TIMEOUT, SURVIVED = "tests", "collection", "crash", "timeout", "survived"

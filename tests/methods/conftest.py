@@ -1,23 +1,17 @@
-"""Which methods the quick suite has."""
+"""Files about methods that are not among `toys.QUICK` wait for the long run."""
 
 import pathlib
 
 import pytest
+import toys
 
-QUICK = {
-    *("kip", "frepo", "rfad"),  # kernels
-    *("dc", "dm"),  # gradients, layers
-    *("mtt", "dd"),  # trajectories, unrolls
-    *("sre2l", "rded"),  # recovered, chosen by a teacher
-    "dq",
-    # What is about all of them.
-    *("names", "hyper", "bilevel", "matching", "continued", "resumed", "devices"),
-}
-"""One or two of each body; the others' updates by hand wait for the long run, whatever is made of the same blocks."""
+from jaxdd import methods
 
 
 def pytest_collection_modifyitems(items):
-    here = pathlib.Path(__file__).parent
+    waiting = {f"test_{name}.py" for name in set(methods.available()) - toys.QUICK}
     for item in items:
-        if item.path.parent == here and item.path.stem.removeprefix("test_") not in QUICK:
+        if item.path.parent == pathlib.Path(__file__).parent and item.path.name in waiting:
+            if not item.get_closest_marker("endurance"):
+                item.add_marker(pytest.mark.sibling)
             item.add_marker(pytest.mark.endurance)

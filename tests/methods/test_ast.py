@@ -4,7 +4,6 @@ import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import toys
 from walking_by_hand import CLASSES, OPTIONS, ROWS, assert_updates, flat, network
 
@@ -74,7 +73,6 @@ def test_published_settings():
     assert published.items() <= methods.fields("ast").items()
 
 
-@pytest.mark.endurance
 def test_experts_have_momentum_decay_and_a_rate_that_falls(digits):
     """One batch of all in each of five epochs: the last step is of 0.6 of the rate."""
     training = {"expert_learning_rate": 0.3, "expert_momentum": 0.8, "expert_weight_decay": 0.01, "clipped_epochs": 0}

@@ -64,7 +64,6 @@ def test_updates_are_those_of_the_formula(digits):
     assert len(set(lengths)) == 2, "two lengths, so that they are seen to matter"
 
 
-@pytest.mark.endurance
 def test_what_is_carried_goes_on_after_a_stop(digits, tmp_path):
     """In the middle of a window, of the second stage."""
     method = toys.build("at_bptt", **OPTIONS, rises=(0.9, 0.9), patience=(0.1, 1.0))

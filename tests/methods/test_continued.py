@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import toys
 
 from jaxdd import engine, methods
 from jaxdd.data import Standardize
@@ -29,12 +30,7 @@ def test_there_are_such():
     assert {"kip", "dm", "dc", "dsa", "idc", "ncfm", "cafe", "datadam", "mtt", "dd", "rat_bptt", "bptt"} < set(NAMES)
 
 
-QUICK = {"kip", "dm", "idc", "mtt", "dd", "rat_bptt", "krr_st", "frepo"}  # one of each body; the rest wait
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.endurance) for name in NAMES]
-)
+@pytest.mark.parametrize("name", toys.each(NAMES))
 def test_a_run_without_updates_gives_its_set_back(name, digits):
     begun, key = untouched(name, digits, init="real"), jax.random.key(1)
     dataset = DistilledDataset.create(begun(jax.random.key(0)), THERE, {"data": {"num_classes": 4}})

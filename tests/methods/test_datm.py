@@ -63,7 +63,6 @@ def test_images_are_right_ones_and_labels_what_the_experts_say(done, digits):
     assert len(set(rows)) == len(own) and (labels[rows] == own).all()
 
 
-@pytest.mark.endurance
 def test_rows_of_the_epochs_that_are_used_give_the_same_bits(done, digits):
     """The window's, and the last one, whose labels a set starts with."""
     config = TAKEN | {"expert_rows": "used", "expert_epochs": 3, "max_start": 1, "first_max_start": None}

@@ -160,7 +160,6 @@ def test_targets_of_augmented_images_where_they_are_asked_for(digits, provided):
     assert float(update.metrics["loss"]) == pytest.approx(float(loss), rel=1e-4)
 
 
-@pytest.mark.endurance
 def test_labels_play_no_part_and_a_resumed_run_is_the_uninterrupted_one(digits, tmp_path):
     recipe = toys.build("krr_st", block=8, **OPTIONS)
     whole = toys.run(recipe, digits, steps=4)

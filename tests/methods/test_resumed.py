@@ -1,7 +1,4 @@
-"""Runs that stopped and went on: one method of each family of states.
-
-In the quick suite KRR-ST, in tests of its own, has a pool.
-"""
+"""Runs that stopped and went on: one method of each family of states."""
 
 import pytest
 import toys
@@ -17,12 +14,7 @@ METHODS = {
 }
 
 
-SLOW = ("frepo",)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.endurance] if name in SLOW else []) for name in METHODS]
-)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, digits, tmp_path):
     method = toys.build(name, **METHODS[name])
     whole = toys.run(method, digits, steps=4)

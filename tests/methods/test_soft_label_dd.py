@@ -27,7 +27,7 @@ def plainly(learned, key, batch, softmax):
     return by_hand.cross_entropy(network.apply(theta, batch.images, {})[0], jax.nn.one_hot(batch.labels, 4))
 
 
-@pytest.mark.parametrize("labels", ["softmax", pytest.param("raw", marks=pytest.mark.endurance)])
+@pytest.mark.parametrize("labels", ["raw", "softmax"])
 def test_updates_are_those_of_the_formula(labels, digits):
     """Labels by the same optimiser as images and rates."""
     options = {"networks": 1, "target_batch": 20, "learning_rate": 0.02, "decay_every": 1}

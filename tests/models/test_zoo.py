@@ -298,6 +298,14 @@ def test_the_forms_for_large_images_are_those_of_imagenet(name, parameters):
     assert layers[-3].shape[1:3] == (7, 7)
 
 
+def test_options_are_put_into_a_name():
+    assert models.with_options("resnet18", form="large") == "resnet18(form='large')"
+    name = models.with_options("convnet(width=8, norm='batch')", width=4, depth=1)
+    assert models.options_of(name) == ("convnet", models.options_of("convnet(width=4, depth=1, norm='batch')")[1])
+    with pytest.raises(JaxddError, match="must be written name"):
+        models.with_options("mlp(3)", depth=1)
+
+
 def test_small_images_keep_some_pixels():
     """The last maps of 32 by 32, and of 28 by 28, pixels."""
     sizes = {"vgg11": (2, 1), "mobilenet_v2": (4, 4), "shufflenet_v2": (4, 4), "resnet20": (8, 7), "resnet50": (4, 4)}

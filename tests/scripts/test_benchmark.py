@@ -14,7 +14,7 @@ import pytest
 from benchmark import command, every_method
 from beside_pytorch import convolutions, inner_loops, matching, network, peer
 
-from jaxdd import methods, models
+from jaxdd import methods
 from jaxdd.errors import JaxddError
 from jaxdd.types import Labels, RealData
 
@@ -118,18 +118,6 @@ def test_every_choice_is_one_that_its_method_has():
     for name, options in every_method.SIDE_BY_SIDE.items():
         assert {f"{name}_{choice}" for choice in ("float32", "bfloat16", "native", "im2col", "together")} <= set(rows)
         assert methods.build(name, **options)
-
-
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        ("convnet", "convnet(conv='im2col')"),
-        ("convnet(width=4, norm='none')", "convnet(width=4, norm='none', conv='im2col')"),
-    ],
-)
-def test_a_model_with_another_convolution(model, expected):
-    assert every_method.with_convolution(model, "im2col") == expected
-    assert models.build(expected, (28, 28, 1), 10)
 
 
 @pytest.mark.endurance

@@ -18,8 +18,11 @@ class Mixture(NamedTuple):
     """int32 `(n,)`, the other image of each."""
     own: Array
     """What is left of an image itself, 0 to 1: of each of its pixels `(h, w)`, or of all alike `()`."""
-    share: Array
-    """What is left of its label, `()`: the mean of `own`."""
+
+    @property
+    def share(self) -> Array:
+        """What is left of its label, `()`."""
+        return jnp.mean(self.own)
 
 
 def cutmix_draw(key: Key, shape: tuple[int, ...], *, probability: float | Array = 0.5, beta: float = 1.0) -> Mixture:
@@ -27,23 +30,22 @@ def cutmix_draw(key: Key, shape: tuple[int, ...], *, probability: float | Array 
     key_apply, key_share, key_box, key_order = jax.random.split(key, 4)
     count, height, width = shape[:3]
     side = jnp.sqrt(1 - jax.random.beta(key_share, beta, beta)) * jax.random.bernoulli(key_apply, probability)
-    inside, area = [], jnp.ones(())
+    inside = []
     for key_axis, size in zip(jax.random.split(key_box), (height, width), strict=True):
         half = (size * side).astype(jnp.int32) // 2
         centre = jax.random.randint(key_axis, (), 0, size)
         first, last = jnp.maximum(centre - half, 0), jnp.minimum(centre + half, size)
         inside.append((jnp.arange(size) >= first) & (jnp.arange(size) < last))
-        area = area * (last - first)
-    own = 1 - (inside[0][:, None] & inside[1][None, :]).astype(area.dtype)
-    return Mixture(jax.random.permutation(key_order, count), own, 1 - area / (height * width))
+    outside = ~(inside[0][:, None] & inside[1][None, :])
+    return Mixture(jax.random.permutation(key_order, count), outside.astype(side.dtype))
 
 
 def mixup_draw(key: Key, shape: tuple[int, ...], *, probability: float | Array = 1.0, beta: float = 0.8) -> Mixture:
     """The draw of `mixup`, for images of `shape`, `(n, ..)`."""
     key_apply, key_share, key_order = jax.random.split(key, 3)
     some = jax.random.bernoulli(key_apply, probability)
-    share = jnp.where(some, jax.random.beta(key_share, beta, beta), 1.0)
-    return Mixture(jax.random.permutation(key_order, shape[0]), share, share)
+    own = jnp.where(some, jax.random.beta(key_share, beta, beta), 1.0)
+    return Mixture(jax.random.permutation(key_order, shape[0]), own)
 
 
 def mixed(images: Array, labels: Array, draw: Mixture) -> tuple[Array, Array]:

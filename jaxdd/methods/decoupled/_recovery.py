@@ -268,7 +268,7 @@ def recovering(
 
     def checked(spec: Spec) -> tuple[Stage, ...]:
         for model in config.teachers():
-            _remember(model, spec.image_shape, spec.num_classes)
+            _check_remembers(model, spec.image_shape, spec.num_classes)
         return teachers(config, spec) if stages is None else stages(spec)
 
     asked = Execution(side_by_side=1) if one_by_one else UNNAMED
@@ -276,7 +276,7 @@ def recovering(
 
 
 @functools.cache
-def _remember(model: str | Network, image_shape: tuple[int, ...], classes: int) -> None:
+def _check_remembers(model: str | Network, image_shape: tuple[int, ...], classes: int) -> None:
     """Check that a teacher has statistics to be matched, before it is trained.
 
     Raises:
