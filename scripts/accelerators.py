@@ -9,6 +9,8 @@ examples of a few), is compiled for an H100 (sm_90) and a TPU v5e, which nothing
 
 * `launches`: kernels and library calls that an update starts, those of a loop times its trips; of a loop whose trips
   the compiler does not know once, and `unknown_loops` says how many there are.
+* `host_launches`, on a GPU: what the host starts, since XLA records kernels and calls that follow each other into CUDA
+  graphs, which it starts at once (by its own defaults, with a driver of CUDA 12.9).
 * `library_calls` by name, `convolution_types` and `product_types`: operands and result, by how often they are launched.
 * `callbacks` to the host, and whether there is any `float64`.
 * `peak_bytes` of the program, with the real data as it is stored, and `execution`, how it is carried out: on a device

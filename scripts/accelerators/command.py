@@ -16,6 +16,8 @@ from benchmark.tables import put
 from accelerators.targets import PLATFORMS, environment
 
 SMOKE = ("dm", "kip", "sre2l")
+DUMP = "dump"
+"""The folder of what the compiler says, beside a process's rows."""
 _TYPES = ("convolution_types", "product_types")
 
 
@@ -32,7 +34,8 @@ def main(description: str | None) -> int:
     if options.inside is not None:
         from accelerators.rows import rows
 
-        for row in rows(options.platforms[0], options.methods, smoke=options.smoke, precision=options.precision):
+        dump = options.inside.parent / DUMP
+        for row in rows(options.platforms[0], options.methods, dump, smoke=options.smoke, precision=options.precision):
             with options.inside.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         return 0
@@ -45,7 +48,8 @@ def main(description: str | None) -> int:
             command += ["--smoke"] if options.smoke else []
             names = options.methods or (SMOKE if options.smoke else ())
             command += ["--methods", *names] if names else []
-            status = subprocess.run(command, env={**os.environ, **environment(platform)}, check=False).returncode
+            variables = {**os.environ, **environment(platform, file.parent / DUMP)}
+            status = subprocess.run(command, env=variables, check=False).returncode
             found += [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
             if options.json is not None:
                 options.json.write_text(json.dumps({"rows": found}, indent=1) + "\n")
@@ -57,15 +61,19 @@ def main(description: str | None) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| method | platform | launches | convolutions | products | GB | carried out |", "|---" * 7 + "|"]
+    lines = [
+        "| method | platform | launches | by the host | convolutions | products | GB | carried out |",
+        "|---" * 8 + "|",
+    ]
     for row in rows:
         if not row["compiles"]:
-            lines.append(f"| `{row['name']}` | {row['platform']} | {row['error']} | | | | |")
+            lines.append(f"| `{row['name']}` | {row['platform']} | {row['error']} | | | | | |")
             continue
         unknown = f", {row['unknown_loops']} loops once" if row["unknown_loops"] else ""
         types = ("; ".join(f"{name} × {count:,}" for name, count in row[of].items()) for of in _TYPES)
         how = ", ".join(f"{name} {value}" for name, value in row["execution"].items() if value not in (None, "default"))
         gigabytes = f"{row['peak_bytes'] / 1e9:.2g}"
-        cells = f"`{row['name']}`", row["platform"], f"{row['launches']:,}{unknown}", *types, gigabytes, how
+        by_host = "" if row["host_launches"] is None else f"{row['host_launches']:,}"
+        cells = f"`{row['name']}`", row["platform"], f"{row['launches']:,}{unknown}", by_host, *types, gigabytes, how
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

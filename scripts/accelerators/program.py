@@ -67,6 +67,12 @@ def computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
     return found, entry
 
 
+def trips(text: str) -> dict[str, int | None]:
+    """Of the loops of a program, by name: how often they go round, None where the compiler does not know."""
+    found = (each for instructions in computations(text)[0].values() for each in instructions)
+    return {each.name: each.trips for each in found if each.kind == "while"}
+
+
 def facts(text: str) -> dict[str, Any]:
     """Of a program whose outermost loop goes from update to update: of one of them, with all branches.
 

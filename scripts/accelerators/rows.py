@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from measuring import SHAPES
 
-from accelerators.program import facts
+from accelerators.program import facts, trips
 from accelerators.targets import MEMORY, compiling_for, device
+from accelerators.thunks import host_launches
 from jaxdd import engine, methods
 from jaxdd.cli import config as configs
 from jaxdd.engine.execution import Job, of_program, settled
@@ -22,9 +25,18 @@ from jaxdd.types import Execution, Labels, RealData, Spec, parts_of
 
 
 def rows(
-    platform: str, names: Sequence[str] | None, *, smoke: bool = False, precision: str = "default"
+    platform: str,
+    names: Sequence[str] | None,
+    dump: pathlib.Path,
+    *,
+    smoke: bool = False,
+    precision: str = "default",
 ) -> Iterator[dict[str, Any]]:
-    """Of each method; one that does not compile has its error."""
+    """Of each method; one that does not compile has its error.
+
+    Args:
+      dump: where the compiler writes, see `targets.environment`; what is there is removed.
+    """
     target = device(platform)
     for name in names or methods.available():
         name, _, preset = name.partition(":")
@@ -34,17 +46,22 @@ def rows(
         began = time.perf_counter()
         row: dict[str, Any] = {"name": name, "preset": published, "platform": platform, "compiles": True}
         try:
-            row |= of_method(name, published, platform, target, precision)
+            row |= of_method(name, published, platform, target, dump, precision)
         except Exception as error:
             row |= {"compiles": False, "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"[:300]}
+        shutil.rmtree(dump, ignore_errors=True)
         row["seconds"] = round(time.perf_counter() - began, 1)
         print(
-            {key: row.get(key) for key in ("name", "platform", "compiles", "launches", "error", "seconds")}, flush=True
+            {
+                key: row.get(key)
+                for key in ("name", "platform", "compiles", "launches", "host_launches", "error", "seconds")
+            },
+            flush=True,
         )
         yield row
 
 
-def of_method(name: str, preset: str, platform: str, target: Any, precision: str) -> dict[str, Any]:
+def of_method(name: str, preset: str, platform: str, target: Any, dump: pathlib.Path, precision: str) -> dict[str, Any]:
     """What its update is compiled to."""
     config = configs.read(name, preset)
     hyper = dict(config["method"])
@@ -57,8 +74,10 @@ def of_method(name: str, preset: str, platform: str, target: Any, precision: str
     with compiling_for(platform):
         execution = settled(job, Execution(precision=precision), accelerated=True, limit=MEMORY[platform])
         program = job.compile(execution)
+    text = program.chunk.as_text() or ""
     return {
-        **facts(program.chunk.as_text() or ""),
+        **facts(text),
+        "host_launches": host_launches(dump, trips(text)),
         "peak_bytes": of_program(program),
         "execution": dataclasses.asdict(execution),
     }

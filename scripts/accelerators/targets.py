@@ -20,6 +20,7 @@ gpu_device_info {
   block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 l2_cache_size: 52428800
   clock_rate_ghz: 1.98 device_memory_size: 84942979072 shared_memory_per_block_optin: 232448
   cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  driver_version: "12.9.0" runtime_version: "12.9.0" compile_time_toolkit_version: "12.9.0"
 }
 platform_name: "CUDA" dnn_version_info { major: 9 minor: 8 } device_description_str: "NVIDIA H100 80GB HBM3"
 """
@@ -40,11 +41,15 @@ def folder(package: str) -> pathlib.Path:
     return pathlib.Path(next(iter(spec.submodule_search_locations)))
 
 
-def environment(platform: str) -> dict[str, str]:
-    """What has to be set before JAX is imported."""
+def environment(platform: str, dump: pathlib.Path) -> dict[str, str]:
+    """What has to be set before JAX is imported.
+
+    Args:
+      dump: a folder for what a GPU's compiler says beside the program.
+    """
     if platform == "gpu":
         compiler = folder("nvidia.cuda_nvcc")
-        flags = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+        flags = f"--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false --xla_dump_to={dump}"
         return {
             "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
             "JAX_PLATFORMS": "cpu",

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from accelerators.program import facts
+from accelerators.thunks import host_launches
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 TEXT = """
@@ -90,3 +91,48 @@ def test_the_smallest_examples_compile_for_a_gpu_and_a_tpu(tmp_path):
     rows = json.loads((tmp_path / "rows").read_text())["rows"]
     assert [(row["platform"], row["compiles"]) for row in rows] == [("gpu", True), ("tpu", True)]
     assert all(row["launches"] > 10 and row["peak_bytes"] > 0 and not row["callbacks"] for row in rows)
+
+
+def test_the_host_starts_a_graph_at_once(tmp_path):
+    """A graph, five times a convolution and a graph, of unknown trips a kernel and the question, a branch, a copy."""
+    lines = """
+000: kCommandBuffer [source | next]
+    001: kCopy [source | sink] kCopy
+002: kWhile [prev | sink]
+condition:
+    003: kCustomKernel [source | sink] less
+  body:
+    000: kCommandBuffer [source | next]
+        004: kCustomKernel [source | sink] one
+        005: kWhile [source | sink]
+condition:
+            006: kCustomKernel [source | sink] inner less
+          body:
+            007: kCublasLtMatmul [source | sink]
+    008: kWhile [prev | next]
+condition:
+        009: kCustomKernel [source | sink] less
+      body:
+        010: kConvolution [source | next]
+        000: kCommandBuffer [prev | sink]
+            011: kCustomKernel [source | sink] two
+            012: kCustomKernel [source | sink] three
+    013: kWhile [prev | next]
+condition:
+        014: kCustomKernel [source | sink] less
+      body:
+        015: kCustomKernel [source | sink] four
+    016: kConditional [prev | next]
+      branch_0:
+        017: kConvolution [source | sink]
+    018: kDynamicSliceFusion [prev | sink]
+        019: kCopy [source | sink] kCopy
+""".strip("\n")
+    told = 'thunk_info {{\n profile_annotation: "{}"\n thunk_id: {}\n }}\n'
+    (tmp_path / "module_0001.jit_chunk.thunk_sequence_after_thunk_passes.txt").write_text(lines)
+    (tmp_path / "module_0001.jit_chunk.thunk_metadata.txt").write_text(
+        told.format("loop", 8) + told.format("endless", 13)
+    )
+    known = {"loop": 5, "endless": None}
+    assert host_launches(tmp_path, known) == 1 + 1 + 5 * 2 + 2 + 1 + 1
+    assert host_launches(tmp_path / "nothing", known) is None
