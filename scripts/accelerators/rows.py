@@ -37,6 +37,8 @@ def rows(
     Args:
       dump: where the compiler writes, see `targets.environment`; what is there is removed.
     """
+    for name in names or ():
+        configs.find(name)  # what there is not ends it before anything is compiled
     target = device(platform)
     for name in names or methods.available():
         name, _, preset = name.partition(":")
