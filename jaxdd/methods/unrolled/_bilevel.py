@@ -127,12 +127,9 @@ def bilevel(
     """
     augment, windows = augmentation.named(config.augmentation), training.windows
 
-    def drawn(key: Key, count: int) -> Callable[[Array | int], Any]:
-        """What is drawn for `count` images at a step, of a network's key."""
-        if training.siamese:
-            draw = augment.draw(key, 1)
-            return lambda t: draw
-        return lambda t: augment.draw(jax.random.fold_in(key, t), count)
+    def of_step(key: Key, t: Array | int, count: int) -> Any:
+        """What is drawn for each of `count` images at a step, of a network's key."""
+        return augment.draw(jax.random.fold_in(key, t), count)
 
     def bind(spec: Spec) -> Method:
         network = models.build(config.model, spec.image_shape, spec.num_classes)
@@ -152,8 +149,11 @@ def bilevel(
                     "inner training needs either a learning rate or a synthetic set that learns its own, and not both."
                 )
             plan = training.plan(key_plan, *labels.shape)
-            feed = inner.planned((images, labels), plan, rates[0])
-            return inner.augmented(feed, augment, drawn(key_draw, plan.shape[1])), len(plan)
+            if training.siamese:  # the same at all steps: once, before them
+                images = augment.apply(images, augment.draw(key_draw, 1))
+                return inner.planned((images, labels), plan, rates[0]), len(plan)
+            feed, count = inner.planned((images, labels), plan, rates[0]), plan.shape[1]
+            return inner.augmented(feed, augment, lambda t: of_step(key_draw, t, count)), len(plan)
 
         def trained(params: Params, start: NetworkState, key: Key, window: PyTree) -> PyTree:
             """A network's parameters at the end of the window."""
@@ -184,8 +184,10 @@ def bilevel(
             params: Params, start: NetworkState, examples: Examples, key: Key, window: PyTree
         ) -> tuple[Array, Array]:
             theta = trained(params, start, key, window)
-            # Of the steps' key, where one draw is for all.
-            of_real = drawn(jax.random.fold_in(key, 2 if training.siamese else 3), len(examples.labels))(0)
+            if training.siamese:  # of the steps' key, since one draw is for all
+                of_real = augment.draw(jax.random.fold_in(key, 2), 1)
+            else:
+                of_real = of_step(jax.random.fold_in(key, 3), 0, len(examples.labels))
 
             def on_real(theta: PyTree, shown: tuple[Examples, Any]) -> tuple[Array, Array]:
                 block, of_block = shown
