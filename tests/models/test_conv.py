@@ -572,6 +572,16 @@ def test_what_a_convolution_is_shows_when_it_is_compiled(operands, kernel):
         onednn.operation("conv")(x, w, None, "gpu")
 
 
+@pytest.mark.parametrize(("networks", "calls"), [(3, 3), (40, 1)])
+def test_networks_side_by_side_are_no_grouped_convolution(operands, networks, calls):
+    """For a GPU each has a call of its own, and many are in a loop."""
+    x, w = (jnp.stack([operand * k for k in range(1, networks + 1)]) for operand in operands)
+    together = jax.jit(jax.vmap(conv2d))
+    text = together.trace(x, w).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("stablehlo.convolution") == calls
+    assert "feature_group_count = 1 " in text and f"feature_group_count = {networks}" not in text
+
+
 @pytest.mark.parametrize("networks", [False, True])
 @pytest.mark.parametrize(("groups", "strides"), [(1, (2, 1)), (2, (1, 1))])
 def test_operations_for_a_gpu_are_the_same(operands, groups, strides, networks):

@@ -17,6 +17,7 @@ from jaxdd.models.conv.geometry import Geometry
 from jaxdd.types import Array
 
 NHWC = ("NHWC", "HWIO", "NHWC")
+_CALLS = 32  # of networks side by side off CPUs; more are in a loop
 _BLOCK = 8  # images of a weight gradient at a time, so that what they are gathered into stays in cache
 
 
@@ -233,9 +234,11 @@ def _complete(operation: Operation, type_on_cpu: Any) -> Operation:
             a, b = (_rounded(operand, type_on_cpu if cpu else jnp.bfloat16) for operand in (a, b))
         if a.ndim == 4:
             return operation(a, b, geometry, platform).astype(result)
-        if cpu:  # one after the other: XLA has only slow code there for what would be a grouped convolution
-            return lax.map(lambda pair: operation(pair[0], pair[1], geometry, platform), (a, b)).astype(result)
-        return jax.vmap(lambda a, b: operation(a, b, geometry, platform))(a, b).astype(result)
+        # One network after the other: together they would be a grouped convolution, for which XLA:CPU and NVIDIA's
+        # library have slow code only. A few have a call each; in a loop the host could not start them ahead.
+        if not cpu and len(a) <= _CALLS:
+            return jnp.stack([operation(*pair, geometry, platform) for pair in zip(a, b, strict=True)]).astype(result)
+        return lax.map(lambda pair: operation(pair[0], pair[1], geometry, platform), (a, b)).astype(result)
 
     return compute
 
