@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -33,6 +35,7 @@ from jaxdd.types import (
 
 _LOG = logging.getLogger("jaxdd")
 _STEP = 4  # a rung has so many times less at once than the one above it
+DETERMINISTIC = "--xla_gpu_deterministic_ops"
 _REMATS = ("none", "step", "sqrt")  # from what stores most
 _UNKNOWN = 1024  # examples, networks: where a ladder begins whose method does not say how many there are
 
@@ -245,7 +248,20 @@ def taken(job: Job, execution: Execution) -> Execution:
             directory,
             ", ".join(changed),
         )
+    if make_mesh(job.devices).devices.flat[0].platform == "gpu" and not _repeats() and is_first():
+        _LOG.warning(
+            "%s goes on; on a GPU its last bits may differ from those of a run that never stopped, unless XLA_FLAGS "
+            "had %s=true when it began and has it now.",
+            directory,
+            DETERMINISTIC,
+        )
     return chosen
+
+
+def _repeats() -> bool:
+    """Whether XLA was told to compile for a GPU what gives the same bits each time."""
+    given = re.findall(rf"{DETERMINISTIC}(?:=(\w+))?", os.environ.get("XLA_FLAGS", ""))
+    return bool(given) and given[-1].lower() in ("", "true", "1")
 
 
 def begun_with(directory: pathlib.Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 from toys import assert_same, run
 
 from jaxdd import engine, methods
+from jaxdd.engine import execution
 from jaxdd.engine.execution import Job, fastest, ladder, memory, peak_bytes, settled, what_fits
 from jaxdd.errors import JaxddError
 from jaxdd.types import (
@@ -168,6 +170,25 @@ def test_what_it_came_to_is_written_down_and_taken_again(data, tmp_path, caplog)
     assert "goes on with block=4 instead of 16, remat=sqrt instead of step; the last bits may differ" in record.message
     assert other.resumed_from == 5
     assert run(method, data, steps=8, workdir=tmp_path, resume=True).execution == other.execution
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", True),
+        ("--xla_gpu_deterministic_ops=false", True),
+        ("--xla_dump_to=x --xla_gpu_deterministic_ops=true", False),
+    ],
+)
+def test_going_on_with_a_gpu_names_the_flag_that_repeats_bits(data, tmp_path, caplog, monkeypatch, flags, said):
+    method = recipe()
+    run(method, data, steps=1, workdir=tmp_path)
+    gpu = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
+    monkeypatch.setattr(execution, "make_mesh", lambda devices: gpu)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    with caplog.at_level(logging.WARNING, "jaxdd"):
+        execution.taken(job(method, data, directory=tmp_path), Execution())
+    assert ("--xla_gpu_deterministic_ops=true" in caplog.text) == said
 
 
 def test_a_run_from_before_goes_on_as_it_was(data, tmp_path):
