@@ -2,7 +2,8 @@
 
 `cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 64, 600 steps: ten minutes on two cores.
 `mnist` (without flips), `fashion_mnist`, `cifar10`: the paper's settings, on all training images and with its constants
-of their channels, for a GPU; any `--config.method.ipc` (from 100 on with `--config.method.learning_rate=10`):
+of their channels, for a GPU; any `--config.method.ipc` (from 100 on with `--config.method.learning_rate=10`).
+`t4`: `cifar10` with 5,000 updates, for a card of 16 GB, such as Colab's T4:
 
     jaxdd distill --config=dm --evaluate=full --workdir=runs/dm
     jaxdd distill --config=dm:cifar10 --evaluate=full --workdir=runs/dm_cifar10
@@ -33,6 +34,7 @@ PRESETS = {
     "mnist": paper("mnist", augmentation="dsa-digits"),
     "fashion_mnist": paper("fashion_mnist"),
     "cifar10": paper("cifar10"),
+    "t4": {**paper("cifar10"), "run": {"steps": 5_000}},
     "smoke": smoke(20, model="convnet(width=8, depth=2)", target_per_class=32),
 }
 

@@ -3,7 +3,8 @@
 `cpu` (the default): what two CPU cores do in a quarter of an hour, with a network of half the width, half the batch and
 a rate for a short run. Fashion-MNIST (JAXDD_DATA_DIR/fashion_mnist.npz), 10 images; 100 with
 `--config.method.ipc=10`. `DATA_IPC`, for one `cifar10_10`: the authors' settings for a data set and images per class,
-all training images, 500,000 updates (days on a GPU), and their evaluation:
+all training images, 500,000 updates (days on a GPU), and their evaluation. `t4`: `cifar10_10` with 20,000 updates,
+for a card of 16 GB, such as Colab's T4:
 
     jaxdd distill --config=frepo --config.data.name=fashion_mnist --workdir=runs/frepo
     jaxdd distill --config=frepo:cifar10_10 --evaluate=full --workdir=runs/frepo_cifar10_10
@@ -49,6 +50,10 @@ def paper(data: str, ipc: int) -> dict:
     }
 
 
+def few(published: dict, updates: int) -> dict:
+    return {**published, "method": {**published["method"], "decay_steps": updates}, "run": {"steps": updates}}
+
+
 PRESETS = {
     "cpu": {
         "method": {
@@ -61,6 +66,7 @@ PRESETS = {
         "evaluation": {"model": "wide_convnet(width=64, norm='none')"},
     },
     **{f"{data}_{ipc}": paper(data, ipc) for data, ipcs in IPC.items() for ipc in ipcs},
+    "t4": few(paper("cifar10", 10), 20_000),
     "smoke": smoke(20, model="wide_convnet(width=8)", pool=2, max_age=10, target_batch=128),
 }
 

@@ -2,7 +2,8 @@
 
 `cpu` (the default): Fashion-MNIST, 10 images per class, a ConvNet of width 32, few experts of few epochs. `DATA_IPC`,
 such as `cifar10_10`: the authors' settings for cifar10, cifar100 and tiny_imagenet (a file of 64x64 images) with 1, 10
-and 50 images per class, whitened where theirs are, for a GPU:
+and 50 images per class, whitened where theirs are, for a GPU. `t4`: `cifar10_10` with 20 experts of 20 epochs and 1,000
+updates, for a card of 16 GB, such as Colab's T4:
 
     jaxdd distill --config=mtt --config.data.name=fashion_mnist --evaluate=full --workdir=runs/mtt
     jaxdd distill --config=mtt:cifar10_10 --evaluate=full --workdir=runs/mtt_cifar10
@@ -79,6 +80,11 @@ PRESETS = _OF_PIXELS | {
         "neural_fields(width=6, fit=400, fit_learning_rate=0.01)", optimizer="adam", learning_rate=0.01
     ),
     "linear_bases": of("linear_bases(bases=24, fit=300, fit_learning_rate=0.03)", optimizer="adam", learning_rate=0.03),
+    "t4": {
+        **_OF_PIXELS["cifar10_10"],
+        "method": {"ipc": 10, "experts": 20, "expert_epochs": 20, "max_start": 15},
+        "run": {"steps": 1_000},
+    },
     "cifar10_frequencies": plain(
         "frequencies(coefficients=64)",
         steps=50,

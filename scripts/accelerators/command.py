@@ -24,7 +24,7 @@ _TYPES = ("convolution_types", "product_types")
 def main(description: str | None) -> int:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help=f"the smallest examples of {', '.join(SMOKE)}")
-    parser.add_argument("--platforms", nargs="+", choices=PLATFORMS, default=PLATFORMS)
+    parser.add_argument("--platforms", nargs="+", choices=PLATFORMS, default=("gpu", "tpu"))
     parser.add_argument("--methods", nargs="+", metavar="METHOD[:PRESET]")
     parser.add_argument("--precision", default="default", help="of networks, as of execution.precision")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there")
