@@ -2,8 +2,8 @@
 
 `cpu` (the default): 100 pairs of Fashion-MNIST, with an encoder and networks of width 32; forty minutes on two cores
 that did other work too, with its evaluation. `cifar10`: the authors' settings for CIFAR-100, 1,000
-pairs and 160,000 updates, on CIFAR-10, with an encoder that is trained here (theirs is a file), for a GPU. `t4`: the same
-with 10,000 updates, and as many of the encoder, for a card of 16 GB, such as Colab's T4.
+pairs and 160,000 updates, on CIFAR-10, with an encoder that is trained here (theirs is a file), for a GPU. `t4`: the
+same with 10,000 updates, and as many of the encoder, for a card of 16 GB, such as Colab's T4.
 `--config.method.encoder=..` takes another network. What `cpu` gives is in docs/selfsupervised.md: networks that are
 worth five points more than untrained ones where labels are few, and no more than after as many random real pairs:
 

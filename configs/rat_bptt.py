@@ -2,7 +2,8 @@
 
 `cpu` (the default): a ConvNet of width 32 and a window of 15 among 60 inner steps, some ten minutes on two cores.
 `paper`: all of CIFAR-10, 1 image per class, a ConvNet of width 128, a window of 60 among 200 inner steps and the
-authors' evaluation, for a GPU. `t4`: the same with 5,000 updates instead of 60,000, for a card of 16 GB, such as Colab's T4.
+authors' evaluation, for a GPU. `t4`: the same with 5,000 updates instead of 60,000, for a card of 16 GB, such as
+Colab's T4.
 
     jaxdd distill --config=rat_bptt --config.data.name=fashion_mnist --evaluate=full --workdir=runs/rat_bptt
     jaxdd distill --config=rat_bptt:paper --evaluate=full --workdir=runs/rat_bptt_cifar10
