@@ -14,10 +14,11 @@ from typing import Any
 from benchmark.tables import put
 
 from accelerators.targets import PLATFORMS, environment
+from jaxdd.cli import config as configs
+from jaxdd.errors import JaxddError
 
 SMOKE = ("dm", "kip", "sre2l")
-DUMP = "dump"
-"""The folder of what the compiler says, beside a process's rows."""
+_SAID = ("name", "platform", "compiles", "launches", "host_launches", "error", "seconds")
 _TYPES = ("convolution_types", "product_types")
 
 
@@ -34,27 +35,32 @@ def main(description: str | None) -> int:
     if options.inside is not None:
         from accelerators.rows import rows
 
-        dump = options.inside.parent / DUMP
-        for row in rows(options.platforms[0], options.methods, dump, smoke=options.smoke, precision=options.precision):
-            with options.inside.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+        chosen = {"smoke": options.smoke, "precision": options.precision}
+        for row in rows(options.platforms[0], options.methods, options.inside, **chosen):
+            print(json.dumps(row), flush=True)
         return 0
+    try:
+        for name in options.methods or ():
+            configs.find(name)
+    except JaxddError as error:
+        parser.error(str(error))
     found: list[dict[str, Any]] = []
     for platform in options.platforms:
-        with tempfile.TemporaryDirectory() as folder:
-            file = pathlib.Path(folder) / "rows.jsonl"
-            command = [sys.executable, sys.argv[0], "--platforms", platform, "--inside", str(file)]
+        with tempfile.TemporaryDirectory() as dump:
+            command = [sys.executable, sys.argv[0], "--platforms", platform, "--inside", dump]
             command += ["--precision", options.precision]
             command += ["--smoke"] if options.smoke else []
             names = options.methods or (SMOKE if options.smoke else ())
             command += ["--methods", *names] if names else []
-            variables = {**os.environ, **environment(platform, file.parent / DUMP)}
-            status = subprocess.run(command, env=variables, check=False).returncode
-            found += [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-            if options.json is not None:
-                options.json.write_text(json.dumps({"rows": found}, indent=1) + "\n")
-            if status:
-                return status
+            variables = {**os.environ, **environment(platform, pathlib.Path(dump))}
+            with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
+                for line in process.stdout or ():
+                    found.append(json.loads(line))
+                    print({name: found[-1].get(name) for name in _SAID}, flush=True)
+                    if options.json is not None:  # what is there stays when somebody ends this
+                        options.json.write_text(json.dumps({"rows": found}, indent=1) + "\n")
+            if process.returncode:
+                return process.returncode
     if options.markdown is not None:
         put(table(found), "accelerators", options.markdown)
     return 0 if all(row["compiles"] for row in found) else 1

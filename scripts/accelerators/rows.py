@@ -37,8 +37,6 @@ def rows(
     Args:
       dump: where the compiler writes, see `targets.environment`; what is there is removed.
     """
-    for name in names or ():
-        configs.find(name)  # what there is not ends it before anything is compiled
     target = device(platform)
     for name in names or methods.available():
         name, _, preset = name.partition(":")
@@ -53,13 +51,6 @@ def rows(
             row |= {"compiles": False, "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"[:300]}
         shutil.rmtree(dump, ignore_errors=True)
         row["seconds"] = round(time.perf_counter() - began, 1)
-        print(
-            {
-                key: row.get(key)
-                for key in ("name", "platform", "compiles", "launches", "host_launches", "error", "seconds")
-            },
-            flush=True,
-        )
         yield row
 
 
