@@ -369,7 +369,7 @@ class _Windows:
             chosen, leaf = rows[draw][:, start:stop], self._hosted[draw][name]
             found = np.empty((*chosen.shape, *leaf.shape[1:]), leaf.stored)
             for k, of_step in enumerate(chosen):
-                found[k] = self._read(leaf, of_step)
+                self._read(leaf, of_step, found[k])
             return found
 
         return Window(
@@ -381,7 +381,7 @@ class _Windows:
             },
         )
 
-    def _read(self, leaf: HostArray, rows: np.ndarray) -> np.ndarray:
+    def _read(self, leaf: HostArray, rows: np.ndarray, out: np.ndarray) -> None:
         if self._closed.is_set():
             raise concurrent.futures.CancelledError
-        return leaf.rows(rows)
+        leaf.rows_into(rows, out)

@@ -39,7 +39,7 @@ def test_hyper_parameters_of_a_method_of_ones_own_are_left_alone(tmp_path, monke
 
 def test_where_the_data_lie_is_not_told():
     section = workflows.complete({"method": {"name": "kip"}})["data"]
-    assert set(section) - set(workflows.told(section)) == {"name", "stream", "keep"}
+    assert set(section) - set(workflows.told(section)) == {"name", "stream", "cache", "keep"}
 
 
 @pytest.mark.parametrize(
