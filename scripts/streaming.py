@@ -136,12 +136,12 @@ def images_per_second(images: Any, batches: int) -> float:
     return batches * BATCH / (time.perf_counter() - began)
 
 
-def given_back(file: pathlib.Path, folder: pathlib.Path) -> data.Dataset:
-    """The data once more, after the pages of the file that holds them went to the system."""
+def given_back(folder: pathlib.Path) -> None:
+    """The pages of the decoded images of a folder, to the system; while they are mapped they stay."""
     gc.collect()
+    (file,) = _cache.folder(_cache.IMAGES).glob(f"{folder.name}-*/*.raw")
     with file.open("rb") as stream:
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return data.load(folder, stream=True, cache=True)
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -156,12 +156,22 @@ def rates(folder: pathlib.Path, steps: int) -> dict:
     for old in held.glob(f"{folder.name}-*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     files, start_files = timed(lambda: data.load(folder, stream=True))
-    _, start_filling = timed(lambda: data.load(folder, stream=True, cache=True))
-    cached, start_cached = timed(lambda: data.load(folder, stream=True, cache=True))
-    _, start_recut = timed(lambda: data.load(folder, stream=True, cache=True, seed=1))
-    count = len(cached.train)
-    transform = data.fit_transform("standardize", cached.train.images)
-    standardised = data.real_data(cached.train, transform, cached.num_classes)
+
+    def cached(**cuts: Any) -> data.Dataset:
+        return data.load(folder, stream=True, cache=True, **cuts)
+
+    starts = {"files": start_files, "filling the cache": timed(cached)[1]}
+    given_back(folder)
+    starts["cache, cold"] = timed(cached)[1]
+    given_back(folder)
+    usual, decoded._LOOKED_AT = decoded._LOOKED_AT, 0  # so that the pages are cold when they are measured
+    cold = images_per_second(cached().train.images, 1)
+    decoded._LOOKED_AT = usual
+    starts["cache"] = timed(cached)[1]
+    starts["cache, cut anew"] = timed(lambda: cached(seed=1))[1]
+    dataset = cached()
+    transform = data.fit_transform("standardize", dataset.train.images)
+    standardised = data.real_data(dataset.train, transform, dataset.num_classes)
     stored = standardised.with_images(dataclasses.replace(standardised.images, decode=None))
 
     def through_windows(of: RealData) -> float:
@@ -169,26 +179,18 @@ def rates(folder: pathlib.Path, steps: int) -> dict:
 
     found = {
         "files": images_per_second(files.train.images, 2),
-        "cache": images_per_second(cached.train.images, steps),
+        "cache, cold": cold,
+        "cache": images_per_second(dataset.train.images, steps),
         "windows, uint8": through_windows(stored),
         "windows, standardised": through_windows(standardised),
     }
-    (pixels,) = held.glob(f"{folder.name}-*/pixels.raw")
-    del cached, standardised, stored  # pages that are mapped cannot be given back
-    decoded._LOOKED_AT = 0  # nor are any to be read before they are measured
-    found["cache, cold"] = images_per_second(given_back(pixels, folder).train.images, 1)
     return {
-        "images": count,
+        "images": len(dataset.train),
         "batch": BATCH,
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
         "images_per_second": {name: round(rate) for name, rate in found.items()},
-        "seconds_of_starts": {
-            "files": start_files,
-            "filling the cache": start_filling,
-            "cache": start_cached,
-            "cache, cut anew": start_recut,
-        },
+        "seconds_of_starts": starts,
     }
 
 

@@ -8,13 +8,15 @@ import functools
 import hashlib
 import json
 import logging
+import math
+import mmap
 import os
 import pathlib
 import secrets
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -42,13 +44,13 @@ class _Store:
 
     Attributes:
       directory: that holds it.
-      file: open, so that it stays what it is when the folder is deleted.
-      pixels: uint8 `(n, h, w, c)`, mapped from it.
+      mapped: the file, which stays what it is when the folder is deleted.
+      pixels: uint8 `(n, h, w, c)`, a view of it.
       seals: uint32 `(n,)`.
     """
 
     directory: pathlib.Path
-    file: BinaryIO
+    mapped: mmap.mmap
     pixels: np.ndarray
     seals: np.ndarray
 
@@ -75,11 +77,12 @@ class _Store:
 
     def _check_length(self) -> None:
         """Who reads beyond the end of a mapped file that was cut is killed."""
-        now = os.fstat(self.file.fileno()).st_size
-        if now != self.pixels.nbytes:
-            raise JaxddError(
-                f"{self.file.name} has {now} bytes, but had {self.pixels.nbytes} when the data were loaded"
-            )
+        if (now := self.mapped.size()) != self.pixels.nbytes:
+            raise JaxddError(f"{self.file} has {now} bytes, but had {self.pixels.nbytes} when the data were loaded")
+
+    @property
+    def file(self) -> pathlib.Path:
+        return self.directory / _PIXELS
 
 
 def _seal(image: np.ndarray) -> int:
@@ -122,8 +125,7 @@ class DecodedSource:
             if not self.store.whole(np.arange(there.start, there.stop)):
                 shutil.rmtree(self.store.directory, ignore_errors=True)
                 raise JaxddError(
-                    f"{self.store.file.name} is not what was written; it is deleted now, and the next start makes it "
-                    "again"
+                    f"{self.store.file} is not what was written; it is deleted now, and the next start makes it again"
                 )
             yield rows, self.store.pixels[there]
 
@@ -258,25 +260,25 @@ def _opened(directory: pathlib.Path, key: str, count: int) -> _Store | None:
     if not _cache.is_done(directory):
         return None
     summary = read_object(directory / _cache.SUMMARY) or {}
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         if summary.get("key") == key:
-            file = (directory / _PIXELS).open("rb")
             shape = (count, *map(int, summary["image_shape"]))
             seals = np.load(directory / _SEALS, allow_pickle=False)
-            whole = os.fstat(file.fileno()).st_size == np.prod(shape, dtype=np.int64) and seals.shape == (count,)
-            if whole and digest([seals]) == summary["seals"]:
-                store = _Store(directory, file, np.memmap(file, np.uint8, "r", shape=shape), seals)
-                some = min(count, max(2, _LOOKED_AT // store.pixels[0].nbytes))
-                if store.whole(np.linspace(0, count - 1, some).astype(int)):
-                    return store
-            file.close()
+            with (directory / _PIXELS).open("rb") as file:
+                whole = os.fstat(file.fileno()).st_size == math.prod(shape) and seals.shape == (count,)
+                if whole and digest([seals]) == summary["seals"]:
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    store = _Store(directory, mapped, np.frombuffer(mapped, np.uint8).reshape(shape), seals)
+                    some = min(count, max(2, _LOOKED_AT // store.pixels[0].nbytes))
+                    if store.whole(np.linspace(0, count - 1, some).astype(int)):
+                        return store
     return None
 
 
 def _make(directory: pathlib.Path, name: str, files: Sequence[Place], key: str) -> None:
     """Decode pictures into a folder that is there as a whole, or not at all."""
     source = FileSource.of(files)
-    _check_room(directory, int(np.prod(source.shape, dtype=np.int64)))
+    _check_room(directory, math.prod(source.shape))
     staged = directory.with_name(f"{directory.name}.{secrets.token_hex(4)}{_PART}")
     with disk_errors(staged):
         staged.mkdir()
