@@ -57,6 +57,7 @@ class _Store:
     def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy images of some rows out of the map, by several threads."""
         self._check_length()
+        self._announce(rows)
         step = max(1, _GATHERED // self.pixels[0].nbytes)
         parts = [slice(start, start + step) for start in range(0, len(rows), step)]
 
@@ -68,6 +69,15 @@ class _Store:
         else:
             for _ in in_threads(copy, parts, 1):
                 pass
+
+    def _announce(self, rows: np.ndarray) -> None:
+        """Have the disk fetch all of these rows at once, where one fault after the other would wait for each."""
+        size = self.pixels[0].nbytes
+        if size < mmap.PAGESIZE or not hasattr(mmap, "MADV_WILLNEED"):
+            return  # several of these share a page; or a system without this
+        for start in (rows * size).tolist():
+            page = start // mmap.PAGESIZE * mmap.PAGESIZE
+            self.mapped.madvise(mmap.MADV_WILLNEED, page, start + size - page)
 
     def whole(self, rows: np.ndarray) -> bool:
         """Whether these images are what was written."""
