@@ -39,7 +39,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from jaxdd import _cache, data, engine
-from jaxdd.data import decoded
+from jaxdd.data import mapped
 from jaxdd.errors import JaxddError
 from jaxdd.types import Method, RealData
 
@@ -164,9 +164,9 @@ def rates(folder: pathlib.Path, steps: int) -> dict:
     given_back(folder)
     starts["cache, cold"] = timed(cached)[1]
     given_back(folder)
-    usual, decoded._LOOKED_AT = decoded._LOOKED_AT, 0  # so that the pages are cold when they are measured
+    usual, mapped._LOOKED_AT = mapped._LOOKED_AT, 0  # so that the pages are cold when they are measured
     cold = images_per_second(cached().train.images, 1)
-    decoded._LOOKED_AT = usual
+    mapped._LOOKED_AT = usual
     starts["cache"] = timed(cached)[1]
     starts["cache, cut anew"] = timed(lambda: cached(seed=1))[1]
     dataset = cached()

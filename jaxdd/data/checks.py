@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdd.data.decoded import DecodedSource
+from jaxdd.data.mapped import DecodedSource
 from jaxdd.data.pictures import FileSource
 from jaxdd.data.plausible import Pixels
 from jaxdd.data.streaming import ArraySource, RowReader

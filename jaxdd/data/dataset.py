@@ -13,7 +13,7 @@ import numpy as np
 from jaxdd._files import digest
 from jaxdd._numbers import whole
 from jaxdd.data.checks import check_alike, check_fraction, checked_classes, checked_source, cut, is_pair
-from jaxdd.data.decoded import DecodedSource, Notes
+from jaxdd.data.mapped import DecodedSource, Notes
 from jaxdd.data.pictures import FileSource
 from jaxdd.data.plausible import Pixels, check_pixels, check_text
 from jaxdd.data.streaming import scan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import io
 import os
 import shutil
@@ -20,7 +19,7 @@ from PIL import Image
 
 from jaxdd import _cache, data
 from jaxdd._files import digest
-from jaxdd.data import decoded, pictures
+from jaxdd.data import mapped, pictures
 from jaxdd.errors import JaxddError
 from jaxdd.types import HostArray
 
@@ -114,7 +113,7 @@ def test_a_second_start_opens_no_picture_and_all_is_as_without(made, tmp_path, d
     assert_alike(load(path), expected)
     no_pictures(monkeypatch)
     assert_alike(load(path, seed=6), cut_anew)
-    monkeypatch.setattr(decoded.DecodedSource, "blocks", None)  # of a cut that is known nothing is read either
+    monkeypatch.setattr(mapped.DecodedSource, "blocks", None)  # of a cut that is known nothing is read either
     assert_alike(load(path), expected)
 
 
@@ -199,7 +198,7 @@ def test_damage_in_images_that_a_start_does_not_look_at_is_met_when_all_are_read
     load(folder)
     (kept,) = cache.glob("digits-*/")
     flip(kept)
-    monkeypatch.setattr(decoded, "_LOOKED_AT", 0)
+    monkeypatch.setattr(mapped, "_LOOKED_AT", 0)
     with pytest.raises(JaxddError, match=r"pixels\.raw is not what was written; it is deleted now, and the next start"):
         load(folder, seed=6)
     assert_alike(load(folder, seed=6), expected)
@@ -304,14 +303,14 @@ def test_what_finds_no_room_is_refused_before_it_is_decoded(variable, free, sent
 
 
 def test_rows_are_filled_into_an_array_in_any_order(folder, monkeypatch):
-    monkeypatch.setattr(decoded, "_GATHERED", 5 * 49)  # several parts
+    monkeypatch.setattr(mapped, "_GATHERED", 5 * 49)  # several parts
     for cached in (False, True):
         train = load(folder, cached).train.take(np.arange(20)[::-1])
         rows = np.array([[3, 3, 0, 19], [7, 1, 2, 4], [5, 6, 8, 9]])
         found = np.zeros((3, 4, 7, 7, 1), np.uint8)
         train.images.rows_into(rows, found)
         np.testing.assert_array_equal(found, everything(train)[rows])
-        np.testing.assert_array_equal(dataclasses.replace(train.images, fill=None).rows(rows), found)
+        np.testing.assert_array_equal(train.images.rows(rows), found)
 
 
 def test_counted_channels_are_measured_ones(digits, rng):
