@@ -101,6 +101,7 @@ def distil(folder: pathlib.Path, workdir: str, *, steps: int, budget: int, evalu
     )
     assert child.stdout is not None
     said = child.stdout.read().strip().splitlines()
+    said = [line for line in said if line.startswith("{")] or said  # hints may follow the outcome
     _, status, usage = os.wait4(child.pid, 0)
     return {
         "status": os.waitstatus_to_exitcode(status),
