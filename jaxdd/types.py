@@ -86,6 +86,9 @@ class HostArray:
         JaxddError that says what cannot be read.
       fingerprint: of the content, hex: part of a run's identity.
       decode: what is made of rows that were read, on a device; pure.
+      fill: as `read`, into an array `(b, ..)` that is given; None where only `read` can.
+      counts: of uint8 images, how often each channel has each value in all rows, int64 `(channels, 256)`; None where
+        nobody has counted.
     """
 
     shape: tuple[int, ...]
@@ -93,6 +96,8 @@ class HostArray:
     read: Callable[[np.ndarray], np.ndarray]
     fingerprint: str
     decode: Callable[[Array], Array] | None = None
+    fill: Callable[[np.ndarray, np.ndarray], None] | None = None
+    counts: np.ndarray | None = None
 
     @property
     def ndim(self) -> int:
@@ -118,9 +123,14 @@ class HostArray:
         """Some of the rows, in that order, which stay where they are."""
         rows = np.asarray(rows)
         content = hashlib.sha256(self.fingerprint.encode() + rows.astype("<i8").tobytes()).hexdigest()
-        read = self.read
+        read, fill = self.read, self.fill
         return dataclasses.replace(
-            self, shape=(len(rows), *self.shape[1:]), read=lambda some: read(rows[some]), fingerprint=content
+            self,
+            shape=(len(rows), *self.shape[1:]),
+            read=lambda some: read(rows[some]),
+            fingerprint=content,
+            fill=None if fill is None else lambda some, out: fill(rows[some], out),
+            counts=None,
         )
 
     def decoded(self, found: Array) -> Array:
@@ -130,6 +140,13 @@ class HostArray:
     def rows(self, rows: np.ndarray) -> np.ndarray:
         """What is stored in rows of any shape, `(*rows.shape, ..)`."""
         return self.read(rows.ravel()).reshape(*rows.shape, *self.shape[1:])
+
+    def rows_into(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """The same, into an array `(*rows.shape, ..)` in C order: with `fill` without a copy on the way."""
+        if self.fill is None:
+            out[:] = self.rows(rows)
+        else:
+            self.fill(rows.ravel(), out.reshape(-1, *self.shape[1:]))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise JaxddError(

@@ -7,28 +7,44 @@ The folder is made if it is not there: CIFAR-10 of the data directory (see `jaxd
 training images once more as in a mirror, and its test images. Then `jaxdd distill` runs twice under a limit that the
 system enforces on a process's own memory (RLIMIT_DATA, Linux), in MiB: with `--config.data.stream=True`, and without,
 which must end in a sentence. `peak_mib` is the largest resident memory of the first, shared libraries included.
+
+    python scripts/streaming.py --folder cifar96 --images 14400 --rates
+
+measures instead how many images a second are read, from the files and from the cache of decoded images
+(`JAXDD_CACHE_DIR`), by rows at random and through the windows of a run whose update adds up what it is given; and how
+long a start takes. "cold" is with the file's pages given back to the system first (Linux; a disk may have a cache too).
 """
 
 from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import dataclasses
+import gc
 import json
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps
 
-from jaxdd import data
+from jaxdd import _cache, data, engine
+from jaxdd.data import mapped
 from jaxdd.errors import JaxddError
+from jaxdd.types import Method, RealData
 
 SIZE = 96
+BATCH = 2560  # of a published DM update
 PER_CLASS = 32  # real images of each class a step
 DISTIL = (
     "--config=dm",
@@ -85,6 +101,7 @@ def distil(folder: pathlib.Path, workdir: str, *, steps: int, budget: int, evalu
     )
     assert child.stdout is not None
     said = child.stdout.read().strip().splitlines()
+    said = [line for line in said if line.startswith("{")] or said  # hints may follow the outcome
     _, status, usage = os.wait4(child.pid, 0)
     return {
         "status": os.waitstatus_to_exitcode(status),
@@ -95,6 +112,89 @@ def distil(folder: pathlib.Path, workdir: str, *, steps: int, budget: int, evalu
     }
 
 
+class Adding(NamedTuple):
+    """The state of a method that looks at every pixel and does nothing else."""
+
+    total: jax.Array
+
+
+def adding() -> Method:
+    def update(key, state, batch):
+        total = state.total + jnp.sum(batch.images, dtype=jnp.float32)
+        return Adding(total), {"total": total}
+
+    return Method(
+        lambda key, data: Adding(jnp.float32(0)), data.uniform_sampler(BATCH), update, lambda state: state.total
+    )
+
+
+def images_per_second(images: Any, batches: int) -> float:
+    """Of rows at random, read from images on the host."""
+    rng = np.random.default_rng(0)
+    began = time.perf_counter()
+    for _ in range(batches):
+        images.read(rng.integers(0, len(images), BATCH))
+    return batches * BATCH / (time.perf_counter() - began)
+
+
+def given_back(folder: pathlib.Path) -> None:
+    """The pages of the decoded images of a folder, to the system; while they are mapped they stay."""
+    gc.collect()
+    (file,) = _cache.folder(_cache.IMAGES).glob(f"{folder.name}-*/*.raw")
+    with file.open("rb") as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    began = time.perf_counter()
+    found = function()
+    return found, round(time.perf_counter() - began, 2)
+
+
+def rates(folder: pathlib.Path, steps: int) -> dict:
+    """Images a second and seconds of starts."""
+    held = _cache.folder(_cache.IMAGES)
+    for old in held.glob(f"{folder.name}-*"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    files, start_files = timed(lambda: data.load(folder, stream=True))
+
+    def cached(**cuts: Any) -> data.Dataset:
+        return data.load(folder, stream=True, cache=True, **cuts)
+
+    starts = {"files": start_files, "filling the cache": timed(cached)[1]}
+    given_back(folder)
+    starts["cache, cold"] = timed(cached)[1]
+    given_back(folder)
+    usual, mapped._LOOKED_AT = mapped._LOOKED_AT, 0  # so that the pages are cold when they are measured
+    cold = images_per_second(cached().train.images, 1)
+    mapped._LOOKED_AT = usual
+    starts["cache"] = timed(cached)[1]
+    starts["cache, cut anew"] = timed(lambda: cached(seed=1))[1]
+    dataset = cached()
+    transform = data.fit_transform("standardize", dataset.train.images)
+    standardised = data.real_data(dataset.train, transform, dataset.num_classes)
+    stored = standardised.with_images(dataclasses.replace(standardised.images, decode=None))
+
+    def through_windows(of: RealData) -> float:
+        return steps * BATCH / engine.run(adding(), of, steps=steps, progress=False).seconds
+
+    found = {
+        "files": images_per_second(files.train.images, 2),
+        "cache, cold": cold,
+        "cache": images_per_second(dataset.train.images, steps),
+        "windows, uint8": through_windows(stored),
+        "windows, standardised": through_windows(standardised),
+    }
+    return {
+        "images": len(dataset.train),
+        "batch": BATCH,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "images_per_second": {name: round(rate) for name, rate in found.items()},
+        "seconds_of_starts": starts,
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=pathlib.Path, required=True)
@@ -102,11 +202,15 @@ def main() -> int:
     parser.add_argument("--budget", type=int, default=1536, help="MiB")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--evaluate", default="none", help="as for jaxdd distill")
+    parser.add_argument("--rates", action="store_true", help="measure images a second instead")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     if not folder.exists():
         build(folder, arguments.images)
     count = sum(1 for _ in folder.glob("*/*/*.jpg"))
+    if arguments.rates:
+        print(json.dumps(rates(folder, arguments.steps)))
+        return 0
     settings = {"steps": arguments.steps, "budget": arguments.budget, "evaluate": arguments.evaluate}
     with tempfile.TemporaryDirectory() as workdir:
         streamed = distil(folder, workdir, **settings, stream=True)

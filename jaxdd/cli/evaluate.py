@@ -30,6 +30,7 @@ def define(values: flags.FlagValues) -> None:
         "data", None, "data set to test on; by default the one it was distilled from", flag_values=values
     )
     flags.DEFINE_bool("stream", False, "leave the data's images in their files", flag_values=values)
+    flags.DEFINE_bool("cache", False, "keep the data's pictures as they are decoded", flag_values=values)
     flags.DEFINE_string(
         "protocol", None, "how networks are trained, see jaxdd list; by default as the file says", flag_values=values
     )
@@ -80,6 +81,7 @@ def run(values: flags.FlagValues, positional: list[str], command: str) -> None:
         "networks": values.seeds,
         "data_name": values.data,
         "stream": values.stream,
+        "cache": values.cache,
         "protocol": values.protocol,
         "learning_rate": values.learning_rate,
         "seed": values.seed,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxdd.data.columns import Columns, Table, arrays_in, cells_in, is_encoded, labels_in, pyarrow, same_size
-from jaxdd.data.pictures import pictures_of
+from jaxdd.data.decoded import pictures_of
 from jaxdd.data.splits import UNNAMED, arguments_of, files_by_split, known, name_of, numbered
-from jaxdd.data.streaming import refusing
+from jaxdd.data.streaming import Reading, refusing
 from jaxdd.errors import JaxddError
 
 _STATE, _SPLITS, _INFO = "state.json", "dataset_dict.json", "dataset_info.json"
@@ -20,7 +20,7 @@ def is_saved(folder: Path) -> bool:
     return (folder / _STATE).is_file() or (folder / _SPLITS).is_file()
 
 
-def read_parquet(path: Path, stream: bool) -> dict[str, Any]:
+def read_parquet(path: Path, reading: Reading) -> dict[str, Any]:
     """A Parquet file, or a folder of them, as arguments of `from_arrays`.
 
     Words in the names of files, or else of their folders, say the splits: `train-00000-of-00002.parquet`,
@@ -38,10 +38,10 @@ def read_parquet(path: Path, stream: bool) -> dict[str, Any]:
             split: [_table(file, pq.ParquetFile(file).read(columns=list(chosen.names)), chosen) for file in of_split]
             for split, of_split in files.items()
         }
-        return {"name": name_of(path), **_source(str(path), tables, chosen, stream)}
+        return {"name": name_of(path), **_source(str(path), tables, chosen, reading)}
 
 
-def read_saved(folder: Path, stream: bool) -> dict[str, Any]:
+def read_saved(folder: Path, reading: Reading) -> dict[str, Any]:
     """A folder that `datasets` has saved, as arguments of `from_arrays`; its files are mapped."""
     with refusing(f"{folder} cannot be read as what datasets.Dataset.save_to_disk leaves"):
         splits = {UNNAMED: folder}
@@ -54,7 +54,7 @@ def read_saved(folder: Path, stream: bool) -> dict[str, Any]:
         tables = {
             split: [_table(file, _mapped(file), chosen) for file in of_split] for split, of_split in files.items()
         }
-        source = {"name": folder.resolve().name, **_source(str(folder), tables, chosen, stream)}
+        source = {"name": folder.resolve().name, **_source(str(folder), tables, chosen, reading)}
         license = _json(splits[first] / _INFO).get("license") if (splits[first] / _INFO).is_file() else None
         return source | ({"license": license} if isinstance(license, str) and license else {})
 
@@ -89,14 +89,14 @@ def _table(file: Path, content: Any, chosen: Columns) -> Table:
     return Table(file, content)
 
 
-def _source(what: str, tables: dict[str, list[Table]], chosen: Columns, stream: bool) -> dict[str, Any]:
+def _source(what: str, tables: dict[str, list[Table]], chosen: Columns, reading: Reading) -> dict[str, Any]:
     """Arguments of `from_arrays` from the tables of each split."""
     labels = {split: [label for each in of for label in labels_in(each, chosen)] for split, of in tables.items()}
     numbers, class_names = numbered(what, labels)
     if is_encoded(next(iter(tables.values()))[0], chosen):
         cells = {split: [cell for each in of for cell in cells_in(each, chosen)] for split, of in tables.items()}
         pairs = {split: list(zip(cells[split], map(int, numbers[split]), strict=True)) for split in tables}
-        found = pictures_of(pairs, stream=stream)
+        found = pictures_of(Path(what).name, pairs, reading)
     else:
         found = {
             split: {"x": same_size(what, [arrays_in(table, chosen) for table in of_split]), "y": numbers[split]}

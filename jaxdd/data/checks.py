@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdd.data.mapped import DecodedSource
 from jaxdd.data.pictures import FileSource
 from jaxdd.data.plausible import Pixels
 from jaxdd.data.streaming import ArraySource, RowReader
@@ -45,7 +46,7 @@ def _checked_images(what: str, values: Any, pixels: Pixels | None) -> np.ndarray
 
     All finite, and told to `pixels`; without those they are streamed, and the scan that is to come looks at that.
     """
-    if isinstance(values, FileSource):
+    if isinstance(values, FileSource | DecodedSource):
         return values
     images = _to_array(what, values)
     if images.ndim not in (3, 4):

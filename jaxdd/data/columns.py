@@ -44,6 +44,10 @@ class _Cell:
     def open(self) -> BinaryIO:
         return io.BytesIO(self.content)
 
+    @property
+    def within(self) -> tuple[Path, int, int]:
+        return self.file, self.row, len(self.content)
+
     def __str__(self) -> str:
         return f"{self.file}, row {self.row},"
 

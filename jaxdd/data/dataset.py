@@ -13,6 +13,7 @@ import numpy as np
 from jaxdd._files import digest
 from jaxdd._numbers import whole
 from jaxdd.data.checks import check_alike, check_fraction, checked_classes, checked_source, cut, is_pair
+from jaxdd.data.mapped import DecodedSource, Notes
 from jaxdd.data.pictures import FileSource
 from jaxdd.data.plausible import Pixels, check_pixels, check_text
 from jaxdd.data.streaming import scan
@@ -173,7 +174,7 @@ def from_arrays(
         check_fraction("test", test, zero_allowed=False)
     seed = whole(seed, "seed", 0)
 
-    stream = stream or any(isinstance(images, np.memmap | FileSource) for images, _ in given.values())
+    stream = stream or any(isinstance(images, np.memmap | FileSource | DecodedSource) for images, _ in given.values())
     pixels = {split: Pixels() for split in given}
     suffixes = {split: f"_{'train' if split == 'training' else split}" if len(given) > 1 else "" for split in given}
     source = [
@@ -185,7 +186,7 @@ def from_arrays(
     class_names = checked_classes(name, labels, class_names)
     parts = _parts(name, labels, list(given), validation=validation, test=test, seed=seed)
     if stream:
-        source_hash, images = scan(source, parts, list(pixels.values()))
+        source_hash, images = scan(source, parts, list(pixels.values()), Notes.of([images for images, _ in source]))
         check_pixels(name, pixels)
     else:
         check_pixels(name, pixels)

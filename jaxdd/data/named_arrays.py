@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxdd.data.splits import SPLITS, UNNAMED, arguments_of, some, warn
-from jaxdd.data.streaming import refusing
+from jaxdd.data.streaming import Reading, refusing
 from jaxdd.errors import JaxddError
 
 KEYS = "x_train, y_train, x_test and y_test (or x_train, y_train; or x, y)"
@@ -83,20 +83,20 @@ def is_npy_folder(folder: Path) -> bool:
     return any(_place(file.stem) for file in folder.glob("*.npy"))
 
 
-def read_npy_folder(folder: Path, stream: bool) -> dict[str, Any]:
+def read_npy_folder(folder: Path, reading: Reading) -> dict[str, Any]:
     """The npz layout as one `.npy` file for each member; the images are mapped if they are to be streamed."""
     arrays = {}
     for file in sorted(folder.glob("*.npy")):
         place = _place(file.stem)
-        mode = "r" if stream and place and place[1] == "x" else None
+        mode = "r" if reading.stream and place and place[1] == "x" else None
         with refusing(f"{file} is not a readable .npy file of a plain array"):
             arrays[file.stem] = np.load(file, mmap_mode=mode) if is_known(file.stem) else None
     return {"name": folder.resolve().name, **from_mapping(arrays, str(folder))}
 
 
-def read_npz(path: Path, stream: bool) -> dict[str, Any]:
+def read_npz(path: Path, reading: Reading) -> dict[str, Any]:
     """The arrays of an `.npz` file; nothing in it is unpickled."""
-    if stream:
+    if reading.stream:
         raise JaxddError(
             f"{path} cannot be streamed, as the arrays in an .npz file cannot be mapped: unpack it with "
             f"`python -m zipfile -e {path.name} FOLDER` and give that folder of {FILES}"

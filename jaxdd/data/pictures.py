@@ -8,7 +8,8 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -32,6 +33,11 @@ class Embedded(Protocol):
     """A PNG or JPEG file within another one; its text is what sentences call it."""
 
     def open(self) -> BinaryIO: ...
+
+    @property
+    def within(self) -> tuple[Path, int, int]:
+        """The other file, where in it, and of how many bytes."""
+        ...
 
 
 Place = str | Embedded
@@ -61,7 +67,7 @@ class FileSource:
             images are in the alpha channels.
         """
         first, channels, with_alpha = None, 1, []
-        for file, (height, width, depth, alpha) in zip(files, _in_threads(_header, files), strict=True):
+        for file, (height, width, depth, alpha) in zip(files, in_threads(_header, files), strict=True):
             first = first or (height, width)
             if (height, width) != first:
                 raise JaxddError(
@@ -75,6 +81,10 @@ class FileSource:
         assert first is not None  # no class folder is empty
         return cls(files, (*first, channels))
 
+    def part(self, start: int, count: int) -> FileSource:
+        """Some of them in a row."""
+        return FileSource(self.files[start : start + count], self.image_shape)
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.files), *self.image_shape)
@@ -85,17 +95,27 @@ class FileSource:
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), *self.image_shape), np.uint8)
-
-        def put(k: int) -> None:
-            images[k] = self._decoded(self.files[rows[k]])
-
-        for _ in _in_threads(put, range(len(rows))):
-            pass
+        self.fill(rows, images)
         return images
 
+    def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
+        def put(k: int) -> None:
+            out[k] = self._decoded(self.files[rows[k]])
+
+        for _ in in_threads(put, range(len(rows))):
+            pass
+
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        for rows in block_rows(self.shape):
-            yield rows, self.read(np.arange(rows.start, rows.stop))
+        """One block ahead of whoever takes them: files are decoded while the block before is looked at."""
+        coming: list[tuple[slice, concurrent.futures.Future[np.ndarray]]] = []
+        with concurrent.futures.ThreadPoolExecutor(1, "jaxdd-ahead") as ahead:
+            for rows in block_rows(self.shape):
+                coming.append((rows, ahead.submit(self.read, np.arange(rows.start, rows.stop))))
+                if len(coming) > 1:
+                    before, block = coming.pop(0)
+                    yield before, block.result()
+            for before, block in coming:
+                yield before, block.result()
 
     def _decoded(self, file: Place) -> np.ndarray:
         with _opened(file) as opened:
@@ -106,22 +126,6 @@ class FileSource:
             is_now, was = ("x".join(map(str, shape)) for shape in (array.shape, expected))
             raise JaxddError(f"{file} is {is_now} (height x width x channels), but was {was} when the data were loaded")
         return array  # a grey one among coloured ones is repeated where it is stored
-
-
-def pictures_of(splits: Mapping[str, Sequence[tuple[Place, int]]], *, stream: bool) -> dict[str, dict[str, Any]]:
-    """Images and labels of each split, of files with their labels; all files must have one size.
-
-    Args:
-      stream: leave the images where they are.
-    """
-    everything = FileSource.of([file for of_split in splits.values() for file, _ in of_split])
-    found, start = {}, 0
-    for split, files in splits.items():
-        images = dataclasses.replace(everything, files=everything.files[start : start + len(files)])
-        start += len(files)
-        labels = np.array([label for _, label in files], np.int32)
-        found[split] = {"x": images if stream else images.read(np.arange(len(files))), "y": labels}
-    return found
 
 
 class _Opened(NamedTuple):
@@ -156,7 +160,7 @@ class _Opened(NamedTuple):
             7: Transpose.TRANSVERSE,
             8: Transpose.ROTATE_90,
         }
-        image = self.image.convert(self.mode)
+        image = self.image if self.image.mode == self.mode else self.image.convert(self.mode)
         return image.transpose(turns[self.orientation]) if self.orientation in turns else image
 
 
@@ -169,7 +173,8 @@ def _opened(file: Place) -> Iterator[_Opened]:
             stream = stack.enter_context(_bytes_of(file))
         except FileNotFoundError as error:
             raise JaxddError(f"{file} has vanished since the folder was read") from error
-        depth, late_exif = _png_facts(stream)
+        is_png = stream.read(len(_PNG)) == _PNG
+        depth, late_exif = _png_facts(stream) if is_png else (0, False)
         image = stack.enter_context(Image.open(stream, formats=("PNG", "JPEG")))
         # Pillow gives PNG files of 16 bits a channel as 8 without a word, but for grey ones.
         if depth > 8 or image.mode.startswith(("I", "F")):
@@ -192,13 +197,12 @@ def _bytes_of(file: Place) -> BinaryIO:
 
 
 def _png_facts(stream: BinaryIO) -> tuple[int, bool]:
-    """Bits a channel as the header says, 0 for another file, and whether EXIF stands behind the pixels."""
-    start = stream.read(25)  # the signature, the first chunk's length and name, width, height, depth
-    is_png = start.startswith(_PNG)
-    depth = start[24] if is_png and start[12:16] == b"IHDR" and len(start) == 25 else 0
-    stream.seek(8)
+    """Bits a channel as the header of a PNG file says, read up to its signature; whether EXIF is behind the pixels."""
+    start = stream.read(17)  # the first chunk's length and name, width, height, depth
+    depth = start[16] if start[4:8] == b"IHDR" and len(start) == 17 else 0
+    stream.seek(len(_PNG))
     seen = []
-    while is_png and len(head := stream.read(8)) == 8:
+    while len(head := stream.read(8)) == 8:
         seen.append(head[4:])
         stream.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
     stream.seek(0)
@@ -230,7 +234,7 @@ def _check_alpha(files: list[Place], count: int) -> None:
       files: that have an alpha channel, of `count`.
     """
     some = [files[k] for k in np.linspace(0, len(files) - 1, min(len(files), _LOOKED_AT)).astype(int)]
-    lost = [file for file, is_lost in zip(some, _in_threads(_is_in_alpha, some), strict=True) if is_lost]
+    lost = [file for file, is_lost in zip(some, in_threads(_is_in_alpha, some), strict=True) if is_lost]
     if not lost:
         return
     sentence = (
@@ -254,8 +258,10 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), "jaxdd-images")
 
 
-def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """`map` in order, over several threads."""
-    tasks = (items[start : start + _FILES_PER_TASK] for start in range(0, len(items), _FILES_PER_TASK))
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], per_task: int = _FILES_PER_TASK
+) -> Iterator[Result]:
+    """`map` in order, over several threads, each of which takes so many items at once."""
+    tasks = (items[start : start + per_task] for start in range(0, len(items), per_task))
     for results in _pool().map(lambda task: [function(item) for item in task], tasks):
         yield from results

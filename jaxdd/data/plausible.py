@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Pixels:
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
         self.whole = True
-        self._sum, self._count = 0.0, 0
+        self._sum, self._count = 0.0, 0.0
 
     @property
     def size(self) -> float:
@@ -35,6 +35,15 @@ class Pixels:
         some = block[:: max(1, len(block) // _LOOKED_AT)]  # enough for a mean, at no cost beside the hash
         self._sum += float(np.abs(some).sum(dtype=np.float64))
         self._count += some.size
+
+    def facts(self) -> list[float]:
+        """What `take` makes the same of another one; JSON-able."""
+        return [self.low, self.high, self.whole, self._sum, self._count]
+
+    def take(self, facts: Sequence[float]) -> None:
+        """Be what another one was."""
+        self.low, self.high, whole, self._sum, self._count = facts
+        self.whole = bool(whole)
 
     def __str__(self) -> str:
         return f"[{self.low:g}, {self.high:g}]"

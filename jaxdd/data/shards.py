@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxdd.data.pictures import pictures_of
+from jaxdd.data.decoded import pictures_of
 from jaxdd.data.splits import arguments_of, files_by_split, name_of, numbered, some, warn
-from jaxdd.data.streaming import refusing
+from jaxdd.data.streaming import Reading, refusing
 from jaxdd.errors import JaxddError
 
 _IMAGES = ("png", "jpg", "jpeg")
@@ -36,11 +36,15 @@ class _Member:
             file.seek(self.start)
             return io.BytesIO(file.read(self.size))
 
+    @property
+    def within(self) -> tuple[Path, int, int]:
+        return self.archive, self.start, self.size
+
     def __str__(self) -> str:
         return f"{self.archive}: {self.name}"
 
 
-def read_shards(path: Path, stream: bool) -> dict[str, Any]:
+def read_shards(path: Path, reading: Reading) -> dict[str, Any]:
     """A shard or a folder of shards as arguments of `from_arrays`.
 
     Members that are called alike up to the first dot are one example. Words in the names of shards say their splits,
@@ -62,7 +66,7 @@ def read_shards(path: Path, stream: bool) -> dict[str, Any]:
         split: [(member, int(label)) for (member, _), label in zip(of, labels[split], strict=True)]
         for split, of in examples.items()
     }
-    source = {"name": name_of(path), **arguments_of(str(path), pictures_of(pairs, stream=stream))}
+    source = {"name": name_of(path), **arguments_of(str(path), pictures_of(name_of(path), pairs, reading))}
     return source | ({"class_names": names} if names else {})
 
 

@@ -16,10 +16,10 @@ from jaxdd._dotted import is_dotted, resolve
 from jaxdd._files import expanded, folder_of
 from jaxdd.data import arrow, folders, shards, tfds
 from jaxdd.data.dataset import Dataset, from_arrays
+from jaxdd.data.decoded import pictures_of
 from jaxdd.data.named_arrays import FILES, KEYS, from_mapping, is_npy_folder, read_npy_folder, read_npz
-from jaxdd.data.pictures import pictures_of
 from jaxdd.data.splits import arguments_of, warn
-from jaxdd.data.streaming import refusing
+from jaxdd.data.streaming import Reading, refusing
 from jaxdd.errors import JaxddError, unknown
 
 _EMBEDDED = "mnist_5k"
@@ -39,7 +39,7 @@ _FACTS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 # What is read of a file, by its ending.
-_FILES: dict[str, Callable[[Path, bool], dict[str, Any]]] = {
+_FILES: dict[str, Callable[[Path, Reading], dict[str, Any]]] = {
     ".npz": read_npz,
     ".parquet": arrow.read_parquet,
     ".tar": shards.read_shards,
@@ -54,6 +54,7 @@ def load(
     test: float = 0.2,
     seed: int = 0,
     stream: bool = False,
+    cache: bool = False,
 ) -> Dataset:
     """Load a data set as arrays with a train / validation / test split.
 
@@ -78,29 +79,32 @@ def load(
       seed: of both cuts, which are stratified by class.
       stream: leave images in the files of a folder, for data larger than memory, see `from_arrays`. An `.npz` file and
         a prepared TFDS set are refused. The splits and the hash are those of the same data in memory.
+      cache: keep pictures (PNG and JPEG files, in folders, shards or tables) as they are decoded, in a file of uint8
+        below `JAXDD_CACHE_DIR` that is mapped: the next start, streamed or not, opens none of them while their paths,
+        sizes and times of change are the same. It plays no part for data of other kinds. Everything else is the same.
 
     Raises:
       JaxddError: one sentence: what is wrong with the data, or what to do to get it.
     """
     try:
-        return _load(name_or_path, stream, {"validation": validation, "test": test, "seed": seed})
+        return _load(name_or_path, Reading(stream, cache), {"validation": validation, "test": test, "seed": seed})
     except MemoryError as error:
         raise JaxddError(f"{name_or_path} does not fit into memory; {_STREAM} of a folder") from error
 
 
-def _load(name_or_path: str | os.PathLike[str], stream: bool, cuts: dict[str, Any]) -> Dataset:
+def _load(name_or_path: str | os.PathLike[str], reading: Reading, cuts: dict[str, Any]) -> Dataset:
     if not isinstance(name_or_path, str | os.PathLike):
         raise JaxddError(f"load takes a name or a path, got {type(name_or_path).__name__}; use from_arrays for arrays")
     path, name = located(name_or_path), str(name_or_path)
     if path:
-        source = _read_path(path, stream)
+        source = _read_path(path, reading)
     elif not isinstance(name_or_path, str):
         raise JaxddError(f"no such file or folder: {expanded(name_or_path)}")
     elif is_dotted(name):
         source = _call_function(name)
     else:
-        source = _read_name(name, stream)
-    return from_arrays(**source, **cuts, stream=stream)
+        source = _read_name(name, reading)
+    return from_arrays(**source, **cuts, stream=reading.stream)
 
 
 def located(name_or_path: str | os.PathLike[str]) -> Path | None:
@@ -131,21 +135,21 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _read_path(path: Path, stream: bool) -> dict[str, Any]:
+def _read_path(path: Path, reading: Reading) -> dict[str, Any]:
     if not path.is_dir():
         if path.suffix.lower() not in _FILES:
             known = ", ".join(_FILES)
             raise JaxddError(
                 f"{path} is not a data set jaxdd reads: give a file ({known}) or a folder of class folders"
             )
-        return _FILES[path.suffix.lower()](path, stream)
+        return _FILES[path.suffix.lower()](path, reading)
     if arrow.is_saved(path):
-        return arrow.read_saved(path, stream)
+        return arrow.read_saved(path, reading)
     if folder := tfds.version_folder(path):
-        return _read_prepared(folder, stream)
+        return _read_prepared(folder, reading)
     if is_npy_folder(path):
-        return read_npy_folder(path, stream)
-    return _FILES.get(_kind_of(path), _read_image_folder)(path, stream)
+        return read_npy_folder(path, reading)
+    return _FILES.get(_kind_of(path), _read_image_folder)(path, reading)
 
 
 def _kind_of(folder: Path) -> str:
@@ -162,11 +166,11 @@ def _kind_of(folder: Path) -> str:
     return found
 
 
-def _read_name(name: str, stream: bool) -> dict[str, Any]:
+def _read_name(name: str, reading: Reading) -> dict[str, Any]:
     file = data_dir() / f"{name}.npz"
     if _exists(file):
         class_names, license = _FACTS.get(name, (None, "unknown"))
-        source = read_npz(file, stream)
+        source = read_npz(file, reading)
         if "class_names" not in source and class_names and _num_labels(source["y"]) == len(class_names):
             source["class_names"] = class_names
             source.setdefault("license", license)
@@ -174,7 +178,7 @@ def _read_name(name: str, stream: bool) -> dict[str, Any]:
     if name == _EMBEDDED:
         return _read_embedded()
     if folder := tfds.find_prepared(name):
-        return _read_prepared(folder, stream) | {"name": name}
+        return _read_prepared(folder, reading) | {"name": name}
     if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
         raise JaxddError(f"no such file or folder: {name}")
     if not tfds.known(name):
@@ -191,11 +195,11 @@ def _read_name(name: str, stream: bool) -> dict[str, Any]:
         )
     with refusing(f"TFDS could not prepare {name!r}"):
         folder = tfds.prepare(name)
-    return _read_prepared(folder, stream) | {"name": name}
+    return _read_prepared(folder, reading) | {"name": name}
 
 
-def _read_prepared(folder: Path, stream: bool) -> dict[str, Any]:
-    if stream:
+def _read_prepared(folder: Path, reading: Reading) -> dict[str, Any]:
+    if reading.stream:
         raise JaxddError(
             f"{folder} is a prepared TFDS data set, which cannot be streamed; make a folder of {FILES} of it"
         )
@@ -247,10 +251,11 @@ def _call_function(target: str) -> dict[str, Any]:
     )
 
 
-def _read_image_folder(root: Path, stream: bool) -> dict[str, Any]:
+def _read_image_folder(root: Path, reading: Reading) -> dict[str, Any]:
     """PNG or JPEG files in the folders of their classes, as `folders.recognise` finds them."""
     with refusing(f"{root} cannot be read"):
         layout = folders.recognise(root)
     warn(layout.left_out)
-    splits = pictures_of(layout.files, stream=stream)
-    return {"name": root.resolve().name, "class_names": layout.classes, **arguments_of(str(root), splits)}
+    name = root.resolve().name
+    splits = pictures_of(name, layout.files, reading)
+    return {"name": name, "class_names": layout.classes, **arguments_of(str(root), splits)}

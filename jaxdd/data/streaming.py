@@ -5,16 +5,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxdd._files import Digest
+from jaxdd._files import Digest, digest
 from jaxdd.data.plausible import Pixels
-from jaxdd.data.transforms import block_rows
+from jaxdd.data.transforms import block_rows, value_counts
 from jaxdd.errors import JaxddError
 from jaxdd.types import HostArray
+
+
+class Reading(NamedTuple):
+    """How images that lie in files are read."""
+
+    stream: bool = False
+    """Leave them where they are."""
+    cache: bool = False
+    """Keep pictures as they are decoded, see `decoded`."""
+
+
+class Notes(Protocol):
+    """Where what a scan has found is kept for the next one of the same images."""
+
+    def recall(self, key: str) -> dict[str, Any] | None: ...
+
+    def keep(self, key: str, facts: Mapping[str, Any]) -> None: ...
 
 
 class RowReader(Protocol):
@@ -28,6 +45,10 @@ class RowReader(Protocol):
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """The images of some rows, integers `(b,)`; raises a JaxddError that names what cannot be read."""
+        ...
+
+    def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """As `read`, into an array `(b, height, width, channels)`."""
         ...
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
@@ -69,6 +90,8 @@ class ArraySource:
         self._check_file()
         raw = self.array[rows]
         images = self.converted(raw)
+        if raw.dtype == np.uint8:
+            return images
         floats = self.dtype == np.float32
         good = (np.isfinite(images) if floats else images == raw).all(axis=(1, 2, 3))
         if not good.all():
@@ -77,6 +100,9 @@ class ArraySource:
                 f"image {rows[np.argmin(good)]} of {self.what} has {kind}, which it had not when the data were loaded"
             )
         return images
+
+    def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
+        out[:] = self.read(rows)
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         low = high = int(self.array[0].flat[0]) if self.array.dtype.kind in "iu" else 0
@@ -125,19 +151,44 @@ def scan(
     source: Sequence[tuple[RowReader, np.ndarray]],
     parts: Sequence[tuple[int, np.ndarray]],
     pixels: Sequence[Pixels],
+    notes: Notes | None = None,
 ) -> tuple[str, list[HostArray]]:
     """Read everything once, a block at a time: check and hash it, and cut it into parts that are read on demand.
 
     Args:
       source: images and labels.
-      parts: for each the number of its source, and the rows in it, ascending.
+      parts: for each the number of its source, and the rows in it, ascending. The values of the pixels of the first
+        are counted on the way, for what is fitted to it.
       pixels: for each source, told of all its images.
+      notes: nothing is read where they have what an equal scan has found.
 
     Returns:
       The `digest` of all arrays in order, as of data in memory, and the images of each part.
     """
+    key = (
+        "" if notes is None else digest([*(labels for _, labels in source), *(np.append(rows, k) for k, rows in parts)])
+    )
+    found = None if notes is None else notes.recall(key)
+    if found is None:
+        found = _scanned(source, parts, pixels)
+        if notes is not None:
+            notes.keep(key, found)
+    for each, facts in zip(pixels, found["pixels"], strict=True):
+        each.take(facts)
+    counts = None if found["counts"] is None else np.array(found["counts"], np.int64)
+    return found["digest"], [
+        _part(source[k][0], rows, seal, None if number else counts)
+        for number, ((k, rows), seal) in enumerate(zip(parts, found["parts"], strict=True))
+    ]
+
+
+def _scanned(
+    source: Sequence[tuple[RowReader, np.ndarray]], parts: Sequence[tuple[int, np.ndarray]], pixels: Sequence[Pixels]
+) -> dict[str, Any]:
+    """What a scan finds, JSON-able."""
     whole = Digest()
     digests = [Digest().begin(source[k][0].dtype, (len(rows), *source[k][0].shape[1:])) for k, rows in parts]
+    counts = None
     for number, (images, labels) in enumerate(source):
         whole.begin(images.dtype, images.shape)
         here = [(_mask(rows, len(labels)), one) for (k, rows), one in zip(parts, digests, strict=True) if k == number]
@@ -145,20 +196,28 @@ def scan(
             whole.add(block)
             pixels[number].add(block)
             for mask, one in here:
-                one.add(block[mask[rows]])
+                some = block[mask[rows]]
+                one.add(some)
+                if one is digests[0] and block.dtype == np.uint8:
+                    counts = value_counts(some) + (0 if counts is None else counts)
         whole.begin(labels.dtype, labels.shape).add(labels)
-    return whole.hexdigest(), [
-        _part(source[k][0], rows, one.hexdigest()) for (k, rows), one in zip(parts, digests, strict=True)
-    ]
+    return {
+        "digest": whole.hexdigest(),
+        "parts": [one.hexdigest() for one in digests],
+        "pixels": [each.facts() for each in pixels],
+        "counts": None if counts is None else counts.tolist(),
+    }
 
 
-def _part(source: RowReader, rows: np.ndarray, fingerprint: str) -> HostArray:
+def _part(source: RowReader, rows: np.ndarray, fingerprint: str, counts: np.ndarray | None) -> HostArray:
     height, width, channels = source.shape[1:]
     return HostArray(
         shape=(len(rows), height, width, channels),
         stored=source.dtype,
         read=lambda chosen: source.read(rows[chosen]),
         fingerprint=fingerprint,
+        fill=lambda chosen, out: source.fill(rows[chosen], out),
+        counts=counts,
     )
 
 

@@ -93,8 +93,12 @@ class Standardize:
     def fit(cls, images: np.ndarray | HostArray) -> Standardize:
         """Mean and standard deviation of each channel over images `(n, h, w, c)`, in float64 and one pass.
 
-        Moments of blocks are merged as by Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance".
+        Of uint8 images, values are counted: exact in whatever order, so that data in memory and streamed ones give the
+        same bits; of a data set that is streamed, `load` has counted them, and nothing is read. Moments of blocks of
+        float images are merged as by Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance".
         """
+        if (counts := _counted(images)) is not None:
+            return cls._of_counts(counts)
         count, mean, squares = 0, np.zeros(images.shape[-1]), np.zeros(images.shape[-1])
         for part in (block[rows] for block in pixel_blocks(images) for rows in block_rows(block.shape, _CACHE_BYTES)):
             added = part.size // part.shape[-1]
@@ -103,7 +107,18 @@ class Standardize:
             squares += np.square(part - part_mean).sum(0).sum((0, 1)) + shift**2 * count * share
             mean += shift * share
             count += added
-        std = np.sqrt(squares / count).astype(np.float32)
+        return cls._of_moments(mean, squares / count)
+
+    @classmethod
+    def _of_counts(cls, counts: np.ndarray) -> Standardize:
+        values = pixel_space(np.arange(256, dtype=np.uint8)).astype(np.float64)
+        total = counts.sum(1)
+        mean = (counts * values).sum(1) / total
+        return cls._of_moments(mean, (counts * np.square(values - mean[:, None])).sum(1) / total)
+
+    @classmethod
+    def _of_moments(cls, mean: np.ndarray, variance: np.ndarray) -> Standardize:
+        std = np.sqrt(variance).astype(np.float32)
         # A constant channel has the rounding error of its mean for a deviation; dividing by that would blow it up.
         std = np.where(std > 1e-6 * np.abs(mean), std, np.float32(1))
         return cls(np.asarray(mean, np.float32), std)
@@ -257,7 +272,7 @@ def fit_transform(
 ) -> Transform:
     """Fit a transform by name on training images in pixel space.
 
-    Images that stay on the host are read once to measure channels, and twice to whiten.
+    Images that stay on the host are read once to measure channels, unless `load` has done that, and twice to whiten.
 
     Args:
       images: `(n, h, w, c)`, float32, or uint8 as their source has them, which are scaled by 1/255 a block at a time
@@ -387,6 +402,33 @@ def blocks(images: np.ndarray | HostArray) -> Iterator[tuple[slice, np.ndarray]]
 def pixel_blocks(images: np.ndarray | HostArray) -> Iterator[np.ndarray]:
     """Images in pixel space, some at a time."""
     return (pixel_space(block) for _, block in blocks(images))
+
+
+def value_counts(images: np.ndarray) -> np.ndarray:
+    """How often each channel of uint8 images `(n, h, w, c)` has each value, int64 `(c, 256)`."""
+    return np.stack(
+        [_counts_of(np.ascontiguousarray(images[..., channel]).reshape(-1)) for channel in range(images.shape[-1])]
+    )
+
+
+def _counts_of(values: np.ndarray) -> np.ndarray:
+    """By pairs, which are half as many, and the last one of an odd number by itself."""
+    odd = len(values) % 2
+    pairs = np.bincount(values[: len(values) - odd].view(np.uint16), minlength=2**16).reshape(256, 256)
+    return pairs.sum(0) + pairs.sum(1) + np.bincount(values[len(values) - odd :], minlength=256)
+
+
+def _counted(images: np.ndarray | HostArray) -> np.ndarray | None:
+    """The `value_counts` of images that are uint8, as they are or in pixel space; None of others."""
+    if isinstance(images, HostArray):
+        if images.stored != np.uint8 or images.decode not in (None, pixel_space):
+            return None
+        if images.counts is not None:
+            return images.counts
+        images = dataclasses.replace(images, decode=None)
+    elif images.dtype != np.uint8:
+        return None
+    return sum((value_counts(block) for _, block in blocks(images)), np.zeros((images.shape[-1], 256), np.int64))
 
 
 def pixel_space(images: Any) -> Any:

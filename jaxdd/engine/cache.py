@@ -1,100 +1,33 @@
-"""What stages leave on the disk, and the folder that holds it within a bound."""
+"""What stages leave on the disk."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd._files import cache_folder, digest_of_facts, disk_errors, write_atomically
+from jaxdd import _cache
+from jaxdd._files import digest_of_facts, disk_errors, write_atomically
 from jaxdd.engine.rows import file_of
-from jaxdd.errors import JaxddError
 from jaxdd.types import HostArray, PyTree, Stage, leaves_by_path
 
-_SUMMARY = "artefact.json"
+_SUMMARY = _cache.SUMMARY
 _PRODUCT = "product.npz"
 ROWS, PARTS = "rows", "parts"
 """The folders of a stage's rows, and of what its parts leave until they are joined."""
-_GIB = 2**30
 _SMALL = 2**26  # bytes of a table that lies on the devices
 
 
 def folder() -> pathlib.Path:
     """Where stages lie."""
-    return cache_folder() / "stages"
-
-
-def limit() -> float:
-    """Bytes that it may have: JAXDD_CACHE_GB, by default 50."""
-    said = os.environ.get("JAXDD_CACHE_GB") or "50"
-    with contextlib.suppress(ValueError):
-        if float(said) >= 0:
-            return float(said) * _GIB
-    raise JaxddError(f"JAXDD_CACHE_GB must be a number of GiB, got {said!r}.")
-
-
-class Entry(NamedTuple):
-    """A stage in the cache."""
-
-    directory: pathlib.Path
-    name: str
-    num_bytes: int
-    used: float
-    """When it was used last, seconds since 1970."""
-    whole: bool
-    """Whether it is done."""
-
-
-def entries() -> list[Entry]:
-    """All stages in the cache, the one that was used last first."""
-    found = []
-    for directory in sorted(folder().glob("*")) if folder().exists() else []:
-        if directory.is_dir():
-            files = [file for file in directory.rglob("*") if file.is_file()]
-            used = max((file.stat().st_mtime for file in files), default=0.0)
-            size = sum(file.stat().st_size for file in files)
-            found.append(Entry(directory, directory.name.rpartition("-")[0], size, used, is_done(directory)))
-    return sorted(found, key=lambda entry: -entry.used)
-
-
-def make_room(num_bytes: float, keep: Collection[pathlib.Path] = (), bound: float | None = None) -> list[Entry]:
-    """Delete the stages that were used longest ago, until so many bytes fit below the bound. Never one at work.
-
-    Args:
-      keep: never these.
-      bound: bytes; by default the cache's.
-    """
-    bound, gone = limit() if bound is None else bound, []
-    there = entries()
-    used = sum(entry.num_bytes for entry in there)
-    for entry in reversed(there):
-        if used + num_bytes <= bound:
-            break
-        if entry.directory in keep or not entry.whole:
-            continue
-        with contextlib.suppress(JaxddError, OSError):
-            shutil.rmtree(entry.directory)
-            used -= entry.num_bytes
-            gone.append(entry)
-    return gone
-
-
-def touch(directory: pathlib.Path) -> None:
-    """A stage is used now."""
-    with contextlib.suppress(OSError):
-        os.utime(directory / _SUMMARY)
-
-
-# One stage.
+    return _cache.folder(_cache.STAGES)
 
 
 def finish(directory: pathlib.Path, stage: Stage, product: PyTree, seconds: float) -> None:
@@ -130,11 +63,6 @@ def _digest_of(file: pathlib.Path) -> str:
         while block := stream.read(2**24):
             state.update(block)
     return state.hexdigest()
-
-
-def is_done(directory: pathlib.Path) -> bool:
-    """Whether a stage has said that all of it is there."""
-    return (directory / _SUMMARY).exists()
 
 
 def fault(directory: pathlib.Path) -> str | None:

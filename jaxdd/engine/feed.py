@@ -41,6 +41,7 @@ from jaxdd.types import (
 
 _WINDOW_BYTES = 2**26
 _WINDOW_STEPS = 64
+_ALIGNMENT = 64  # bytes, of XLA's buffers
 
 
 class Feed(NamedTuple):
@@ -281,6 +282,14 @@ def _cpu() -> Any:
         ) from error
 
 
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array that a CPU's devices take as it is; of others they make a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
 class _Windows:
     """Windows of a fixed number of steps, the next one read and sent while the devices work on this one.
 
@@ -367,9 +376,9 @@ class _Windows:
 
         def stored(draw: str, name: str, start: int | None, stop: int | None) -> np.ndarray:
             chosen, leaf = rows[draw][:, start:stop], self._hosted[draw][name]
-            found = np.empty((*chosen.shape, *leaf.shape[1:]), leaf.stored)
+            found = _aligned((*chosen.shape, *leaf.shape[1:]), np.dtype(leaf.stored))
             for k, of_step in enumerate(chosen):
-                found[k] = self._read(leaf, of_step)
+                self._read(leaf, of_step, found[k])
             return found
 
         return Window(
@@ -381,7 +390,7 @@ class _Windows:
             },
         )
 
-    def _read(self, leaf: HostArray, rows: np.ndarray) -> np.ndarray:
+    def _read(self, leaf: HostArray, rows: np.ndarray, out: np.ndarray) -> None:
         if self._closed.is_set():
             raise concurrent.futures.CancelledError
-        return leaf.rows(rows)
+        leaf.rows_into(rows, out)

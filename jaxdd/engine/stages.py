@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdd import _progress
+from jaxdd import _cache, _progress
 from jaxdd._files import digest_of_facts, set_aside
 from jaxdd._jax import told_to_jax
 from jaxdd.engine import cache
@@ -53,7 +53,7 @@ def provided(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
     needed: list[pathlib.Path] = []
     stages = stages_of(method, data)
     if stages:
-        cache.limit()  # a bad one is said before anything is computed
+        _cache.limit()  # a bad one is said before anything is computed
     for stage in stages:
         key = key_of(stage, data, config, how)
         directory = _directory(stage, key)
@@ -61,7 +61,7 @@ def provided(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
         with _MAKING.setdefault(directory, threading.Lock()):  # runs of several threads may need the same stage
             if not on_first(lambda directory=directory: _is_whole(directory)):
                 _make(stage, data, key, directory, needed, how)
-        on_first(lambda directory=directory: cache.touch(directory))
+        on_first(lambda directory=directory: _cache.touch(directory))
         made = cache.read(directory, *_shapes(stage, data))
         contents[stage.name] = made.content
         data = _with(data, stage, made.rows, made.product)
@@ -94,7 +94,7 @@ def provide(
 
 def _is_whole(directory: pathlib.Path) -> bool:
     """Whether a stage is done and lies there to the byte. What was altered is set aside."""
-    if not cache.is_done(directory):
+    if not _cache.is_done(directory):
         return False
     if bad := cache.fault(directory):
         aside = set_aside(directory).name
@@ -127,10 +127,10 @@ def expected(method: Any, data: RealData, config: Mapping[str, Any], how: How) -
     found = []
     stages = stages_of(method, data)
     if stages:
-        cache.limit()
+        _cache.limit()
     for stage in stages:
         directory = _directory(stage, key_of(stage, data, config, how))
-        made = on_first(lambda directory=directory: cache.is_done(directory) and cache.fault(directory) is None)
+        made = on_first(lambda directory=directory: _cache.is_done(directory) and cache.fault(directory) is None)
         row, product = _shapes(stage, data)
         size = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(row))
         parts = stage.parts_for(Spec.of(data))
@@ -224,7 +224,7 @@ def _make(
     groups = program.groups
     kept = products(program, parts, directory / cache.PARTS)
     recorders = [rows for rows in (_recorder(stage, program, directory), kept) if rows is not None]
-    on_first(lambda: cache.make_room(sum(rows.num_bytes for rows in recorders), keep=needed))
+    on_first(lambda: _cache.make_room(sum(rows.num_bytes for rows in recorders), keep=needed))
     total = stage.steps if groups is None else groups.total
     done = execute(
         program,

@@ -68,7 +68,7 @@ def describe(dataset: DistilledDataset) -> Group:
 
 
 def stages_table(entries: Sequence[Any], title: str) -> Table:
-    """What `jaxdd stages` prints, of `engine.cache.entries()`."""
+    """What `jaxdd stages` prints, of what the cache holds."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -85,5 +85,6 @@ def stages_table(entries: Sequence[Any], title: str) -> Table:
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         size = f"{entry.num_bytes / 2**20:,.1f} MiB"
-        table.add_row(*map(Text, (entry.name, size, used, "" if entry.whole else "not done", entry.directory.name)))
+        where = "/".join(entry.directory.parts[-2:])
+        table.add_row(*map(Text, (entry.name, size, used, "" if entry.whole else "not done", where)))
     return table

@@ -37,6 +37,7 @@ def architectures(
     networks: int = 5,
     data_name: str | None = None,
     stream: bool = False,
+    cache: bool = False,
     protocol: str | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
@@ -58,8 +59,8 @@ def architectures(
       source: the file, or the directory of its run.
       models: names, see `jaxdd list`.
       networks: of each kind.
-      data_name, stream, protocol, learning_rate, seed, full_data, baselines, target, fine_tuning, labels_per_class,
-        command: as of `evaluate`, the same for all models.
+      data_name, stream, cache, protocol, learning_rate, seed, full_data, baselines, target, fine_tuning,
+        labels_per_class, command: as of `evaluate`, the same for all models.
 
     Returns:
       `architectures` of it is the matrix: `{"distilled_sha256", "columns", "rows"}`, a column `{"model", "protocol",
@@ -73,7 +74,8 @@ def architectures(
     _check_names(models)
     evaluation.rules_of(baselines)
     transferred = {"target": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class}
-    file = opened(source, data_name, stream=stream, full_data=full_data, transferred=any(transferred.values()))
+    reading = {"stream": stream, "cache": cache}
+    file = opened(source, data_name, **reading, full_data=full_data, transferred=any(transferred.values()))
     chosen, seed = file.protocol(protocol, learning_rate), check_seed(seed)
     for model in models:
         _check_model(file, model, chosen, full_data=full_data)

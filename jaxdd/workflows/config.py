@@ -25,6 +25,7 @@ DATA: dict[str, Any] = {
     "transform": "standardize",
     "zca_ridge": 0.1,
     "stream": False,
+    "cache": False,
 }
 EVALUATION: dict[str, Any] = {"model": None, "protocol": "default", "networks": 5, "baselines": None}
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -44,7 +45,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 # Where the data lie and how they are read: no part of what they are, so of no run's identity. What is kept of them has
 # part in that by its content.
-_WHEREABOUTS = ("name", "stream", "keep")
+_WHEREABOUTS = ("name", "stream", "cache", "keep")
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,8 +105,9 @@ def filled(config: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]])
                 raise unknown(f"field of config.{section}", field, usual)
         full[section] = {**usual, **given}
     check_seed(full["data"]["split_seed"], "config.data.split_seed")
-    if not isinstance(full["data"]["stream"], bool):
-        raise JaxddError(f"config.data.stream must be True or False, got {full['data']['stream']!r}.")
+    for name in ("stream", "cache"):
+        if not isinstance(full["data"][name], bool):
+            raise JaxddError(f"config.data.{name} must be True or False, got {full['data'][name]!r}.")
     rules_of(full["evaluation"]["baselines"])
     keep = full["data"]["keep"]
     if keep is not None and not isinstance(keep, str):

@@ -53,6 +53,7 @@ class Real:
         validation: float,
         seed: int,
         stream: bool,
+        cache: bool = False,
         keep: str | None = None,
     ) -> Real:
         """Load a data set, and fit its transform if it is given as the section `data` of a config.
@@ -62,7 +63,7 @@ class Real:
         """
         selection = None if keep is None else Selection.read(selection_file(keep))
         with _progress.phase(f"reading {name}"):
-            dataset = data.load(name, validation=validation, seed=seed, stream=stream)
+            dataset = data.load(name, validation=validation, seed=seed, stream=stream, cache=cache)
             if selection is not None:
                 dataset = _kept(selection, dataset, str(keep))
             with _fitting(name):
@@ -81,7 +82,8 @@ class Real:
     def of_config(cls, section: Mapping[str, Any]) -> Real:
         """What the section `data` of a complete config says."""
         cuts = {"validation": section["validation"], "seed": section["split_seed"], "keep": section["keep"]}
-        return cls.load(str(section["name"]), section, stream=section["stream"], **cuts)
+        reading = {"stream": section["stream"], "cache": section["cache"]}
+        return cls.load(str(section["name"]), section, **reading, **cuts)
 
     @functools.cached_property
     def train(self) -> RealData:

@@ -85,6 +85,7 @@ def evaluate(
     networks: int = 5,
     data_name: str | None = None,
     stream: bool = False,
+    cache: bool = False,
     protocol: str | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
@@ -104,6 +105,7 @@ def evaluate(
       networks: how many.
       data_name: another data set to test on than the one it was distilled from.
       stream: leave the data's images in their files, see `data.load`.
+      cache: keep the data's pictures as they are decoded, see `data.load`.
       learning_rate: fixes the protocol's.
       seed: of the networks.
       full_data: also measure networks trained on all real data.
@@ -121,7 +123,8 @@ def evaluate(
     began = time.perf_counter()
     evaluation.rules_of(baselines)
     transferred = {"target": target, "fine_tuning": fine_tuning, "labels_per_class": labels_per_class}
-    file = opened(source, data_name, stream=stream, full_data=full_data, transferred=any(transferred.values()))
+    reading = {"stream": stream, "cache": cache}
+    file = opened(source, data_name, **reading, full_data=full_data, transferred=any(transferred.values()))
     model, chosen = file.model(model), file.protocol(protocol, learning_rate)
     if file.features:
         check(file.dataset.distilled(), file.real.dataset, model=model, protocol=chosen, full_data=full_data)
@@ -148,7 +151,13 @@ def of_transfer(target: str | None, fine_tuning: str | None, labels_per_class: i
 
 
 def opened(
-    source: str | os.PathLike, data_name: str | None, *, stream: bool, full_data: bool, transferred: bool
+    source: str | os.PathLike,
+    data_name: str | None,
+    *,
+    stream: bool,
+    cache: bool = False,
+    full_data: bool,
+    transferred: bool,
 ) -> Opened:
     """A distilled file with its data, once all that is asked of them is known to be possible.
 
@@ -160,7 +169,7 @@ def opened(
     """
     path = distilled_file(source)
     dataset = DistilledDataset.read(path)
-    real = _real(dataset, path, data_name, stream=stream)
+    real = _real(dataset, path, data_name, stream=stream, cache=cache)
     real.check_full_data(full_data)
     about = dataset.header["data"]
     file = Opened(path, dataset, real, about.get("source_hash") in (None, real.dataset.source_hash))
@@ -179,7 +188,7 @@ def opened(
     return file
 
 
-def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, *, stream: bool) -> Real:
+def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, **reading: bool) -> Real:
     """The data to test on: of another name, or those a file was distilled from, at their path or by their name."""
     about = dataset.header["data"]
     hint = about.get("path")
@@ -190,7 +199,7 @@ def _real(dataset: DistilledDataset, path: pathlib.Path, data_name: str | None, 
         raise JaxddError(f"{path} does not say which data it was distilled from: name it by --data=NAME_OR_PATH.")
     cuts = {"validation": about.get("validation", 0.1), "seed": about.get("split_seed", 0), "keep": _keep(about, path)}
     try:
-        return Real.load(name, dataset.transform, stream=stream, **cuts)
+        return Real.load(name, dataset.transform, **reading, **cuts)
     except JaxddError as error:
         if data_name is not None:
             raise

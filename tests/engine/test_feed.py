@@ -66,6 +66,18 @@ def test_streamed_and_resident_data_give_the_same(pixels, devices, steps):
     assert [rows.size for rows in seen[1:]] == [16 // devices] * 12 * devices
 
 
+def test_a_window_is_filled_in_place_where_that_can_be(pixels):
+    data, seen = streamed(pixels)
+
+    def fill(rows, out):
+        out[:] = pixels[0][rows]
+
+    filled = data.with_images(dataclasses.replace(data.images, fill=fill))
+    result, expected = (run(starting_from_real(), each, steps=11) for each in (filled, data))
+    assert_same(result.state, expected.state)
+    assert len(seen) == 1 + 1 + 12  # the first images of both, and the steps of the one that can only read
+
+
 def test_a_batch_that_does_not_divide_is_read_once_and_said_so(pixels, caplog):
     data, seen = streamed(pixels)
     options = {"steps": 3, "devices": jax.devices()[:4]}

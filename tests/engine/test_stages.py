@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from toys import assert_same, class_means, part_by_hand, run
 
+from jaxdd import _cache as cache_of
 from jaxdd import engine
 from jaxdd.data import epoch_sampler
-from jaxdd.engine import cache as cache_of
 from jaxdd.engine import rows as rows_module
 from jaxdd.engine import stages
 from jaxdd.errors import JaxddError, RunInterrupted
@@ -195,7 +195,7 @@ def test_a_run_of_other_rows_is_not_gone_on_with(cache, data, tmp_path):
 
 def test_long_tables_stay_on_the_disk_and_give_the_same(cache, data, monkeypatch):
     resident = run(after(means()), data, steps=9)
-    monkeypatch.setattr(cache_of, "_SMALL", 0)
+    monkeypatch.setattr(engine.cache, "_SMALL", 0)
     streamed = run(after(means()), data, steps=9)
     assert_same(streamed.state, resident.state)
     made = stages.provided(after(means()), data, {}, stages.How(0, "default", None, 30.0, progress=False))[0]

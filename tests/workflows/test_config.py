@@ -39,7 +39,7 @@ def test_hyper_parameters_of_a_method_of_ones_own_are_left_alone(tmp_path, monke
 
 def test_where_the_data_lie_is_not_told():
     section = workflows.complete({"method": {"name": "kip"}})["data"]
-    assert set(section) - set(workflows.told(section)) == {"name", "stream", "keep"}
+    assert set(section) - set(workflows.told(section)) == {"name", "stream", "cache", "keep"}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,7 @@ def test_where_the_data_lie_is_not_told():
         ({"method": {"name": "kip"}, "data": 5}, "config.data must hold fields, got 5."),
         ({"method": {"name": "kip"}, "data": {"nam": "x"}}, "unknown field of config.data 'nam'; did you mean 'name'"),
         ({"method": {"name": "kip"}, "data": {"stream": 1}}, "config.data.stream must be True or False, got 1."),
+        ({"method": {"name": "kip"}, "data": {"cache": "yes"}}, "config.data.cache must be True or False, got 'yes'."),
         ({"method": {"name": "kip"}, "data": {"split_seed": -1}}, "config.data.split_seed must be an integer from 0"),
         ({"method": {"name": "kip"}, "seed": "a"}, "seed must be an integer from 0"),
         ({"method": {"name": "kip"}, "execution": {"blok": 1}}, "config.execution 'blok'; did you mean 'block'"),
