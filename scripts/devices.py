@@ -36,7 +36,9 @@ def operations(recipe: Method | Recipe, real: RealData, devices: int) -> float:
     """Of an update, on each of so many devices."""
     seen = foretold(recipe, real)
     job = Job(recipe, seen, parts_of(recipe, Spec.of(seen)), 2**20, 0, jax.devices()[:devices])
-    cost = job.compile(settled(job, UNNAMED)).chunk.cost_analysis()
+    chunk = job.compile(settled(job, UNNAMED)).chunk
+    assert isinstance(chunk, jax.stages.Compiled)
+    cost = chunk.cost_analysis()
     assert cost is not None  # CPUs tell
     return float(cost["flops"])
 
