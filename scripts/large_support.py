@@ -8,8 +8,9 @@
 
 The devices are virtual ones of a CPU. `memory` compiles the engine's program of an update, of float32 and a
 fully-connected kernel, and runs nothing: arguments, temporaries and the largest array of it, those of each device.
-`losses` runs it on real images, with JAX_ENABLE_X64=1 in the environment all of it in float64. `solve` times the solve and its gradient alone, in CPU-seconds of all devices: each
-factorises the kernel whole, or together with the others. `labels` times Label Solve on one, by blocks of targets.
+`losses` runs it on real images, with JAX_ENABLE_X64=1 in the environment all of it in float64. `solve` times the solve
+and its gradient alone, in CPU-seconds of all devices: each factorises the kernel whole, or together with the others.
+`labels` times Label Solve on one, by blocks of targets.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def memory(images: int, devices: int, block: int | None, targets: int, name: str
     largest = max(sizes, key=sizes.__getitem__)
     parts = needed.argument_size_in_bytes, needed.temp_size_in_bytes
     print(
-        f"{images} images, {devices} devices: arguments {parts[0] / 1e9:.2f} GB, temporaries {parts[1] / 1e9:.2f} GB; "
-        f"largest array {largest}, {sizes[largest] / 1e9:.2f} GB; compiled in {seconds:.0f} s",
+        f"{images} images, {devices} devices: arguments {parts[0] / 2**20:,.0f} MiB, temporaries "
+        f"{parts[1] / 2**20:,.0f} MiB; largest array {largest}, {sizes[largest] / 2**20:,.0f} MiB; compiled in "
+        f"{seconds:.0f} s",
         flush=True,
     )
 

@@ -85,36 +85,29 @@ def layout_of(size: int, devices: int, axis: str | tuple[str, ...], *, width: in
     return Layout(size, devices, max(1, min(most, size // width)), axis)
 
 
-def tiles(tile: Callable[[Array, Array, Array], Array], layout: Layout) -> Array:
+def tiles(layout: Layout, tile: Callable[[Array, Array], Array]) -> Array:
     """The lower triangle of a matrix, `(tiles, rows, width)` on each device.
 
     Args:
-      tile: `tile(step, rows, columns) -> (rows, width)`, of the matrix with what fills it up, from a step and
-        the rows and columns in the matrix.
+      tile: `tile(row, column) -> (rows, width)`, entries from their places in the matrix, `(rows,)` and `(width,)`;
+        places from `size` on are of the identity that fills it up.
     """
     pairs = [(row, column) for column in range(layout.steps) for row in range(column, layout.steps)]
 
     def one(pair: Array) -> Array:
         return tile(layout.own(pair[0]), layout.of_all(pair[1]))
 
-    return jax.lax.map(one, np.array(pairs, np.int32))
+    return jax.lax.map(one, jnp.asarray(np.array(pairs, np.int32)))
 
 
-def factorise(lower: Array, layout: Layout) -> Array:
+def factorise(layout: Layout, lower: Array) -> Array:
     """`L` with `L Lᵀ = A`, in the place of the tiles of A. Not finite where A is not positive definite."""
     rows, width = layout.rows, layout.width
     first = jax.lax.axis_index(layout.axis) * rows
     for step in range(layout.steps):
         start, count = layout.column(step), layout.steps - step
-
-        def less_earlier(
-            earlier: Array, column: Array, lower: Array = lower, step: int = step, count: int = count
-        ) -> Array:
-            left = jax.lax.dynamic_slice_in_dim(lower, layout.column(earlier) + step - earlier, count)
-            across = layout.gathered(left[0])
-            return column - _product(left.reshape(-1, width), across, _RIGHT).reshape(column.shape)
-
-        column = jax.lax.fori_loop(0, step, less_earlier, lower[start : start + count])
+        less = functools.partial(_less_earlier, layout, lower, step)
+        column = jax.lax.fori_loop(0, step, less, lower[start : start + count])
         diagonal = jax.lax.linalg.cholesky(layout.gathered(column[0]), symmetrize_input=False)
         own = jax.lax.dynamic_slice_in_dim(diagonal, first, rows)[None]
         if count > 1:
@@ -126,7 +119,14 @@ def factorise(lower: Array, layout: Layout) -> Array:
     return lower
 
 
-def solve(lower: Array, right: Array, layout: Layout) -> Array:
+def _less_earlier(layout: Layout, lower: Array, step: int, earlier: Array, column: Array) -> Array:
+    """The tiles of a column without what one before it explains."""
+    left = jax.lax.dynamic_slice_in_dim(lower, layout.column(earlier) + step - earlier, len(column))
+    across = layout.gathered(left[0])
+    return column - _product(left.reshape(-1, layout.width), across, _RIGHT).reshape(column.shape)
+
+
+def solve(layout: Layout, lower: Array, right: Array) -> Array:
     """`A⁻¹ b` for the factor of A and `(padded, classes)`, which every device holds whole, as the result."""
     steps, rows, width = layout.steps, layout.rows, layout.width
     classes, device = right.shape[1], jax.lax.axis_index(layout.axis)

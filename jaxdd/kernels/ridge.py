@@ -104,8 +104,8 @@ def label_solve(
       ridge: the relative ridge with which the labels will be used.
       block: targets whose kernel is in memory at once, with an array `(block + s, s + classes)`: best not less than s.
         None: all, `(t, s)`.
-      share: with a block, `share(function, (targets, y_t))` calls the function on parts of them and returns its results,
-        one after the other along the first axis, such as `inner.shared`, by which the devices of a run share them.
+      share: with a block, `share(function, (targets, y_t))` calls the function on parts of them; its results follow
+        each other along their first axis. `inner.shared` is one, by which the devices of a run share the targets.
 
     Returns:
       `(s, classes)` labels.
@@ -134,7 +134,7 @@ _factor = functools.partial(jnp.linalg.qr, mode="r")
 def _triangle(
     kernel: Callable[..., jax.Array], support: jax.Array, block: int, rows: tuple[jax.Array, jax.Array]
 ) -> jax.Array:
-    """`R` and `Qᵀ y` beside each other, with zeros under R, of which `Q R` is the kernel of targets; `(s + classes)²`."""
+    """`R` with `Q R` the kernel of targets, and `Qᵀ y` beside it, in the first rows of `(s + classes, s + classes)`."""
 
     def added(factor: jax.Array, rows: tuple[jax.Array, jax.Array]) -> jax.Array:
         return _factor(jnp.concatenate([factor, jnp.concatenate([kernel(rows[0], support), rows[1]], axis=1)]))

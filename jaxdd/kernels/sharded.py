@@ -44,7 +44,7 @@ def sharded_kernel_ridge_solve(
       y_s, ridge, float64: as in `kernel_ridge_solve`.
       mesh: all of its axes share the rows. The call is for inside of `jax.jit`.
       block: rows of the kernel that are evaluated at once for gradients; None: all of a device.
-      width: rows and columns of the tiles, those of all devices together; at least so many, and for large supports more.
+      width: of the tiles, and rows of all devices together in a step; at least so many, and for large supports more.
 
     Returns:
       `(s, classes)`. Not finite where the matrix is not positive definite at this precision.
@@ -76,7 +76,7 @@ def sharded_kernel_ridge_solve(
             entries = jnp.where(row == column, shifted[:, None], entries)
             return jnp.where((row < size) & (column < size), entries, (row == column).astype(dtype))
 
-        return cholesky.factorise(cholesky.tiles(tile, layout), layout)
+        return cholesky.factorise(layout, cholesky.tiles(layout, tile))
 
     with precisely():
         fixed = jax.lax.stop_gradient((x_s, diagonal, shift))
@@ -85,13 +85,13 @@ def sharded_kernel_ridge_solve(
     def solve(_, right):
         with precisely():
             padded = jnp.pad(right.astype(dtype), ((0, layout.padded - size), (0, 0)))
-            solved = over_devices(lambda *given: cholesky.solve(*given, layout), (rows, whole), whole)(lower, padded)
-            return solved[:size].astype(right.dtype)
+            solved = over_devices(lambda *given: cholesky.solve(layout, *given), (rows, whole), whole)
+            return solved(lower, padded)[:size].astype(right.dtype)
 
     def times(vectors):
         """The kernel times `(s, classes)`, by rows, which are dropped at once."""
 
-        def on_device(rows, x, vectors):
+        def on_device(examples, x, vectors):
             @jax.checkpoint
             def one(example):
                 x_row, exact, index = example
@@ -99,14 +99,16 @@ def sharded_kernel_ridge_solve(
                 row = jnp.where(jnp.arange(size) == index, exact, row)
                 return jnp.matmul(row, vectors, precision="highest")
 
-            if block is None or block >= len(rows[0]):
-                return jax.vmap(one)(rows)
-            return jax.lax.map(one, rows, batch_size=block)
+            if block is None or block >= len(examples[0]):
+                return jax.vmap(one)(examples)
+            return jax.lax.map(one, examples, batch_size=block)
 
-        fill = -size % mesh.size
-        given = x_s, diagonal, jnp.arange(size)
-        given = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1].repeat(fill, axis=0)]) if fill else leaf, given)
-        split = PartitionSpec(mesh.axis_names)
-        return over_devices(on_device, (split, whole, whole), split)(given, x_s, vectors)[:size]
+        fill, split = -size % mesh.size, PartitionSpec(mesh.axis_names)
+
+        def padded(leaf):
+            return jnp.concatenate([leaf, leaf[:1].repeat(fill, axis=0)]) if fill else leaf
+
+        examples = jax.tree.map(padded, (x_s, diagonal, jnp.arange(size)))
+        return over_devices(on_device, (split, whole, whole), split)(examples, x_s, vectors)[:size]
 
     return jax.lax.custom_linear_solve(lambda v: times(v) + shift * v, y_s, solve, symmetric=True)

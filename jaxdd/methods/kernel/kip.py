@@ -105,8 +105,8 @@ def kip(config: KIP) -> Recipe:
     The support is solved for once a step, and its coefficients serve every target: so the devices of a run share the
     targets, and each takes its own by the execution's blocks, of which one, `(block, s)`, is in memory at a time. They
     share the support's own kernel, too, and from 2,048 images on its factorisation, so that none holds it whole
-    (`inner.kernel_ridge_solve_over_devices`). A device's bytes, beside a few dozen for each number of the support, for s
-    images, t targets of d numbers, D devices and blocks of b:
+    (`inner.kernel_ridge_solve_over_devices`). A device's bytes, beside a few dozen for each number of the support, for
+    s images, t targets of d numbers, D devices and blocks of b:
 
         4 max(4 s², s² + 6 b s + t d / D)             one device, or fewer images: each factorises the kernel
         4 (s² / D + 6 b s + t d / D)                  several devices
