@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from jaxdd._labels import label_vectors
+from jaxdd.errors import JaxddError
 from jaxdd.kernels import cholesky
 from jaxdd.kernels.blocked import check_block
 
@@ -42,7 +43,7 @@ def sharded_kernel_ridge_solve(
         must hold no collectives and no shardings.
       x_s: `(s, ...)` inputs.
       y_s, ridge, float64: as in `kernel_ridge_solve`.
-      mesh: all of its axes share the rows. The call is for inside of `jax.jit`.
+      mesh: all of its axes share the rows; they are of the type Auto.
       block: rows of the kernel that are evaluated at once for gradients; None: all of a device.
       width: of the tiles, and rows of all devices together in a step; at least so many, and for large supports more.
 
@@ -50,23 +51,28 @@ def sharded_kernel_ridge_solve(
       `(s, classes)`. Not finite where the matrix is not positive definite at this precision.
 
     Raises:
-      ValueError: for a block less than 1; (as JaxddError) for labels that do not fit, or class numbers.
+      ValueError: for a block or width less than 1; (as JaxddError) for labels that do not fit, class numbers, or a mesh
+        with axes of another type.
     """
     check_block(block)
     check_block(width, "width")
-    size = len(x_s)
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        raise JaxddError(
+            f"the axes of mesh must be Auto, got {mesh.axis_types}; `jax.make_mesh(.., axis_types=(AxisType.Auto,))`."
+        )
+    size, kind = len(x_s), jax.eval_shape(kernel, x_s[:1]).dtype
+    y_s = label_vectors(y_s, (size, None), "y_s", kind)
     layout = cholesky.layout_of(size, mesh.size, mesh.axis_names, width=width)
     whole, rows = PartitionSpec(), PartitionSpec(None, mesh.axis_names)
     diagonal = jax.vmap(lambda x: kernel(x[None])[0, 0])(x_s)
-    y_s = label_vectors(y_s, (size, None), "y_s", diagonal.dtype)
-    dtype = jnp.dtype("float64") if float64 else diagonal.dtype
+    dtype = jnp.dtype("float64") if float64 else kind
     shift = ridge * jnp.mean(diagonal)
 
     def precisely():
         return jax.enable_x64(True) if float64 else contextlib.nullcontext()
 
     def over_devices(function, in_specs, out_specs):
-        return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False))
 
     def factorised(x, diagonal, shift):
         def tile(row, column):

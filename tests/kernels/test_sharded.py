@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from jaxdd import kernels
 from jaxdd.engine.placement import make_mesh
@@ -17,9 +18,8 @@ SIZE, RIDGE = 37, 1e-4  # divides over no number of devices
 
 
 def shared(devices, kernel=kernels.ntk, *, width=8, **options):
-    return functools.partial(
-        kernels.sharded_kernel_ridge_solve, kernel, mesh=make_mesh(jax.devices()[:devices]), width=width, **options
-    )
+    given = {"mesh": make_mesh(jax.devices()[:devices]), "width": width, **options}
+    return functools.partial(kernels.sharded_kernel_ridge_solve, kernel, **given)
 
 
 def with_gradients(solve):
@@ -100,11 +100,16 @@ def test_no_device_holds_an_array_of_all_pairs():
 @pytest.mark.parametrize(
     ("options", "labels", "error"),
     [
+        (
+            {"mesh": jax.make_mesh((1,), ("a",), axis_types=(AxisType.Explicit,))},
+            (SIZE, 3),
+            "axes of mesh must be Auto",
+        ),
         ({"block": 0}, (SIZE, 3), "block must be at least 1"),
         ({"width": 0}, (SIZE, 3), "width must be at least 1"),
         ({}, (SIZE + 1, 3), "y_s must be label vectors"),
     ],
 )
 def test_bad_arguments_are_refused(problem, options, labels, error):
-    with pytest.raises(JaxddError if not options else ValueError, match=error):
+    with pytest.raises(ValueError if {"block", "width"} & set(options) else JaxddError, match=error):
         shared(2, **options)(problem[0], jnp.zeros(labels))
