@@ -23,6 +23,7 @@ FUNCTIONS = [
     (data.fit_transform, {"zca_ridge": 0.1}),
     (kernels.kernel_ridge_solve, {"ridge": 1e-6, "float64": False}),
     (kernels.kernel_ridge_predict, {"ridge": 1e-6, "float64": False}),
+    (kernels.sharded_kernel_ridge_solve, {"ridge": 1e-6, "float64": False}),
     (kernels.label_solve, {"ridge": 1e-6}),
     (kernels.feature_kernel, {"w_std": 1.0, "b_std": 0.0}),
     (kernels.conjugate_kernel, {"w_std": 1.0, "b_std": 0.0}),

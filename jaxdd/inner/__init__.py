@@ -8,6 +8,7 @@ from jaxdd.inner.networks import each_network, map_networks, shared
 from jaxdd.inner.optimizers import InnerOptimizer, adam, sgd
 from jaxdd.inner.plans import balanced_plan, epoch_plan, ordered_plan
 from jaxdd.inner.pool import Loss, Slots, pool
+from jaxdd.inner.ridge import kernel_ridge_solve_over_devices
 from jaxdd.inner.sources import among, between, fixed, fresh, interpolated, tickets
 from jaxdd.inner.unroll import GRADIENTS, REMATS, WINDOWS, Trained, gradient_norms, unroll, window_start
 from jaxdd.inner.windows import ALL_STEPS, Adaptive, Windows, adaptive_windows, placed_windows
@@ -42,6 +43,7 @@ __all__ = [
     "gradient_norms",
     "implicit_gradient",
     "interpolated",
+    "kernel_ridge_solve_over_devices",
     "linearised_body",
     "map_blocks",
     "map_networks",

@@ -115,6 +115,22 @@ def shared(function: Callable[[PyTree], PyTree], over: PyTree) -> PyTree:
         return jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(over)
 
 
+def mesh_of_run() -> Mesh | None:
+    """Whose devices share what is mapped; None on one device, inside of what is mapped, and in somebody's `pmap`."""
+    return _MESH.value
+
+
+def on_one_device(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """`function`, in which nothing is shared, as what runs in a `jax.shard_map` over the devices of a run must be."""
+
+    @functools.wraps(function)
+    def call(*args, **options):
+        with _MESH(None):
+            return function(*args, **options)
+
+    return call
+
+
 def share_networks(function: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
     """`function`, with every `map_networks` and `map_blocks` in it shared by the devices of `mesh`.
 

@@ -46,10 +46,10 @@ def blocked(function: Callable[[Any, Any], Any], first: Any, second: Any = None,
     return jax.tree.map(lambda blocks: _assemble(blocks[position], n, m, symmetric), values)
 
 
-def check_block(block: int | None) -> None:
+def check_block(block: int | None, what: str = "block") -> None:
     """Raises a ValueError if a block is less than 1; whoever computes before it is used asks first."""
     if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
+        raise ValueError(f"{what} must be at least 1, got {block}")
 
 
 def _split(tree, block):

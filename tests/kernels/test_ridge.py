@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from jaxdd import kernels
 ntk = jax.jit(kernels.ntk)
 kernel_ridge_predict = jax.jit(kernels.kernel_ridge_predict, static_argnames=("ridge", "float64"))
 kernel_ridge_solve = jax.jit(kernels.kernel_ridge_solve, static_argnames=("ridge", "float64"))
-label_solve = jax.jit(kernels.label_solve, static_argnums=0, static_argnames="ridge")
+label_solve = jax.jit(kernels.label_solve, static_argnums=0, static_argnames=("ridge", "block", "share"))
 
 
 @pytest.fixture
@@ -70,6 +72,15 @@ def test_gradients_equal_finite_differences(x64, problem, float64):
             np.testing.assert_allclose(gy[i, j], (loss(x, y + ey) - loss(x, y - ey)) / (2 * h), rtol=1e-5)
 
 
+def in_thirds(function, rows):
+    """As three devices share rows."""
+    targets, y = rows
+    return jnp.concatenate([function((targets[place], y[place])) for place in np.split(np.arange(len(y)), 3)])
+
+
+BLOCKS = [{}, {"block": 700}, {"block": 300, "share": in_thirds}]
+
+
 def test_label_solve_is_the_minimum(problem, rng):
     """No labels predict the targets better: the gradient in the labels vanishes and every other choice is worse."""
     x, t, _ = problem
@@ -84,25 +95,37 @@ def test_label_solve_is_the_minimum(problem, rng):
     assert all(loss(y) < loss(y + 0.1 * rng.normal(size=y.shape).astype(np.float32)) for _ in range(5))
 
 
-def test_label_solve_keeps_every_direction_above_rounding_and_none_below(rng):
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_label_solve_keeps_every_direction_above_rounding_and_none_below(rng, blocks):
     """Singular values of 1e-4 are signal however many targets there are; a support image twice is not."""
     basis = np.linalg.qr(rng.normal(size=(3000, 20)))[0]
     k_ts = jnp.asarray(basis * np.geomspace(1, 1e-4, 20), jnp.float32)
     y_t = jnp.asarray(basis.sum(1, keepdims=True), jnp.float32)
-    support, targets = jnp.eye(20), k_ts
 
-    def kernel(a, b=None):
-        return a if len(a) == 3000 else jnp.eye(len(a))
+    def linear(a, b=None):
+        return jnp.matmul(a, (a if b is None else b).T, precision="highest")
 
-    coefficients = label_solve(kernel, support, targets, y_t, ridge=0.0)
+    coefficients = label_solve(linear, jnp.eye(20), k_ts, y_t, ridge=0.0, **blocks)
     np.testing.assert_allclose(k_ts @ coefficients, y_t, atol=1e-4)
     x = jnp.asarray(rng.normal(size=(12, 5)), jnp.float32)
-    twice = label_solve(ntk, jnp.concatenate([x, x[:2]]), jnp.asarray(rng.normal(size=(2000, 5)), jnp.float32),
-                        jnp.asarray(rng.normal(size=(2000, 1)), jnp.float32))  # fmt: skip
+    t, y_t = (jnp.asarray(rng.normal(size=(2001, size)), jnp.float32) for size in (5, 1))
+    twice = label_solve(ntk, jnp.concatenate([x, x[:2]]), t, y_t, **blocks)
     np.testing.assert_allclose(twice[12:], twice[:2], rtol=1e-3)
     assert jnp.abs(twice).max() < 10
 
 
-def test_wrong_shapes_are_refused():
+@pytest.mark.parametrize(("blocks", "most"), list(zip(BLOCKS, (40_000, 750, 350), strict=True)))
+def test_label_solve_takes_targets_by_blocks(blocks, most):
+    """No more of them than a block, but for the inputs, meet the support or its factor at once."""
+    x, t, y = jnp.zeros((50, 5)), jnp.zeros((40_000 // 3 * 3, 5)), jnp.zeros((40_000 // 3 * 3, 1))
+    text = str(jax.make_jaxpr(lambda x, t, y: label_solve(ntk, x, t, y, **blocks))(x, t, y))
+    rows = [int(size) for size in re.findall(r"f32\[(\d+),5[01]\]", text)]
+    assert most - 100 < max(rows) <= most + 1
+
+
+def test_wrong_shapes_are_refused(problem):
+    x, t, _ = problem
     with pytest.raises(ValueError, match="k_ss"):
         kernel_ridge_solve(jnp.ones((3, 2)), jnp.ones((3, 1)))
+    with pytest.raises(ValueError, match="block must be at least 1"):
+        kernels.label_solve(ntk, x, t, jnp.ones((40, 3)), block=0)

@@ -222,6 +222,47 @@ def test_each_device_holds_and_computes_its_share_of_the_tiles(noise, unblocked,
     assert many.cost_analysis()["flops"] < 1.1 * one.cost_analysis()["flops"] / devices
 
 
+def large_support(noise):
+    """An update of 2,050 images as compiled for four devices, and for any, with the rest of its arguments."""
+    method = bound(kip(ipc=410, target_batch=2400, ridge=1e-2), noise, Execution(block=100))
+    key, batch = jax.random.key(0), Batch.of(*noise.examples)
+    state = jax.jit(method.init)(key, noise)
+    together = jax.jit(share_networks(method.update, make_mesh(jax.devices()[:4]))).lower(key, state, batch).compile()
+    return together, method, key, state, batch
+
+
+def test_devices_share_the_factor_of_a_large_support(noise):
+    """None holds the kernel, an array of 2,050 x 2,050, nor a share of it but for the lower half of its rows."""
+    text = large_support(noise)[0].as_text()
+    sizes = [np.prod([int(size) for size in found.split(",")]) for found in re.findall(r"\[([\d,]+)\]", text)]
+    assert 2050**2 / 8 <= max(sizes) < 2100**2 / 4
+
+
+@pytest.mark.endurance
+def test_an_update_of_a_large_support_is_that_of_one_device(noise):
+    together, method, key, state, batch = large_support(noise)
+    (params, *_), metrics = together(key, state, batch)
+    (expected, *_), of_one = jax.jit(method.update)(key, state, batch)
+    assert float(metrics["loss"]) == pytest.approx(float(of_one["loss"]), rel=1e-4)
+    for name, leaf in expected.items():
+        assert np.mean(np.abs(params[name] - leaf) > 0.01 * np.abs(leaf - state.params[name]).max()) < 0.02, name
+
+
+def test_devices_share_the_targets_of_a_label_solve(noise):
+    method = bound(kip(ipc=12, target_batch=2400, labels="solve"), noise, Execution(block=100))
+    key, batch = jax.random.key(0), Batch.of(*noise.examples)
+    state = jax.jit(method.init)(key, noise)
+    split = NamedSharding(mesh := make_mesh(jax.devices()[:4]), PartitionSpec(AXIS))
+    update = jax.jit(share_networks(method.update, mesh), in_shardings=(replicated(mesh), replicated(mesh), split))
+    compiled = update.lower(key, state, batch).compile()
+    assert not re.search(r"\[(2400|600),6[05]\]", compiled.as_text()), "all targets of a device beside the support"
+    found, metrics = compiled(key, state, jax.device_put(batch, split))
+    whole = bound(kip(ipc=12, target_batch=2400, labels="solve"), noise)
+    expected, of_whole = jax.jit(whole.update)(key, state, batch)
+    by_hand.assert_near(found.params["labels"], expected.params["labels"], 1e-3)
+    assert float(metrics["loss"]) == pytest.approx(float(of_whole["loss"]), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -103,15 +103,17 @@ def kip(config: KIP) -> Recipe:
     Minimises `mean 0.5 |K_ts (K_ss + λI)^-1 y_s - y_t|^2` over the support by Adam (Nguyen et al. 2021, eq. 3).
 
     The support is solved for once a step, and its coefficients serve every target: so the devices of a run share the
-    targets, and each takes its own by the execution's blocks, of which one, `(block, s)`, is in memory at a time. The
-    rows of the support's own kernel are shared, too (not those of a convolutional one, which each device evaluates),
-    and taken by blocks as well. But each device factorises that kernel, and holds it whole. A device's bytes, beside a
-    few dozen for each number of the support, for s images, t targets of d numbers, D devices and blocks of b:
+    targets, and each takes its own by the execution's blocks, of which one, `(block, s)`, is in memory at a time. They
+    share the support's own kernel, too, and from 2,048 images on its factorisation, so that none holds it whole
+    (`inner.kernel_ridge_solve_over_devices`). A device's bytes, beside a few dozen for each number of the support, for
+    s images, t targets of d numbers, D devices and blocks of b:
 
-        4 max(4 s², s² + 6 b s + t d / D)
+        4 max(4 s², s² + 6 b s + t d / D)             one device, or fewer images: each factorises the kernel
+        4 (s² / D + 6 b s + t d / D)                  several devices
 
-    Of a convolutional kernel a block is of images of each set, and all targets are taken at once; so are they where
-    labels are solved for.
+    Of a convolutional kernel a block is of images of each set, all targets are taken at once, and each device evaluates
+    and factorises the support's own kernel. Where labels are solved for, a device's blocks of targets become one
+    triangular factor `(s, s)` (`kernels.label_solve`).
     """
     # So few images of each set are what a CPU's cache holds of a convolutional kernel.
     lean = Execution(block=4 if config.convolutional else None)
@@ -143,18 +145,12 @@ def _bind(config: KIP, spec: Spec) -> Method:
         params = synthetic.init(key, data)
         return KIPState(params, params, optimizer.init(params), jnp.int32(0))
 
-    def with_itself(images: jax.Array) -> jax.Array:
-        """`kernel(images)`; that of a fully-connected one by rows that the devices share, its diagonal as exact."""
-        if config.convolutional:  # costs too much to be computed without its symmetry
-            return kernel(images)
-        diagonal = jax.vmap(lambda x: kernel(x[None])[0, 0])(images)
-        rows = inner.shared(lambda rows: kernel(rows, images), images)
-        index = jnp.arange(len(images))
-        return jnp.where(index[:, None] == index[None], diagonal[:, None], rows)
-
     def support_of(params) -> Support:
         images, labels, _ = synthetic.render(params)
-        return Support(images, kernels.kernel_ridge_solve(with_itself(images), labels, **solver))
+        if config.convolutional:  # costs too much to be computed without its symmetry
+            return Support(images, kernels.kernel_ridge_solve(kernel(images), labels, **solver))
+        solved = inner.kernel_ridge_solve_over_devices(kernel, images, labels, **solver, block=block)
+        return Support(images, solved)
 
     def objective(support: Support, examples: Examples) -> tuple[jax.Array, jax.Array]:
         predictions = jnp.matmul(kernel(examples.images, support.images), support.coefficients, precision="highest")
@@ -173,9 +169,10 @@ def _bind(config: KIP, spec: Spec) -> Method:
     def solved(state: KIPState, examples: Examples, axis_name: str | None):
         examples, images = inner.all_gather(examples, axis_name), synthetic.render(state.params).images
         targets = centred_one_hot(examples.labels, state.params["labels"].shape[1])
-        labels = kernels.label_solve(kernel, images, examples.images, targets, ridge=config.ridge)
+        blocks = {"block": of_targets, "share": inner.shared}
+        labels = kernels.label_solve(kernel, images, examples.images, targets, ridge=config.ridge, **blocks)
         params = {**state.params, "labels": labels}
-        return params, state.opt_state, objective(support_of(params), examples)
+        return params, state.opt_state, inner.mean_over_blocks(objective, support_of(params), examples, of_targets)
 
     learn = solved if config.labels == "solve" else descended
 
