@@ -2,11 +2,15 @@
 """Every method on 1, 2, 4 and 8 virtual devices of a CPU: the same result, and what each device has to do.
 
     python scripts/devices.py [--methods dm frepo ..] [--devices 1 2 4 8] [--steps 2] [--json FILE] [--markdown FILE]
+    python scripts/devices.py --shares [--methods ..]
 
 Each is its config's smallest example, `METHOD:smoke`, on the digits that come with a package, through `jaxdd.run` with
 its stages. `apart` is the largest difference of a product's numbers from those of one device, over the largest number
-there is; `share` the operations of an update on one device over those on each of several, as compiled, by XLA's own
-count (loops as often as they turn, where the compiler knows).
+there is; `share` the operations of products and convolutions in an update on one device over those on each of several,
+as compiled, loops as often as they turn (once where the compiler does not know).
+
+`--shares` compiles only: the methods' defaults with 10 images per class of CIFAR-10's shape on one and on four devices,
+as docs/scaling.md has them.
 """
 
 from __future__ import annotations
@@ -21,26 +25,44 @@ from typing import Any
 
 import jax
 import numpy as np
+from accelerators.program import operations
 from benchmark.tables import put
 
 from jaxdd import data, engine, methods
 from jaxdd.cli import config as configs
 from jaxdd.engine.execution import Job, settled
 from jaxdd.engine.stages import foretold
-from jaxdd.types import UNNAMED, Method, RealData, Recipe, Spec, parts_of
+from jaxdd.types import UNNAMED, Labels, Method, RealData, Recipe, Spec, parts_of
 
 LARGEST = 8
+SHARES: dict[str, dict[str, Any]] = {
+    "dd": {"networks": 4},
+    "soft_label_dd": {"networks": 4},
+    "bptt": {},
+    "linba": {},
+    "rat_bptt": {"networks": 8},
+    "rat_bptt, 1 network": {},
+    "kip": {"target_batch": 2560},
+    "frepo": {"networks": 8},
+    "frepo, 1 network": {},
+    "rfad": {},
+    "rcig": {},
+    "dc": {},
+    "dsa": {},
+    "idc": {},
+    "dm": {},
+    "datadam": {},
+    "cafe": {},
+    "ncfm": {},
+}
+"""What differs from the defaults, by method."""
 
 
-def operations(recipe: Method | Recipe, real: RealData, devices: int) -> float:
-    """Of an update, on each of so many devices."""
+def share_of(recipe: Method | Recipe, real: RealData, devices: int) -> float:
+    """The operations of an update on each of so many devices."""
     seen = foretold(recipe, real)
     job = Job(recipe, seen, parts_of(recipe, Spec.of(seen)), 2**20, 0, jax.devices()[:devices])
-    chunk = job.compile(settled(job, UNNAMED)).chunk
-    assert isinstance(chunk, jax.stages.Compiled)
-    cost = chunk.cost_analysis()
-    assert cost is not None  # CPUs tell
-    return float(cost["flops"])
+    return operations(job.compile(settled(job, UNNAMED)).chunk.as_text() or "")
 
 
 def numbers(product: Any) -> list[np.ndarray]:
@@ -64,11 +86,19 @@ def measured(name: str, real: RealData, counts: list[int], steps: int) -> dict[s
         with tempfile.TemporaryDirectory() as folder:
             os.environ["JAXDD_CACHE_DIR"] = folder  # so that stages, too, are made by so many
             result = engine.run(recipe, real, steps=steps, devices=jax.devices()[:count], progress=False)
-        here, each = numbers(result.product), operations(recipe, real, count)
+        here, each = numbers(result.product), share_of(recipe, real, count)
         first, alone = (here, each) if count == counts[0] else (first, alone)
         found["apart"].append(apart(first, here))
-        found["share"].append(alone / each)
+        found["share"].append(alone / each if each else 1.0)
     return found
+
+
+def shared(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The row of `--shares` of a method with some fields of its own."""
+    real = RealData.of(np.zeros((5_000, 32, 32, 3), np.float32), Labels.index(np.arange(5_000) % 10, 10))
+    recipe = methods.build(name.partition(",")[0], ipc=10, **fields)
+    one, each = (share_of(recipe, real, count) for count in (1, 4))
+    return {"name": name, "fields": fields, "share": one / each}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -87,8 +117,14 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=2, help="updates")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="put their table in this file")
+    parser.add_argument("--shares", action="store_true", help="only compile, with larger examples")
     options = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", LARGEST)
+    if options.shares:
+        for name, fields in SHARES.items():
+            if name.partition(",")[0] in (options.methods or SHARES):
+                print(json.dumps(shared(name, fields)), flush=True)
+        return 0
     dataset = data.load("mnist_5k")
     transform = data.fit_transform("standardize", dataset.train.pixels())
     real = data.real_data(dataset.train, transform, dataset.num_classes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import math
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\([^{]*\) -> .*)?\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
@@ -73,69 +75,64 @@ def trips(text: str) -> dict[str, int | None]:
     return {each.name: each.trips for each in found if each.kind == "while"}
 
 
+class Executed(NamedTuple):
+    """An instruction of an update."""
+
+    instruction: Instruction
+    results: dict[str, str]
+    """The types of what its computation has, by name."""
+    times: int
+    fused: bool
+    """Whether it is part of another one."""
+
+
+def executed(text: str) -> Iterator[Executed]:
+    """What a program whose outermost loop goes from update to update executes in one of them, with all branches.
+
+    Loops as often as they turn; once, and as instructions of their own, where the compiler does not know.
+    """
+    all_of_them, entry = computations(text)
+
+    def inside(name: str, times: int, fused: bool) -> Iterator[Executed]:
+        results = {each.name: each.result for each in all_of_them.get(name, [])}
+        for each in all_of_them.get(name, []):
+            endless = each.kind == "while" and each.trips is None
+            if endless or not (each.kind in _FREE or each.kind.endswith("-done")):
+                yield Executed(each, results, times, fused)
+            within = fused or each.kind == "fusion"
+            if each.kind in ("while", "call", "conditional", "async-start", "fusion"):
+                for called in each.called:
+                    yield from inside(called, times * (each.trips or 1), within)
+
+    outermost = next((each for each in all_of_them[entry] if each.kind == "while"), None)
+    for name in [entry] if outermost is None else outermost.called:
+        yield from inside(name, 1, False)
+
+
 def facts(text: str) -> dict[str, Any]:
-    """Of a program whose outermost loop goes from update to update: of one of them, with all branches.
+    """Of an update.
 
     Returns:
       `launches`, `unknown_loops`, `library_calls`, `convolution_types`, `product_types`, `callbacks`, `float64`.
     """
-    all_of_them, entry = computations(text)
     launches, unknown = 0, 0
     calls: collections.Counter[str] = collections.Counter()
     convolutions: collections.Counter[str] = collections.Counter()
     products: collections.Counter[str] = collections.Counter()
-
-    def element(type_of: str) -> str:
-        found = _TYPE.search(type_of)
-        return found[1] if found else "?"
-
-    def types(instruction: Instruction, results: dict[str, str]) -> str:
-        operands = [element(results.get(name, "")) for name in instruction.operands[:2]]
-        return f"{', '.join(operands)} -> {element(instruction.result)}"
-
-    def inside(name: str, times: int) -> None:
-        """Products and convolutions that are fused into something."""
-        results = {each.name: each.result for each in all_of_them.get(name, [])}
-        for each in all_of_them.get(name, []):
-            if each.kind in ("convolution", "dot"):
-                (convolutions if each.kind == "convolution" else products)[types(each, results)] += times
-            elif each.kind == "fusion":
-                for called in each.called:
-                    inside(called, times)
-
-    def walk(name: str, times: int) -> None:
-        nonlocal launches, unknown
-        results = {each.name: each.result for each in all_of_them.get(name, [])}
-        for each in all_of_them.get(name, []):
-            if each.kind == "while":
-                trips = each.trips
-                unknown += trips is None
-                for called in each.called:
-                    walk(called, times * (trips or 1))
-                continue
-            if each.kind in ("call", "conditional", "async-start"):
-                for called in each.called:
-                    walk(called, times)
-                continue
-            if each.kind in _FREE or each.kind.endswith("-done"):
-                continue
-            launches += times
-            target = each.target
-            if target is not None:
-                calls[target] += times
-                if "conv" in target:
-                    convolutions[types(each, results)] += times
-                elif re.search(r"gemm|matmul|dot", target):
-                    products[types(each, results)] += times
-            elif each.kind in ("convolution", "dot"):
-                (convolutions if each.kind == "convolution" else products)[types(each, results)] += times
-            elif each.kind == "fusion":
-                for called in each.called:
-                    inside(called, times)
-
-    outermost = next((each for each in all_of_them[entry] if each.kind == "while"), None)
-    for name in [entry] if outermost is None else outermost.called:
-        walk(name, 1)
+    for each, results, times, fused in executed(text):
+        if each.kind == "while":
+            unknown += 1
+            continue
+        launches += 0 if fused else times
+        target = each.target or ""
+        if target:
+            calls[target] += times
+        types = [_element(results.get(name, "")) for name in each.operands[:2]]
+        said = f"{', '.join(types)} -> {_element(each.result)}"
+        if each.kind == "convolution" or "conv" in target:
+            convolutions[said] += times
+        elif each.kind == "dot" or re.search(r"gemm|matmul|dot", target):
+            products[said] += times
     return {
         "launches": launches,
         "unknown_loops": unknown,
@@ -145,3 +142,32 @@ def facts(text: str) -> dict[str, Any]:
         "callbacks": sum(count for name, count in calls.items() if "callback" in name),
         "float64": bool(re.search(r"\bf64\[", text)),
     }
+
+
+def operations(text: str) -> float:
+    """Of the products and convolutions of an update on one device, as a CPU's compiler leaves them."""
+    total = 0.0
+    for each, results, times, _ in executed(text):
+        if each.kind not in ("dot", "convolution"):
+            continue
+        left, right = (_shape(results[name]) for name in each.operands[:2])
+        if each.kind == "dot":
+            found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", each.rest)
+            summed = math.prod(left[int(axis)] for axis in found[1].split(",") if axis) if found else 1
+        else:
+            labels = re.search(r"dim_labels=\w+_(\w+)->", each.rest)
+            assert labels is not None  # every convolution has them
+            summed = math.prod(size for size, label in zip(right, labels[1], strict=True) if label != "o")
+        total += 2 * times * math.prod(_shape(each.result)) * summed
+    return total
+
+
+def _element(type_of: str) -> str:
+    found = _TYPE.search(type_of)
+    return found[1] if found else "?"
+
+
+def _shape(type_of: str) -> tuple[int, ...]:
+    found = re.search(r"\[([\d,]*)\]", type_of)
+    assert found is not None  # of an array
+    return tuple(int(size) for size in found[1].split(",") if size)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from accelerators.program import facts
+from accelerators.program import facts, operations
 from accelerators.thunks import host_launches
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
@@ -73,6 +73,17 @@ def test_an_update_is_the_outermost_loops_body():
     assert found["convolution_types"] == {"f32, bf16 -> f32": 6}
     assert found["product_types"] == {"bf16, bf16 -> f32": 2, "f32, f32 -> f32": 2}
     assert not found["callbacks"] and not found["float64"]
+
+
+def test_operations_of_products_and_convolutions_count_with_their_loops():
+    """A product of 4 x 8 by 8 x 2, and that of the condition; a convolution of one pixel six times."""
+    text = TEXT.replace("%y = bf16[3,3,2,2]{3,2,1,0} constant({...})", "%y = f32[1,1,2,2]{3,2,1,0} constant({...})")
+    call = '(f32[4,2]{1,0}, u8[0]{0}) custom-call(%x, %y), custom_call_target="__cudnn$convForward", backend={"a":{}}'
+    assert call in text
+    text = text.replace(
+        call, "f32[1,2,2,2]{3,2,1,0} convolution(%x, %y), window={size=1x1}, dim_labels=b01f_01io->b01f"
+    )
+    assert operations(text) == 2 * (2 * 4 * 2 * 8) + 6 * (2 * 8 * 2)
 
 
 def test_callbacks_and_float64_are_seen():
