@@ -4,8 +4,8 @@
     python scripts/devices.py [--methods dm frepo ..] [--devices 1 2 4 8] [--steps 2] [--json FILE] [--markdown FILE]
     python scripts/devices.py --shares [--methods ..]
 
-Each is its config's smallest example, `METHOD:smoke`, on the digits that come with a package, through `jaxdd.run` with
-its stages. `apart` is the largest difference of a product's numbers from those of one device, over the largest number
+Each is its config's smallest example, `METHOD:smoke`, on the digits that come with a package, through `jaxdd.run`, with
+stages that the first number of devices has made. `apart` is the largest difference of a product's numbers from those of one device, over the largest number
 there is; `share` the operations of products and convolutions in an update on one device over those on each of several,
 as compiled, loops as often as they turn (once where the compiler does not know).
 
@@ -82,14 +82,14 @@ def measured(name: str, real: RealData, counts: list[int], steps: int) -> dict[s
     found: dict[str, Any] = {"name": name, "devices": counts, "apart": [], "share": []}
     first: list[np.ndarray] = []
     alone = 0.0
-    for count in counts:
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["JAXDD_CACHE_DIR"] = folder  # so that stages, too, are made by so many
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["JAXDD_CACHE_DIR"] = folder
+        for count in counts:
             result = engine.run(recipe, real, steps=steps, devices=jax.devices()[:count], progress=False)
-        here, each = numbers(result.product), share_of(recipe, real, count)
-        first, alone = (here, each) if count == counts[0] else (first, alone)
-        found["apart"].append(apart(first, here))
-        found["share"].append(alone / each if each else 1.0)
+            here, each = numbers(result.product), share_of(recipe, real, count)
+            first, alone = (here, each) if count == counts[0] else (first, alone)
+            found["apart"].append(apart(first, here))
+            found["share"].append(alone / each if each else 1.0)
     return found
 
 
