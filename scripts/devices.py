@@ -5,9 +5,9 @@
     python scripts/devices.py --shares [--methods ..]
 
 Each is its config's smallest example, `METHOD:smoke`, on the digits that come with a package, through `jaxdd.run`, with
-stages that the first number of devices has made. `apart` is the largest difference of a product's numbers from those of one device, over the largest number
-there is; `share` the operations of products and convolutions in an update on one device over those on each of several,
-as compiled, loops as often as they turn (once where the compiler does not know).
+stages that the first number of devices has made. `apart` is the largest difference of a product's numbers from those of
+one device, over the largest number there is; `share` the operations of products and convolutions in an update on one
+device over those on each of several, as compiled, loops as often as they turn (once where the compiler does not know).
 
 `--shares` compiles only: the methods' defaults with 10 images per class of CIFAR-10's shape on one and on four devices,
 as docs/scaling.md has them.
