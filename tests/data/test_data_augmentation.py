@@ -507,6 +507,7 @@ def test_mixup_is_a_mean_of_two_images_and_of_their_labels(rng):
     assert np.ptp(shares) > 0.4  # at 0.8 most shares are far from a half
 
 
+@pytest.mark.endurance
 def test_a_mixture_is_replayed_from_its_draw(rng):
     """From the key as much as from what is stored of it; one draw mixes any images of its shape."""
     images, labels = rng.normal(size=(COUNT, 5, 4, 2)).astype(np.float32), np.eye(COUNT, dtype=np.float32)

@@ -60,6 +60,7 @@ def test_updates_are_those_of_the_formula(done):
         np.testing.assert_array_equal(update.after.params["labels"], update.before.params["labels"])
 
 
+@pytest.mark.endurance
 def test_long_gradients_are_cut_where_it_is_asked_for(digits):
     """Of each leaf by itself, before Adam."""
     found = toys.updates(methods.dd(**OPTIONS, clip=1.05), digits, 4)

@@ -173,8 +173,8 @@ def dealt(batch, name, devices):
 
 @pytest.mark.parametrize(
     ("name", "mapped"),
-    [(name, jax.pmap) for name in ("kip", "cafe")]
-    + [("dc", jax.vmap)]
+    [("kip", jax.pmap), ("dc", jax.vmap)]
+    + [pytest.param("cafe", jax.pmap, marks=pytest.mark.endurance)]
     + [pytest.param(name, jax.pmap, marks=pytest.mark.endurance) for name in LONGER],
 )
 def test_a_batch_split_over_a_named_axis_gives_the_update_of_the_whole(name, mapped, start, alone):

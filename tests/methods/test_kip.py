@@ -154,6 +154,7 @@ def assert_at_full_precision(jaxpr):
     assert all("HIGHEST" in precision for precision in products)
 
 
+@pytest.mark.endurance
 def test_convolutional_kernels_by_blocks(rng):
     """At full precision too, and with the loss of the whole kernel; the file names their stem and not their blocks."""
     images = jnp.array(rng.normal(size=(12, 4, 4, 1)), jnp.float32)

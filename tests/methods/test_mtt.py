@@ -90,6 +90,7 @@ def through_frequencies(learned, update):
     return jnp.stack([left(*walk) for walk in found]).mean()
 
 
+@pytest.mark.endurance
 def test_any_parameterisation_is_learned_through_its_rendering(digits):
     """For the bits of one plain digit a class there are two of 64 coefficients."""
     options = {**OPTIONS, "ipc": 1, "parameterisation": "frequencies(coefficients=64)"}

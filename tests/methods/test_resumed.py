@@ -14,7 +14,9 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.endurance] if name == "dq" else []) for name in METHODS]
+)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, digits, tmp_path):
     method = toys.build(name, **METHODS[name])
     whole = toys.run(method, digits, steps=4)

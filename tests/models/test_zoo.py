@@ -306,6 +306,7 @@ def test_options_are_put_into_a_name():
         models.with_options("mlp(3)", depth=1)
 
 
+@pytest.mark.endurance
 def test_small_images_keep_some_pixels():
     """The last maps of 32 by 32, and of 28 by 28, pixels."""
     sizes = {"vgg11": (2, 1), "mobilenet_v2": (4, 4), "shufflenet_v2": (4, 4), "resnet20": (8, 7), "resnet50": (4, 4)}

@@ -212,6 +212,7 @@ def test_parts_need_a_whole_batch(rng, key):
         fit(models.build("mlp(width=2)", (4, 4, 1), 3), images, np.zeros((1, 3), int), protocol, [0.1], key[None])
 
 
+@pytest.mark.endurance
 def test_a_teachers_labels_of_images_are_mixed_as_logits(rng, key):
     """One step of gradient descent on three images that Mixup has mixed, by hand."""
     network = models.build("mlp(width=3, depth=1)", (2, 2, 1), 3)

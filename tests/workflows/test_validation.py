@@ -43,6 +43,7 @@ def finished(config, tiny, tmp_path_factory):
     return of
 
 
+@pytest.mark.endurance
 def test_a_network_scores_iterates_of_a_method_without_a_kernel(finished):
     outcome = finished("network")
     curve = curve_of(outcome.path.parent)
