@@ -112,8 +112,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="these instead of all")
-    parser.add_argument("--devices", nargs="+", type=int, default=[1, 2, 4, 8], help=f"at most {LARGEST}")
+    known = methods.available()
+    parser.add_argument("--methods", nargs="+", choices=known, metavar="METHOD", help="these instead of all")
+    parser.add_argument("--devices", nargs="+", type=int, choices=range(1, LARGEST + 1), default=[1, 2, 4, 8])
     parser.add_argument("--steps", type=int, default=2, help="updates")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="put their table in this file")
@@ -129,7 +130,7 @@ def main() -> int:
     transform = data.fit_transform("standardize", dataset.train.pixels())
     real = data.real_data(dataset.train, transform, dataset.num_classes)
     rows = []
-    for name in options.methods or methods.available():
+    for name in options.methods or known:
         rows.append(measured(name, real, options.devices, options.steps))
         print(json.dumps(rows[-1]), flush=True)
         if options.json is not None:

@@ -35,7 +35,7 @@ from jaxdd.types import (
 
 _LOG = logging.getLogger("jaxdd")
 _STEP = 4  # a rung has so many times less at once than the one above it
-DETERMINISTIC = "--xla_gpu_deterministic_ops"
+_DETERMINISTIC = "--xla_gpu_deterministic_ops"
 _REMATS = ("none", "step", "sqrt")  # from what stores most
 _UNKNOWN = 1024  # examples, networks: where a ladder begins whose method does not say how many there are
 
@@ -253,14 +253,14 @@ def taken(job: Job, execution: Execution) -> Execution:
             "%s goes on; on a GPU its last bits may differ from those of a run that never stopped, unless XLA_FLAGS "
             "had %s=true when it began and has it now.",
             directory,
-            DETERMINISTIC,
+            _DETERMINISTIC,
         )
     return chosen
 
 
 def _repeats() -> bool:
     """Whether XLA was told to compile for a GPU what gives the same bits each time."""
-    given = re.findall(rf"{DETERMINISTIC}(?:=(\w+))?", os.environ.get("XLA_FLAGS", ""))
+    given = re.findall(rf"{_DETERMINISTIC}(?:=(\w+))?", os.environ.get("XLA_FLAGS", ""))
     return bool(given) and given[-1].lower() in ("", "true", "1")
 
 

@@ -15,28 +15,33 @@ BACKEND = {"gpu": "gpu", "t4": "gpu", "tpu": "tpu"}
 MEMORY = {"gpu": 80e9, "t4": 11e9, "tpu": 16e9}
 """Bytes of the devices; of a T4's 15 GB JAX takes three quarters unless it is told otherwise."""
 
-_T4 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 65536
-  threads_per_core_limit: 1024 core_count: 40 fpus_per_core: 64 block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 320064000000 l2_cache_size: 4194304
-  clock_rate_ghz: 1.59 device_memory_size: 15828320256 shared_memory_per_block_optin: 65536
-  cuda_compute_capability { major: 7 minor: 5 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
+_SAME = """
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
   driver_version: "12.9.0" runtime_version: "12.9.0" compile_time_toolkit_version: "12.9.0"
-}
-platform_name: "CUDA" dnn_version_info { major: 9 minor: 8 } device_description_str: "Tesla T4"
 """
-_H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
-  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 l2_cache_size: 52428800
-  clock_rate_ghz: 1.98 device_memory_size: 84942979072 shared_memory_per_block_optin: 232448
-  cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  driver_version: "12.9.0" runtime_version: "12.9.0" compile_time_toolkit_version: "12.9.0"
+_OWN = {
+    "gpu": """
+  cuda_compute_capability { major: 9 } core_count: 132 fpus_per_core: 128 threads_per_core_limit: 2048
+  shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448 l2_cache_size: 52428800
+  memory_bandwidth: 3352320000000 clock_rate_ghz: 1.98 device_memory_size: 84942979072
+""",
+    "t4": """
+  cuda_compute_capability { major: 7 minor: 5 } core_count: 40 fpus_per_core: 64 threads_per_core_limit: 1024
+  shared_memory_per_core: 65536 shared_memory_per_block_optin: 65536 l2_cache_size: 4194304
+  memory_bandwidth: 320064000000 clock_rate_ghz: 1.59 device_memory_size: 15828320256
+""",
 }
-platform_name: "CUDA" dnn_version_info { major: 9 minor: 8 } device_description_str: "NVIDIA H100 80GB HBM3"
-"""
+_NAMES = {"gpu": "NVIDIA H100 80GB HBM3", "t4": "Tesla T4"}
+
+
+def described(platform: str) -> str:
+    """What XLA's compiler knows of a GPU that is not there, a GpuTargetConfigProto."""
+    return (
+        f"gpu_device_info {{ {_SAME} {_OWN[platform]} }}\n"
+        f'platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 8 }} device_description_str: "{_NAMES[platform]}"'
+    )
 
 
 def folder(package: str) -> pathlib.Path:
@@ -103,8 +108,9 @@ def device(platform: str) -> Any:
         raise SystemExit("accelerators.py found no CUDA plugin of JAX: pip install 'jaxdd[aot]'")
     with contextlib.suppress(Exception):  # there is no driver, which compiling does not need
         xla_client.initialize_pjrt_plugin("cuda")
-    described = {"gpu": _H100, "t4": _T4}[platform]
-    topology = xla_client.make_c_api_device_topology(capsules[0], "", target_config=described, topology="1x1x1")
+    topology = xla_client.make_c_api_device_topology(
+        capsules[0], "", target_config=described(platform), topology="1x1x1"
+    )
     return topology._make_compile_only_devices()[0]
 
 

@@ -234,8 +234,8 @@ def _complete(operation: Operation, type_on_cpu: Any) -> Operation:
             a, b = (_rounded(operand, type_on_cpu if cpu else jnp.bfloat16) for operand in (a, b))
         if a.ndim == 4:
             return operation(a, b, geometry, platform).astype(result)
-        # One network after the other: together they would be a grouped convolution, for which XLA:CPU and NVIDIA's
-        # library have slow code only. A few have a call each; in a loop the host could not start them ahead.
+        # One network after the other: together they would be a grouped convolution, for which XLA:CPU has slow code
+        # only (off CPUs nobody has timed it here). A few have a call each there, without a loop.
         if not cpu and len(a) <= _CALLS:
             return jnp.stack([operation(*pair, geometry, platform) for pair in zip(a, b, strict=True)]).astype(result)
         return lax.map(lambda pair: operation(pair[0], pair[1], geometry, platform), (a, b)).astype(result)
